@@ -1,0 +1,4 @@
+"""The contract between Holdfast's parts: resources, the engine's configuration, and its socket messages.
+
+Pure and small to import: the engine imports it too. It imports none of the other parts.
+"""

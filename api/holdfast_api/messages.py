@@ -1,0 +1,167 @@
+"""Messages of the engine's control socket: JSON, one per line, both ways.
+
+A client sends requests and gets one answer to each, in order. After Subscribe, Transition lines come in between.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from holdfast_api.naming import kubernetes_name
+from holdfast_api.reasons import Health, Obstacle, Reason, State
+from holdfast_api.speaker import SpeakerConfiguration
+
+
+class _Message(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename=kubernetes_name,
+    tag_field="type",
+    tag=True,
+):
+    pass
+
+
+# ----- requests -----
+
+
+class Configure(_Message, frozen=True, kw_only=True):
+    """Run this from now on; unchanged virtual routers are not disturbed."""
+
+    configuration: SpeakerConfiguration
+
+
+class ReportHealth(_Message, frozen=True, kw_only=True):
+    """The health of the services behind one VIP on this node, and why."""
+
+    virtual_ip: str
+    health: Health
+    detail: str = ""
+
+
+class GetStatus(_Message, frozen=True, kw_only=True):
+    """Ask for the engine's Status."""
+
+
+class Switchover(_Message, frozen=True, kw_only=True):
+    """Move a VIP on the user's wish, make before break.
+
+    `to` names the node that shall hold it. On that node the engine takes over; on the holder it steps aside for
+    the best healthy Backup.
+    """
+
+    virtual_ip: str
+    to: str
+
+
+class Subscribe(_Message, frozen=True, kw_only=True):
+    """Send every Transition from now on to this connection."""
+
+
+Request = Configure | ReportHealth | GetStatus | Switchover | Subscribe
+
+
+# ----- answers -----
+
+
+class Transition(_Message, frozen=True, kw_only=True):
+    """One change of state, with the facts behind it."""
+
+    virtual_ip: str
+    from_state: State
+    to_state: State
+    reason: Reason
+    message: str
+    """The reason and its facts as a sentence for people."""
+    time: str
+    """UTC, RFC 3339, milliseconds."""
+    peer: str = ""
+    """Address of the router whose advertisement (or silence) decided it."""
+    peer_priority: int = 0
+    silent_milliseconds: int = 0
+
+
+class RouterStatus(
+    Struct, frozen=True, kw_only=True, rename=kubernetes_name, omit_defaults=False, forbid_unknown_fields=False
+):
+    """One virtual router as it is now."""
+
+    virtual_ip: str
+    addresses: list[str]
+    interface: str
+    virtual_router_id: int
+    version: int
+    state: State
+    since: str
+    """UTC, RFC 3339: when this state was entered."""
+    reason: Reason | None
+    """Of the last move; None before the first."""
+    message: str
+    priority: int
+    """Configured."""
+    effective_priority: int
+    """Advertised now (or would be as Master)."""
+    health: Health
+    health_detail: str
+    obstacles: list[Obstacle]
+    obstacle_detail: str
+    master: str
+    """Address of the Master that this node hears; empty when it is Master itself or hears none."""
+    master_priority: int
+    advertisement_interval_milliseconds: int
+    learned_interval_milliseconds: int
+    transitions: int
+    """Moves to Master and away from it since the engine started."""
+    counters: dict[str, int]
+    """Named after RFC 8347 (ietf-vrrp) where it has the counter."""
+
+
+class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """How late timers fire, in microseconds, since the engine started."""
+
+    samples: int
+    p50_microseconds: int
+    p99_microseconds: int
+    max_microseconds: int
+
+
+class RealTime(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """Which real-time means are in force, in words for people: what was wanted, or the next best that was had."""
+
+    scheduling: str
+    memory: str
+    garbage_collection: str
+    cpu_latency: str
+
+
+class Status(_Message, frozen=True, kw_only=True):
+    """Everything about the engine that `holdfast status` shows."""
+
+    node_name: str
+    version: str
+    pid: int
+    started: str
+    generation: int
+    routers: list[RouterStatus]
+    link_counters: dict[str, int]
+    """Packets that belong to no virtual router of ours."""
+    lateness: Lateness
+    real_time: RealTime
+    warnings: list[str]
+
+
+class Done(_Message, frozen=True, kw_only=True):
+    """The request was carried out."""
+
+    message: str = ""
+
+
+class Refused(_Message, frozen=True, kw_only=True):
+    """The request was not carried out; nothing changed."""
+
+    reason: str
+
+
+Answer = Status | Done | Refused | Transition

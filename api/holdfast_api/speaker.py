@@ -1,0 +1,54 @@
+"""What one node's engine is told: the planner's result for a node, and the file it starts from when nobody is there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from holdfast_api.naming import kubernetes_name
+from holdfast_api.resources import ForeignRouters, Transport, WhenFailing
+
+
+class VirtualRouterConfiguration(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True
+):
+    """One VirtualIP as this node's engine runs it: everything resolved, nothing left to choose but the interface."""
+
+    name: str
+    """namespace/name of the VirtualIP."""
+    addresses: list[str]
+    """As the user wrote them, with prefix length where given."""
+    virtual_router_id: int
+    version: Literal[2, 3] = 3
+    priority: int = 100
+    nopreempt: bool = True
+    preempt_delay_milliseconds: int = 0
+    advertisement_interval_milliseconds: int = 1000
+    interface: str | None = None
+    """None: the interface whose subnet holds the first address."""
+    transport: Transport = Transport.MULTICAST
+    members: list[str] = field(default_factory=list)
+    """Addresses of the other routers of this virtual router, where they are known. With Unicast also who is sent to."""
+    foreign_routers: ForeignRouters = ForeignRouters.OBEY
+    source_addresses: list[str] = field(default_factory=list)
+    """At most one per family; by default the interface's first address that is not a VIP."""
+    simple_password: str | None = None
+    when_failing: WhenFailing = WhenFailing.DEGRADE
+    tracked_interfaces: list[str] = field(default_factory=list)
+    tracks_services: bool = False
+    """Somebody will report this node's service health; until the first report it counts as failing."""
+    recovery_hold_milliseconds: int = 0
+    """How long a Backup whose services recovered waits before it takes over from a failing Master."""
+    last_holder_elsewhere: bool = False
+    """The last known holder is another node: be slow to believe in silence when starting."""
+
+
+class SpeakerConfiguration(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True
+):
+    """All that one node's engine runs."""
+
+    node_name: str
+    generation: int = 0
+    virtual_routers: list[VirtualRouterConfiguration] = field(default_factory=list)

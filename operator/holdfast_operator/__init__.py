@@ -1,0 +1,1 @@
+"""The operator: turns VirtualIP resources into what each node runs."""

@@ -1,0 +1,1 @@
+"""The speaker: the VRRP engine of one node, and what feeds it."""

@@ -1,0 +1,1 @@
+"""Health of the services behind a VIP: probes, and the hysteresis between them and the election."""

@@ -1,0 +1,1 @@
+"""Bytes to the kernel and from it: netlink, raw sockets, frames."""

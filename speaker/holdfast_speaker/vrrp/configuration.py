@@ -1,0 +1,82 @@
+"""What one virtual router is told, in the core's own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
+
+from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration, Instant
+
+FAILING_PRIORITY_MAX = HEALTHY_PRIORITY_MIN - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The IPv4 or the IPv6 side of a virtual router. Addresses are packed bytes in network order."""
+
+    source: bytes
+    """The primary address of RFC 9568: where advertisements come from (IPv6: link-local)."""
+    addresses: tuple[bytes, ...]
+    destinations: tuple[bytes, ...]
+    """The multicast group, or each peer."""
+    members: frozenset[bytes] | None = None
+    """Every other router's source address; None where they are not known."""
+
+    @property
+    def width(self) -> int:
+        """4 for IPv4, 16 for IPv6."""
+        return len(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A virtual router on one link: one per VRID, with one or two families that share one state (ADR 0003)."""
+
+    vrid: int
+    families: tuple[Family, ...]
+    version: int = 3
+    priority: int = 100
+    interval: Duration = SECOND
+    nopreempt: bool = True
+    preempt_delay: Duration = ZERO
+    obey_foreign: bool = True
+    password: bytes | None = None
+    release_when_failing: bool = False
+    recovery_hold: Duration = ZERO
+    """How long a Backup that recovered waits before it takes over from a failing Master (ADR 0007)."""
+    quiet_period: Duration = SECOND
+    """How long a node that starts distrusts silence, as long as it has no proof that it hears."""
+
+    @property
+    def owner(self) -> bool:
+        """This node owns the addresses itself (RFC 9568 section 5.2.4)."""
+        return self.priority == PRIORITY_OWNER
+
+    def family(self, width: int) -> Family | None:
+        """The side whose addresses have this many bytes."""
+        for family in self.families:
+            if len(family.source) == width:
+                return family
+        return None
+
+
+def band(priority: int) -> int:
+    """The health band of an advertised priority: 0 failing, 1 healthy, 2 the owner (design: health bands)."""
+    if priority == PRIORITY_OWNER:
+        return 2
+    return 1 if priority >= HEALTHY_PRIORITY_MIN else 0
+
+
+def failing_priority(priority: int) -> int:
+    """The configured priority scaled into 1 to 49: an ordinary low priority to every other router.
+
+    >>> failing_priority(50), failing_priority(254), failing_priority(255)
+    (1, 49, 49)
+    """
+    above = min(priority, HEALTHY_PRIORITY_MAX) - HEALTHY_PRIORITY_MIN
+    return 1 + above * (FAILING_PRIORITY_MAX - 1) // (HEALTHY_PRIORITY_MAX - HEALTHY_PRIORITY_MIN)
+
+
+NEVER = Instant(0)
+"""Before every instant: a condition that has been met since ever."""

@@ -1,0 +1,128 @@
+"""One virtual router: the state machine, and what its node and its user change.
+
+Health, obstacles (link, addresses, kernel), another configuration, and a switchover on the user's wish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_api.reasons import Health, Obstacle, Reason
+from holdfast_api.resources import HEALTHY_PRIORITY_MAX, PRIORITY_OWNER
+
+from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
+from holdfast_speaker.vrrp.configuration import NEVER, Configuration, failing_priority
+from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.machine import StateMachine
+from holdfast_speaker.vrrp.states import Backup, Master, Silence
+
+_OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
+
+
+class VirtualRouter(StateMachine):
+    """One virtual router on one link. After every call the driver enforces `holds_addresses`, then does the actions."""
+
+    # ----- changes -----
+
+    def report_health(self, health: Health, now: Instant) -> Actions:
+        """The services behind the VIP: worse acts at once, better after the hysteresis before this call (ADR 0007)."""
+        if health is self.health:
+            return NOTHING
+        if health is Health.HEALTHY:
+            self._recovered_at = now
+        self.health = health
+        if self._releases:
+            return self.obstruct(Obstacle.SERVICE_FAILED, now)
+        if Obstacle.SERVICE_FAILED in self.obstacles:
+            return self.clear(Obstacle.SERVICE_FAILED, now)
+        return self._assert_now(now)
+
+    def obstruct(self, obstacle: Obstacle, now: Instant, detail: str = "") -> Actions:
+        """Something keeps this router from taking part; a Master that can still send says so with priority 0."""
+        self.obstacles |= {obstacle}
+        reason = Reason(obstacle.value)
+        return self._leave(now, reason, detail, farewell=obstacle not in _OBSTACLES_TO_SENDING)
+
+    def clear(self, obstacle: Obstacle, now: Instant) -> Actions:
+        """The obstacle is gone. That is no reason to take the addresses: begin as a Backup that listens."""
+        if obstacle not in self.obstacles:
+            return NOTHING
+        self.obstacles -= {obstacle}
+        if self.obstacles:
+            return NOTHING
+        if obstacle is Obstacle.SERVICE_FAILED:
+            return self._begin(now, Reason.SERVICE_RECOVERED, NEVER)  # the link was up all the time
+        reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
+        return self._begin(now, reason, now + self.configuration.quiet_period)
+
+    def hearing_proven(self) -> None:
+        """A neighbour's answer came in: from now on silence means that there is no Master."""
+        if isinstance(self.state, Backup):
+            self.state = replace(self.state, not_before=NEVER)
+
+    def reconfigure(self, configuration: Configuration, now: Instant) -> Actions:
+        """Another priority, other addresses, interval, peers, ...: the state stays, a Master tells the others at once.
+
+        The VRID and the version stay; another VRID or version is another virtual router.
+        """
+        before, self.configuration = self.configuration, configuration
+        self._packets.clear()
+        if self._releases:
+            return self.obstruct(Obstacle.SERVICE_FAILED, now)
+        if Obstacle.SERVICE_FAILED in self.obstacles:
+            return self.clear(Obstacle.SERVICE_FAILED, now)
+        if isinstance(self.state, Backup):
+            self.state = self._with_families_of(before, self.state, now)
+            return self._promote(now, Reason.ADDRESS_OWNER) if self._own_priority == PRIORITY_OWNER else NOTHING
+        if not isinstance(self.state, Master):
+            return NOTHING
+        self.state = replace(self.state, announce_at=self._announcements(now))
+        return (*self._assert_now(now), AnnounceAddresses())
+
+    def _with_families_of(self, before: Configuration, state: Backup, now: Instant) -> Backup:
+        known = dict(zip((family.width for family in before.families), state.silences, strict=True))
+        fresh = Silence(self._down_at(now, self.configuration.interval), None, Reason.MASTER_SILENT)
+        silences = tuple(known.get(family.width, fresh) for family in self.configuration.families)
+        return replace(state, silences=silences)
+
+    # ----- the user's wish -----
+
+    def take_over(self, now: Instant) -> Actions:
+        """Switchover to this node, make before break: be Master first; the old holder yields when it hears that.
+
+        Raises ConfigurationError, with nothing changed, where this node cannot or should not hold the addresses.
+        """
+        if isinstance(self.state, Master):
+            return NOTHING
+        if not isinstance(self.state, Backup):
+            raise ConfigurationError(f"this node is out of the election: {', '.join(sorted(self.obstacles))}")
+        if self.health is not Health.HEALTHY:
+            raise ConfigurationError("the services on this node are failing")
+        heard = max(
+            (silence.heard for silence in self.state.silences if silence.heard),
+            key=lambda heard: heard.priority,
+            default=None,
+        )
+        if heard is not None and heard.priority >= HEALTHY_PRIORITY_MAX:
+            raise ConfigurationError(f"the holder's priority {heard.priority} leaves none above it")
+        if heard is None or heard.priority < self.configuration.priority:
+            return self._promote(now, Reason.SWITCHOVER, heard)
+        # Without nopreempt the old holder would take the VIP back as soon as the wish ended.
+        ends_at = self._down_at(now, heard.interval) if self.configuration.nopreempt else None
+        return self._promote(now, Reason.SWITCHOVER, heard, heard.priority + 1, ends_at)
+
+    def step_aside(self, now: Instant) -> Actions:
+        """Switchover away from this Master: advertise a failing priority until a healthy Backup takes over (or none).
+
+        Raises ConfigurationError, with nothing changed, where this node is not Master.
+        """
+        if not isinstance(self.state, Master):
+            raise ConfigurationError("this node does not hold the VIP")
+        self.state = replace(
+            self.state,
+            wished_priority=failing_priority(self.configuration.priority),
+            wish_ends_at=self._down_at(now, self.configuration.interval),
+            stepping_aside=True,
+        )
+        return self._assert_now(now)
