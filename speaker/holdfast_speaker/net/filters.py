@@ -1,0 +1,43 @@
+"""Classic BPF programs that the kernel runs before it queues a message for a socket (socket(7), SO_ATTACH_FILTER)."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Sequence
+
+Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand: struct sock_filter of linux/filter.h."""
+
+# linux/bpf_common.h and linux/filter.h
+LOAD_WORD = 0x20
+LOAD_HALF = 0x28
+LOAD_BYTE_INDEXED = 0x50
+LOAD_IMMEDIATE = 0x00
+LOAD_INDEX_IMMEDIATE = 0x01
+JUMP_IF_EQUAL = 0x15
+COPY_TO_INDEX = 0x07
+RETURN = 0x06
+FIND_NETLINK_ATTRIBUTE = 0xFFFFF000 + 12
+"""SKF_AD_OFF + SKF_AD_NLATTR: load the offset of the attribute of type X that lies at A or after it; 0 for none."""
+
+DROP_ALL: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
+KEEP_WHOLE: Instruction = (RETURN, 0, 0, 0xFFFFFFFF)
+DROP: Instruction = (RETURN, 0, 0, 0)
+
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+_INSTRUCTION = struct.Struct("@HBBI")
+_PROGRAM = struct.Struct("@HP")
+
+
+def attach(to: socket.socket, program: Sequence[Instruction]) -> None:
+    """Let the kernel queue for this socket only what the program keeps. Raises OSError where it refuses."""
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))
+    to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(program), ctypes.addressof(code)))
+
+
+def detach(of: socket.socket) -> None:
+    """Let the kernel queue everything again. Raises OSError where there is no filter."""
+    of.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

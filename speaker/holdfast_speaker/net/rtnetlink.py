@@ -1,0 +1,356 @@
+"""Routing netlink, as far as addresses and links go (netlink(7), rtnetlink(7), linux/if_addr.h, linux/if_link.h).
+
+Requests are bytes that are built once and sent often. All numbers in netlink are in host order.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_speaker.net import filters
+
+ADDRESS_PROTOCOL: Final = 72
+"""IFA_PROTO of our addresses: who put them there. The kernel uses 1 to 3, keepalived 18 (linux/if_addr.h)."""
+
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+_RTM_NEWLINK = 16
+_RTM_DELLINK = 17
+_RTM_GETLINK = 18
+_RTM_NEWADDR = 20
+_RTM_DELADDR = 21
+_RTM_GETADDR = 22
+
+_REQUEST = 0x001
+_ACK = 0x004
+DUMP_INTERRUPTED = 0x010
+_REPLACE = 0x100
+_EXCLUSIVE = 0x200
+_DUMP = 0x300
+_CREATE = 0x400
+
+_IFLA_ADDRESS = 1
+_IFLA_IFNAME = 3
+_IFLA_WIRELESS = 11
+_IFLA_EXT_MASK = 29
+_SKIP_STATISTICS = 8
+_LINK_ATTRIBUTES = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_WIRELESS})
+_IFF_UP = 0x1
+_IFF_LOOPBACK = 0x8
+_IFF_RUNNING = 0x40
+_IFF_LOWER_UP = 0x10000
+
+_IFA_ADDRESS = 1
+_IFA_LOCAL = 2
+_IFA_CACHEINFO = 6
+_IFA_FLAGS = 8
+_IFA_PROTO = 11
+_ADDRESS_ATTRIBUTES = frozenset({_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO})
+_IFA_F_NODAD = 0x02
+_IFA_F_NOPREFIXROUTE = 0x200
+_FOREVER = 0xFFFFFFFF
+
+_HEADER = struct.Struct("=IHHII")
+_LINK_HEADER = struct.Struct("=BxHiII")
+_ADDRESS_HEADER = struct.Struct("=BBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_LIFETIMES = struct.Struct("=IIII")
+_WORD = struct.Struct("=I")
+_ERROR = struct.Struct("=i")
+_FLAGS = struct.Struct("=H")
+_FLAGS_AND_SEQUENCE = struct.Struct("=HI")
+_FLAGS_AT = 6
+_ADDRESS_LENGTHS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
+
+
+class NetlinkMalformed(EnvironmentFailure):
+    """A netlink message that contradicts itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface."""
+
+    index: int
+    name: str
+    admin_up: bool
+    carrier: bool
+    """Packets can pass: there is a carrier and the operational state is up or unknown (RFC 2863, ifOperStatus)."""
+    mac: bytes
+    loopback: bool
+
+    @property
+    def operational(self) -> bool:
+        """Whether it is switched on and packets can pass."""
+        return self.admin_up and self.carrier
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address on a network interface."""
+
+    index: int
+    family: int
+    address: bytes
+    prefix_length: int
+    protocol: int
+    """Who put it there (IFA_PROTO); 0 where nobody said."""
+    flags: int
+    """IFA_F_* of linux/if_addr.h."""
+    scope: int
+    """RT_SCOPE_* of linux/rtnetlink.h."""
+    valid_seconds: int | None
+    """How long the kernel keeps it; None: until somebody removes it."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether Holdfast put it there."""
+        return self.protocol == ADDRESS_PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A link is there, new or changed."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRemoved:
+    """A link is gone, and its addresses with it."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressAdded:
+    """An address is there, new or changed."""
+
+    address: LinkAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRemoved:
+    """An address is gone."""
+
+    address: LinkAddress
+
+
+Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved
+
+
+def parse(datagram: bytes) -> list[Event]:
+    """The events in a datagram from the kernel; messages of other kinds are passed over.
+
+    Raises NetlinkMalformed, and nothing else, for whatever bytes it is given.
+    """
+    events: list[Event] = []
+    for kind, _, _, start, end in messages(datagram):
+        event = event_in(kind, datagram, start, end)
+        if event is not None:
+            events.append(event)
+    return events
+
+
+def event_in(kind: int, datagram: bytes, start: int, end: int) -> Event | None:
+    """The event in the payload of one message; None for messages of other kinds. Raises NetlinkMalformed."""
+    if kind in (_RTM_NEWADDR, _RTM_DELADDR):
+        address = _address(datagram, start, end)
+        if address is None:
+            return None
+        return AddressAdded(address) if kind == _RTM_NEWADDR else AddressRemoved(address)
+    if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+        link = _link(datagram, start, end)
+        if link is None:
+            return None
+        return LinkChanged(link) if kind == _RTM_NEWLINK else LinkRemoved(link.index)
+    return None
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Type, flags, sequence, and where the payload starts and ends, of each message."""
+    at = 0
+    size = len(datagram)
+    while at < size:
+        if size - at < _HEADER.size:
+            raise NetlinkMalformed(f"a netlink header of {size - at} bytes")
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
+        if not _HEADER.size <= length <= size - at:
+            raise NetlinkMalformed(f"a netlink message says {length} bytes where {size - at} are")
+        yield kind, flags, sequence, at + _HEADER.size, at + length
+        at += length + 3 & ~3
+
+
+def _attributes(datagram: bytes, at: int, end: int, wanted: frozenset[int]) -> dict[int, bytes]:
+    found = {}
+    while end - at >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(datagram, at)
+        if not _ATTRIBUTE.size <= length <= end - at:
+            raise NetlinkMalformed(f"a netlink attribute says {length} bytes where {end - at} are")
+        if kind in wanted:
+            found[kind] = datagram[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+    return found
+
+
+def _link(datagram: bytes, start: int, end: int) -> Link | None:
+    if end - start < _LINK_HEADER.size:
+        raise NetlinkMalformed(f"a link message of {end - start} bytes")
+    family, _, index, flags, _ = _LINK_HEADER.unpack_from(datagram, start)
+    # With a family (AF_BRIDGE) the message is about a bridge's port: its end is not the end of the link.
+    if family != socket.AF_UNSPEC:
+        return None
+    attributes = _attributes(datagram, start + _LINK_HEADER.size, end, _LINK_ATTRIBUTES)
+    # Events of the wireless extensions come as link messages that lack most of what a link has.
+    if _IFLA_IFNAME not in attributes or _IFLA_WIRELESS in attributes:
+        return None
+    return Link(
+        index=index,
+        name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),
+        admin_up=bool(flags & _IFF_UP),
+        carrier=bool(flags & _IFF_LOWER_UP and flags & _IFF_RUNNING),
+        mac=attributes.get(_IFLA_ADDRESS, b""),
+        loopback=bool(flags & _IFF_LOOPBACK),
+    )
+
+
+def _address(datagram: bytes, start: int, end: int) -> LinkAddress | None:
+    if end - start < _ADDRESS_HEADER.size:
+        raise NetlinkMalformed(f"an address message of {end - start} bytes")
+    family, prefix_length, flags, scope, index = _ADDRESS_HEADER.unpack_from(datagram, start)
+    width = _ADDRESS_LENGTHS.get(family)
+    if width is None:
+        return None
+    attributes = _attributes(datagram, start + _ADDRESS_HEADER.size, end, _ADDRESS_ATTRIBUTES)
+    # On a point-to-point link IFA_ADDRESS is the other end's.
+    address = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+    if address is None:  # 0.0.0.0
+        return None
+    lifetimes = attributes.get(_IFA_CACHEINFO, b"")
+    protocol = attributes.get(_IFA_PROTO)
+    try:
+        if _IFA_FLAGS in attributes:
+            (flags,) = _WORD.unpack(attributes[_IFA_FLAGS])
+        valid_seconds = _LIFETIMES.unpack(lifetimes)[1] if lifetimes else _FOREVER
+    except struct.error as error:
+        raise NetlinkMalformed(f"an address message: {error}") from error
+    if len(address) != width or prefix_length > width * 8:
+        raise NetlinkMalformed(f"an address of {len(address)} bytes with prefix length {prefix_length}")
+    return LinkAddress(
+        index=index,
+        family=family,
+        address=address,
+        prefix_length=prefix_length,
+        protocol=protocol[0] if protocol else 0,
+        flags=flags,
+        scope=scope,
+        valid_seconds=None if valid_seconds == _FOREVER else valid_seconds,
+    )
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
+
+
+def _address_body(index: int, address: bytes, prefix_length: int) -> bytes:
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    header = _ADDRESS_HEADER.pack(family, prefix_length, 0, 0, index)
+    return header + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
+
+
+def address_request(
+    index: int,
+    address: bytes,
+    prefix_length: int,
+    *,
+    valid_seconds: int,
+    prefix_route: bool,
+    exclusive: bool = False,
+    sequence: int = 0,
+) -> bytes:
+    """The request that adds an address for `valid_seconds`, or renews it for that long from now on.
+
+    The kernel removes it by itself when nobody renews it. It carries ADDRESS_PROTOCOL. An IPv6 address is usable at
+    once (no duplicate address detection, which would find the old holder) and is deprecated, so that the host's own
+    connections do not take it for their source (RFC 6724, rule 3). Without `prefix_route` the kernel makes no route
+    to the address's subnet. `exclusive` only adds: where the address is already, the answer is EEXIST. A renewal
+    takes over whatever is there, and with it an address of somebody else.
+    """
+    is_ipv6 = len(address) == 16
+    flags = (_IFA_F_NODAD if is_ipv6 else 0) | (0 if prefix_route else _IFA_F_NOPREFIXROUTE)
+    body = b"".join(
+        (
+            _address_body(index, address, prefix_length),
+            _attribute(_IFA_CACHEINFO, _LIFETIMES.pack(0 if is_ipv6 else valid_seconds, valid_seconds, 0, 0)),
+            _attribute(_IFA_FLAGS, _WORD.pack(flags)),
+            _attribute(_IFA_PROTO, bytes((ADDRESS_PROTOCOL,))),
+        )
+    )
+    return _request(_RTM_NEWADDR, _ACK | _CREATE | (_EXCLUSIVE if exclusive else _REPLACE), sequence, body)
+
+
+def address_removal(index: int, address: bytes, prefix_length: int) -> bytes:
+    """The request that removes an address."""
+    return _request(_RTM_DELADDR, _ACK, 0, _address_body(index, address, prefix_length))
+
+
+def link_dump_request(sequence: int) -> bytes:
+    """The request for all links, without their statistics."""
+    body = _LINK_HEADER.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_EXT_MASK, _WORD.pack(_SKIP_STATISTICS))
+    return _request(_RTM_GETLINK, _DUMP, sequence, body)
+
+
+def address_dump_request(sequence: int) -> bytes:
+    """The request for all addresses of both families."""
+    return _request(_RTM_GETADDR, _DUMP, sequence, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
+
+
+def batch(requests: Sequence[bytes], first_sequence: int) -> bytearray:
+    """The requests in one piece, numbered from `first_sequence`; only the last asks for an acknowledgement.
+
+    The kernel carries them out in order and reports every error by itself, so the last acknowledgement says that all
+    has been said.
+    """
+    joined = bytearray().join(requests)
+    at = 0
+    last = len(requests) - 1
+    for offset, request in enumerate(requests):
+        (flags,) = _FLAGS.unpack_from(request, _FLAGS_AT)
+        flags = flags | _ACK if offset == last else flags & ~_ACK
+        _FLAGS_AND_SEQUENCE.pack_into(joined, at + _FLAGS_AT, flags, first_sequence + offset)
+        at += len(request)
+    return joined
+
+
+def error_code(datagram: bytes, start: int, end: int) -> int:
+    """The errno in the payload of NLMSG_ERROR or NLMSG_DONE; 0 for success. Raises NetlinkMalformed."""
+    if end - start < _ERROR.size:
+        raise NetlinkMalformed(f"a netlink answer of {end - start} bytes")
+    code: int = _ERROR.unpack_from(datagram, start)[0]
+    return -code
+
+
+# The renewals of our own addresses would wake the engine for every address, several times a second.
+ALL_BUT_OUR_RENEWALS: tuple[filters.Instruction, ...] = (
+    (filters.LOAD_HALF, 0, 0, 4),
+    (filters.JUMP_IF_EQUAL, 0, 7, socket.htons(_RTM_NEWADDR)),
+    (filters.LOAD_IMMEDIATE, 0, 0, _HEADER.size + _ADDRESS_HEADER.size),
+    (filters.LOAD_INDEX_IMMEDIATE, 0, 0, _IFA_PROTO),
+    (filters.LOAD_WORD, 0, 0, filters.FIND_NETLINK_ATTRIBUTE),
+    (filters.JUMP_IF_EQUAL, 3, 0, 0),
+    (filters.COPY_TO_INDEX, 0, 0, 0),
+    (filters.LOAD_BYTE_INDEXED, 0, 0, _ATTRIBUTE.size),
+    (filters.JUMP_IF_EQUAL, 1, 0, ADDRESS_PROTOCOL),
+    filters.KEEP_WHOLE,
+    filters.DROP,
+)
+"""The events of links and addresses without the additions and renewals of our own addresses."""
