@@ -1,0 +1,187 @@
+"""The plan of one host without a cluster: from VirtualIP files to what this host's engine runs. Pure.
+
+Every host reads the same files and plans for itself, so what two hosts must agree on (virtual router ids) comes from
+the files alone. What this host looks like only decides which conflicts it can see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from holdfast_api.documents import Document
+from holdfast_api.errors import ConfigurationError, ConfigurationErrors
+from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+from holdfast_operator.planner import conflicts
+from holdfast_operator.planner.addresses import parse_address
+from holdfast_operator.planner.links import families
+from holdfast_operator.planner.policies import violations
+from holdfast_operator.planner.vrid import Claim, allocate, first_choice
+
+RECOVERY_HOLD_MAX_MS = 30_000
+"""Nobody shall wait longer than this for a Backup that has recovered, however seldom its probes run."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What the plan needs to know of the host."""
+
+    node_name: str
+    default_interface: str | None = None
+    """For VirtualIPs that name none."""
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Interface name -> its own addresses with prefix length. Only to see which VirtualIPs meet on one link."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """What one host runs."""
+
+    configuration: SpeakerConfiguration
+    probes: Mapping[str, Sequence[Probe]]
+    """By the key of the VirtualIP (namespace/name), for those that run here and have any."""
+    warnings: Sequence[str]
+
+
+def plan_host(documents: Sequence[Document], host: HostView, generation: int) -> HostPlan:
+    """The plan for a host that reads these documents. The same input gives the same bytes, in any order of documents.
+
+    Raises ConfigurationErrors with everything that is wrong in all documents, also in those that do not run here.
+    """
+    documents = sorted(documents, key=lambda document: (document.virtual_ip.key, document.file))
+    vrids = _vrids(documents)
+    local = [document for document in documents if _runs_on(document.virtual_ip, host)]
+    errors = [error for document in documents for error in _document_errors(document)]
+    errors += conflicts.repeated_names(documents)
+    errors += conflicts.repeated_addresses(documents, host.default_interface, host.networks)
+    errors += conflicts.repeated_vrids(local, vrids, host.default_interface, host.networks)
+    errors += _without_vrid(documents, vrids)
+    if errors:
+        raise ConfigurationErrors(sorted(errors, key=lambda error: error.file))
+    virtual_ips = [document.virtual_ip for document in local]
+    return HostPlan(
+        configuration=SpeakerConfiguration(
+            node_name=host.node_name,
+            generation=generation,
+            virtual_routers=[_virtual_router(vip, vrids[vip.key], host) for vip in virtual_ips],
+        ),
+        probes={vip.key: tuple(vip.spec.track.probes) for vip in virtual_ips if vip.spec.track.probes},
+        warnings=tuple(warning for document in documents for warning in _warnings(document, vrids, host)),
+    )
+
+
+def _vrids(documents: Sequence[Document]) -> dict[str, int]:
+    # As if all of them met on one link, and whether or not they run here: hosts may differ in their interfaces, and
+    # must come to the same ids all the same.
+    virtual_ips = {document.virtual_ip.key: document.virtual_ip for document in documents}
+    return allocate(Claim(key, families(vip), vip.spec.virtual_router_id) for key, vip in virtual_ips.items())
+
+
+def _runs_on(virtual_ip: VirtualIP, host: HostView) -> bool:
+    names = virtual_ip.spec.nodes.names
+    return not names or host.node_name in names
+
+
+def _document_errors(document: Document) -> Iterator[ConfigurationError]:
+    for violation in violations(document.virtual_ip):
+        yield conflicts.error_in(document, violation.field, violation.message)
+    spec = document.virtual_ip.spec
+    if spec.track.pods is not None:
+        yield conflicts.error_in(
+            document,
+            "spec.track.pods",
+            "needs the cluster: pods have no readiness on a plain host; use track.probes",
+        )
+    if spec.transport is Transport.UNICAST:
+        for family in sorted(_families_without_peer(document.virtual_ip)):
+            yield conflicts.error_in(
+                document,
+                "spec.externalPeers",
+                f"must name the other hosts' IPv{family} addresses with transport Unicast: without a cluster nobody"
+                " else knows whom to send to",
+            )
+
+
+def _without_vrid(documents: Sequence[Document], vrids: Mapping[str, int]) -> Iterator[ConfigurationError]:
+    for document in documents:
+        if document.virtual_ip.key not in vrids:
+            yield conflicts.error_in(
+                document,
+                "spec.virtualRouterID",
+                "must be given: the ids from 1 to 255 are used up (one id can serve on several links, where pinned)",
+            )
+
+
+def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> VirtualRouterConfiguration:
+    spec = virtual_ip.spec
+    nodes = spec.nodes
+    priorities = {node.node_name: node.priority for node in nodes.priorities}
+    return VirtualRouterConfiguration(
+        name=virtual_ip.key,
+        addresses=spec.addresses,
+        virtual_router_id=vrid,
+        version=spec.version,
+        priority=priorities.get(host.node_name, spec.priority),
+        nopreempt=spec.nopreempt,
+        preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
+        advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
+        interface=spec.interface or host.default_interface,
+        transport=spec.transport,
+        # Usually the same list on every host, this one included: the engine leaves its own addresses out.
+        members=spec.external_peers,
+        # Where the members are not known, every router is a stranger, and to refuse strangers is to be alone.
+        foreign_routers=spec.foreign_routers if spec.external_peers else ForeignRouters.OBEY,
+        source_addresses=[
+            node.address for node in nodes.source_addresses if node.node_name == host.node_name
+        ],
+        simple_password=spec.authentication.simple_password if spec.authentication else None,
+        when_failing=spec.track.when_failing,
+        tracked_interfaces=spec.track.interfaces,
+        tracks_services=bool(spec.track.probes),
+        recovery_hold_milliseconds=_recovery_hold_ms(spec.track.probes),
+    )
+
+
+def _recovery_hold_ms(probes: Sequence[Probe]) -> int:
+    # Hosts that check the same service notice its recovery up to one period apart, and one whose last run hit its
+    # timeout later still. A Backup that notices first must not take the VIP from a holder that recovers too (ADR 0007).
+    return min(2 * max((probe.period_ms for probe in probes), default=0), RECOVERY_HOLD_MAX_MS)
+
+
+def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> Iterator[str]:
+    spec = document.virtual_ip.spec
+    if not _runs_on(document.virtual_ip, host):
+        yield _warning(
+            document, "spec.nodes.names", f"{host.node_name} is not among them: not run on this host"
+        )
+        return
+    if spec.nodes.selector is not None:
+        yield _warning(
+            document,
+            "spec.nodes.selector",
+            "needs the cluster and is ignored: every host that reads this file takes part",
+        )
+    if spec.virtual_router_id is None and vrids[document.virtual_ip.key] != first_choice(
+        document.virtual_ip.key
+    ):
+        yield _warning(
+            document,
+            "spec.virtualRouterID",
+            f"is {vrids[document.virtual_ip.key]} only because of other VirtualIPs, and may change with them: give one",
+        )
+    missing = _families_without_peer(document.virtual_ip) if spec.external_peers else frozenset()
+    if missing and spec.foreign_routers is ForeignRouters.REFUSE:
+        words = " and ".join(f"IPv{family}" for family in sorted(missing))
+        yield _warning(
+            document, "spec.externalPeers", f"has no {words} address: advertisements over {words} are refused"
+        )
+
+
+def _families_without_peer(virtual_ip: VirtualIP) -> frozenset[int]:
+    peers = [parse_address(text) for text in virtual_ip.spec.external_peers]
+    return families(virtual_ip) - {peer.version for peer in peers if peer is not None}
+
+
+def _warning(document: Document, where: str, message: str) -> str:
+    return str(conflicts.error_in(document, where, message))
