@@ -1,0 +1,149 @@
+"""Running the command of an `exec` probe: to its end or its timeout, with everything that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from holdfast_speaker.health.policy import Result
+
+_MESSAGE_BYTES = 200
+_READ_BYTES = 4096
+_PIPE_BYTES = 65536
+_GRACE_SECONDS = 0.5
+"""How long a killed command may take to go before it is left behind; only one that hangs in the kernel takes longer."""
+
+
+class Command:
+    """One command that is run again and again, never twice at the same time."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._left_behind: _Process | None = None
+
+    async def run(self, timeout_seconds: float) -> Result:
+        """Run it once. Exit status 0 is success; a command that cannot be started is a failure.
+
+        At the timeout, and when this coroutine is cancelled, the command's whole process group is killed. A command
+        that cannot even be killed (it hangs in the kernel) is a failure until it is gone, and no other is started.
+        """
+        if self._left_behind is not None and not self._left_behind.ended.is_set():
+            return Result(
+                False, f"process {self._left_behind.pid} of an earlier run was killed and does not end"
+            )
+        try:
+            process = _Process(self._words)
+        except (OSError, ValueError) as error:  # ValueError: characters that no argument can have
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return Result(False, f"{self._words[0]} cannot be started: {reason}")
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await process.ended.wait()
+            return process.result()
+        except TimeoutError:
+            return Result(False, f"{self._words[0]} did not end within {timeout_seconds:g} s")
+        finally:
+            await self._clear_away(process)
+
+    async def _clear_away(self, process: _Process) -> None:
+        if not process.ended.is_set():
+            process.kill()
+            self._left_behind = process
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await process.ended.wait()
+        finally:
+            process.close_stderr()
+
+
+class _Process:
+    """A started command, followed through its pidfd: no thread per process, and no waiting for inherited pipes.
+
+    asyncio's own subprocesses wait in a thread each on Python 3.11, and hang on a pipe that a grandchild keeps open.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._tail = b""
+        self._stderr, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # The command is the user's own, run without a shell.
+            self._popen = subprocess.Popen(  # noqa: S603
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._stderr)
+            raise
+        finally:
+            os.close(write_end)
+        try:
+            self._pidfd = os.pidfd_open(self._popen.pid)
+        except OSError:  # no file descriptor left: a command that nobody can follow must not run
+            self.kill()
+            self._popen.wait()
+            os.close(self._stderr)
+            raise
+        self._loop.add_reader(self._stderr, self._read)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def kill(self) -> None:
+        """Kill the command and all that it started (its session's process group). Only before `ended`.
+
+        Until it is reaped, which happens on this loop, its id cannot be another's.
+        """
+        os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def result(self) -> Result:
+        """Of a command that has ended."""
+        status = self._popen.returncode
+        if status == 0:
+            return Result(True)
+        told = (
+            f"killed by signal {-status} ({signal.strsignal(-status)})"
+            if status < 0
+            else f"exit status {status}"
+        )
+        self._read(_PIPE_BYTES)
+        last = _last_line(self._tail.decode(errors="replace"))
+        return Result(False, f"{told}: {last}" if last else told)
+
+    def close_stderr(self) -> None:
+        """Stop listening; what still runs and writes gets EPIPE."""
+        self._loop.remove_reader(self._stderr)
+        os.close(self._stderr)
+
+    def _reap(self) -> None:
+        if self._popen.poll() is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self.ended.set()
+
+    def _read(self, size: int = _READ_BYTES) -> None:
+        try:
+            read = os.read(self._stderr, size)
+        except BlockingIOError:
+            return
+        if read:
+            self._tail = (self._tail + read)[-_MESSAGE_BYTES:]
+        else:
+            self._loop.remove_reader(self._stderr)
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something, without what would disturb a terminal."""
+    lines = ("".join(filter(str.isprintable, line)).strip() for line in reversed(text.splitlines()))
+    return next(filter(None, lines), "")

@@ -1,0 +1,147 @@
+"""One run of a probe: a command, a TCP connection, or an HTTP request, within its timeout in total."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+import ssl
+
+from holdfast_api.errors import PeerError
+from holdfast_api.resources import HTTPGetAction, Probe, TCPSocketAction
+from holdfast_speaker.health.commands import Command
+from holdfast_speaker.health.policy import Result
+
+_LINE_BYTES_MAX = 8192
+_HEAD_LINES_MAX = 128
+_BODY_BYTES_MAX = 10 * 1024  # what the kubelet reads of it
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
+
+
+class Prober:
+    """Runs one probe. Its runs follow one another: the caller awaits one before it begins the next."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._command = Command(probe.exec.command) if probe.exec is not None else None
+
+    async def run(self) -> Result:
+        """One run. What goes wrong with the service is a result and no exception."""
+        probe = self._probe
+        if self._command is not None:
+            return await self._command.run(probe.timeout_seconds)
+        if probe.tcp_socket is not None:
+            return await _connects(probe.tcp_socket, probe.timeout_seconds)
+        if probe.http_get is not None:
+            return await _answers(probe.http_get, probe.timeout_seconds)
+        raise AssertionError(f"probe {probe.name} has no action: the planner's policies refuse it")
+
+
+async def _connects(action: TCPSocketAction, timeout_seconds: int) -> Result:
+    where = f"TCP {action.host} port {action.port}"
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            _, writer = await asyncio.open_connection(action.host, action.port)
+    except TimeoutError:
+        return Result(False, f"{where} did not accept within {timeout_seconds} s")
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have that name
+        return Result(False, f"{where}: {_reason(error)}")
+    writer.transport.abort()
+    return Result(True)
+
+
+async def _answers(action: HTTPGetAction, timeout_seconds: int) -> Result:
+    where = f"{action.scheme} {action.host} port {action.port}"
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            status = await _get(action)
+    except TimeoutError:
+        return Result(False, f"{where} did not answer within {timeout_seconds} s")
+    except _NotHTTP as error:
+        return Result(False, f"{where}: {error}")
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have that name
+        return Result(False, f"{where}: {_reason(error)}")
+    if 200 <= status < 400:
+        return Result(True)
+    return Result(False, f"{where} answered {action.path} with status {status}")
+
+
+class _NotHTTP(PeerError):
+    """The answer is none that HTTP/1.1 has."""
+
+
+async def _get(action: HTTPGetAction) -> int:
+    """The status of the answer to a GET, whose body is read and thrown away.
+
+    Raises _NotHTTP, or OSError where the connection fails (ssl.SSLError is one).
+    """
+    context = _lenient_context() if action.scheme == "HTTPS" else None
+    reader, writer = await asyncio.open_connection(
+        action.host, action.port, ssl=context, limit=_LINE_BYTES_MAX
+    )
+    try:
+        host = f"[{action.host}]" if ":" in action.host else action.host
+        writer.write(
+            f"GET {action.path} HTTP/1.1\r\nHost: {host}:{action.port}\r\n"
+            "User-Agent: holdfast-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode("ascii")
+        )
+        while True:
+            status, length = await _head(reader)
+            # RFC 9110 section 15.2: any number of interim answers may come first; 101 was not asked for.
+            if not 100 <= status < 200 or status == 101:
+                break
+        if status != 204 and status != 304:
+            await _pass_over_body(reader, length)
+        return status
+    finally:
+        writer.transport.abort()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, int]:
+    """Status, and how much of the body is to be read."""
+    match = _STATUS_LINE.fullmatch(await _line(reader))
+    if match is None:
+        raise _NotHTTP("its answer is not HTTP/1.1")
+    length = _BODY_BYTES_MAX
+    for _ in range(_HEAD_LINES_MAX):
+        line = await _line(reader)
+        if not line.strip():
+            return int(match[1]), length
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and value.strip().isdigit():
+            length = min(int(value), _BODY_BYTES_MAX)
+    raise _NotHTTP("its answer has too many header lines")
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise _NotHTTP(f"its answer has a line of more than {_LINE_BYTES_MAX} bytes") from error
+
+
+async def _pass_over_body(reader: asyncio.StreamReader, length: int) -> None:
+    # A connection closed on unread data is reset, which many servers log as an error of theirs.
+    while length > 0 and (read := await reader.read(length)):
+        length -= len(read)
+
+
+@functools.cache
+def _lenient_context() -> ssl.SSLContext:
+    """TLS that checks no certificate, as the kubelet's probes: the question is whether it answers, not who it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    # asyncio words its own errors at length ("Connect call failed ..."); the system's word for the number is enough.
+    # ssl.SSLError and socket.gaierror have numbers of their own.
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)
