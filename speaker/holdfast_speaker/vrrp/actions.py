@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast_api.reasons import Reason, State
-
 from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
 
 

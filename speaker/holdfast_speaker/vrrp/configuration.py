@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
-
 from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration, Instant
 
 FAILING_PRIORITY_MAX = HEALTHY_PRIORITY_MIN - 1

@@ -33,3 +33,4 @@ class Counter(enum.StrEnum):
     LOWER_PRIORITY = "lower-priority"
     NOT_RUNNING = "not-running"
     INTERVAL_CAPPED = "interval-capped"
+    SEND_ERRORS = "send-errors"

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER
-
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
     Actions,
@@ -117,7 +116,7 @@ class StateMachine:
             self.obstacles |= {Obstacle.SERVICE_FAILED}
         if self.obstacles:
             return NOTHING
-        return self._begin(now, Reason.STARTED, now + self.configuration.quiet_period)
+        return self._begin(now, Reason.STARTED, self._quiet_until(now))
 
     def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
         """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
@@ -138,11 +137,9 @@ class StateMachine:
     def _leave(self, now: Instant, reason: Reason, detail: str, *, farewell: bool) -> Actions:
         if isinstance(self.state, Initialize):
             return NOTHING
-        was_master = self.holds_addresses
+        says_farewell = farewell and self.holds_addresses
         transition = self._enter(Initialize(), now, reason, detail=detail)
-        if not (was_master and farewell):
-            return (transition,)
-        return (transition, *self._advertise(0))
+        return (transition, *self._advertise(0)) if says_farewell else (transition,)
 
     # ----- packets: RFC 9568 section 6.4.2 and 6.4.3 -----
 
@@ -209,11 +206,11 @@ class StateMachine:
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
-        if theirs > ours or (theirs == ours and advertisement.source > family.source):  # section 6.4.3
-            return self._yield_to(advertisement, now, self._reason_to_yield(state, theirs))
         if self._stalled(state, now) and band(theirs) >= band(ours):
             # Others had every right to take over while this process did not run; they keep what they took.
             return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
+        if theirs > ours or (theirs == ours and advertisement.source > family.source):  # section 6.4.3
+            return self._yield_to(advertisement, now, self._reason_to_yield(state, theirs))
         self.counters[Counter.LOWER_PRIORITY] += 1
         return (*self._answer(state, now), AnnounceAddresses()) if self._may_answer(state, now) else NOTHING
 
@@ -320,6 +317,10 @@ class StateMachine:
         return actions
 
     # ----- pieces -----
+
+    def _quiet_until(self, now: Instant) -> Instant:
+        """Until when silence is no evidence; staggered by priority, as everything else is that ends in a promotion."""
+        return Instant(now + self.configuration.quiet_period + self._skew_time(self.configuration.interval))
 
     def _assert_now(self, now: Instant) -> Actions:
         """A Master whose priority or addresses changed says so at once, whatever its timer says."""

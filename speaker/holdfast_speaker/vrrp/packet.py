@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from holdfast_api.errors import PeerError
-
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import CENTISECOND, SECOND, Duration
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle, Reason
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, PRIORITY_OWNER
-
 from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
 from holdfast_speaker.vrrp.configuration import NEVER, Configuration, failing_priority
 from holdfast_speaker.vrrp.instants import Instant
@@ -54,7 +53,7 @@ class VirtualRouter(StateMachine):
         if obstacle is Obstacle.SERVICE_FAILED:
             return self._begin(now, Reason.SERVICE_RECOVERED, NEVER)  # the link was up all the time
         reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
-        return self._begin(now, reason, now + self.configuration.quiet_period)
+        return self._begin(now, reason, self._quiet_until(now))
 
     def hearing_proven(self) -> None:
         """A neighbour's answer came in: from now on silence means that there is no Master."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from holdfast_api.reasons import Reason, State
-
 from holdfast_speaker.vrrp.actions import Transitioned
 
 _SENTENCES = {

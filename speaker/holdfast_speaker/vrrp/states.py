@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast_api.reasons import Reason
-
 from holdfast_speaker.vrrp.configuration import NEVER
 from holdfast_speaker.vrrp.instants import Duration, Instant
 

@@ -1,0 +1,72 @@
+"""`holdfast run`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Hold VIPs on this host, from VirtualIP files.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="VirtualIP documents: a YAML file, or a folder of them. May be given several times.",
+)
+@click.option("--node-name", required=True, metavar="NAME", help="This host's name, as nodes.priorities has it.")
+@click.option(
+    "--interface", metavar="IF", help="For VirtualIPs that name none; else the one whose subnet holds the VIP."
+)
+@click.option(
+    "--state-dir",
+    default=Path("/run/holdfast"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where this host's state is kept, best on a tmpfs.",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="The least level that is shown.",
+)
+@click.option(
+    "--log-format",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="Lines for people, or JSON objects.",
+)
+def command(
+    files: tuple[Path, ...],
+    node_name: str,
+    interface: str | None,
+    state_dir: Path,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Hold VIPs on this host, from VirtualIP files, in the foreground and in the current network namespace.
+
+    SIGHUP or a changed file: the files are read again; what did not change is not disturbed, and a broken file changes
+    nothing. SIGTERM: every VIP is given up cleanly. A second run with the same state directory waits for the first.
+
+    \b
+    Example:
+      holdfast run -f /etc/holdfast/vip.yaml --node-name n1
+    """
+    from holdfast_cli.standalone.feed import Feed
+    from holdfast_cli.standalone.log import Log
+    from holdfast_cli.standalone.supervisor import Supervisor
+
+    if not node_name.strip():
+        raise click.BadParameter("must not be empty", param_hint="--node-name")
+    feed = Feed(list(files), node_name, interface)
+    log = Log(log_level, log_format, node_name)
+    supervisor = Supervisor(feed, state_dir, log)
+    sys.exit(supervisor.run())

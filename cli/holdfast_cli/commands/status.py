@@ -1,0 +1,114 @@
+"""`holdfast status`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+import yaml
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_api.messages import GetStatus, RouterStatus, Status
+from holdfast_api.reasons import Health, State
+from holdfast_cli.client import ask
+
+STATE_DIRECTORY = click.option(
+    "--state-dir",
+    default=Path("/run/holdfast"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The state directory that holdfast run was given.",
+)
+
+_COLOURS = {State.MASTER: "green", State.BACKUP: "blue", State.INITIALIZE: "red"}
+
+
+@click.command(short_help="Show what the engine on this host does.")
+@STATE_DIRECTORY
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+def command(state_dir: Path, output: str) -> None:
+    """Show each virtual router of this host: state, why, priority, health, who holds it, counters, and the timers.
+
+    \b
+    Example:
+      holdfast status
+      holdfast status -o json | jq '.routers[].state'
+    """
+    answer = ask(state_dir, GetStatus())
+    if not isinstance(answer, Status):
+        raise EnvironmentFailure("the engine answered something else than its status")
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+    elif output == "yaml":
+        click.echo(yaml.safe_dump(msgspec.to_builtins(answer), sort_keys=False), nl=False)
+    else:
+        click.echo("\n".join(_lines(answer)))
+
+
+def _lines(status: Status) -> list[str]:
+    late, real = status.lateness, status.real_time
+    lines = [
+        f"node {status.node_name}: engine {status.version}, process {status.pid}, up {_age(status.started)}, "
+        f"configuration generation {status.generation}",
+        f"timers: {late.samples} fired, late by p50 {late.p50_microseconds} us, p99 {late.p99_microseconds} us, "
+        f"max {late.max_microseconds} us",
+        f"real time: {real.scheduling}; {real.memory}; {real.garbage_collection}; {real.cpu_latency}",
+    ]
+    lines += [click.style(f"warning: {warning}", fg="yellow") for warning in status.warnings]
+    if status.link_counters:
+        lines.append("packets of other virtual routers: " + _counted(status.link_counters))
+    for router in status.routers:
+        lines += ["", *_router_lines(router)]
+    if not status.routers:
+        lines += ["", "no VirtualIP"]
+    return lines
+
+
+def _router_lines(router: RouterStatus) -> list[str]:
+    state = click.style(router.state, fg=_COLOURS[router.state], bold=True)
+    interface = router.interface or "(no interface yet)"
+    effective = f", advertised as {router.effective_priority}" if router.effective_priority != router.priority else ""
+    health = router.health if router.health is Health.HEALTHY else click.style(router.health, fg="red")
+    detail = f" ({router.health_detail})" if router.health_detail and router.health is not Health.HEALTHY else ""
+    lines = [
+        f"{click.style(router.virtual_ip, bold=True)}  {state} for {_age(router.since)}",
+        f"  addresses  {', '.join(router.addresses)} on {interface}",
+        f"  protocol   VRRPv{router.version}, virtual router ID {router.virtual_router_id}, "
+        f"every {router.advertisement_interval_milliseconds} ms{_learned(router)}",
+        f"  priority   {router.priority}{effective}",
+        f"  health     {health}{detail}",
+    ]
+    if router.reason is not None:
+        lines.append(f"  last move  {router.reason}: {router.message} ({router.transitions} moves)")
+    if router.master:
+        lines.append(f"  master     {router.master} with priority {router.master_priority}")
+    if router.obstacle_detail:
+        lines.append(click.style(f"  obstacle   {router.obstacle_detail}", fg="red"))
+    if router.counters:
+        lines.append(f"  counters   {_counted(router.counters)}")
+    return lines
+
+
+def _learned(router: RouterStatus) -> str:
+    if router.learned_interval_milliseconds == router.advertisement_interval_milliseconds:
+        return ""
+    return f" (its Master: every {router.learned_interval_milliseconds} ms)"
+
+
+def _counted(counters: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counters.items() if count)
+
+
+def _age(since: str) -> str:
+    """As kubectl shows ages: 45s, 3m12s, 5h7m, 2d3h."""
+    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

@@ -1,0 +1,73 @@
+"""The command `holdfast`: a group whose subcommands are imported when they are used, so that each starts fast.
+
+Exit status: 0 done, 1 the machine refused (or a promise was not kept), 2 bad input, found before anything was touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from holdfast_api.errors import ConfigurationError, ConfigurationErrors, EnvironmentFailure
+
+_COMMANDS = {
+    "run": "Hold VIPs on this host, from VirtualIP files.",
+    "status": "Show what the engine on this host does.",
+    "switchover": "Move a VIP to another host, make before break.",
+    "convert": "Make VirtualIPs from keepalived configurations.",
+    "lab": "Hosts as network namespaces on one machine, to try things out.",
+    "completion": "Print the shell's completion script.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows the names and one line of each subcommand, and imports only the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of a first afternoon, not of the alphabet."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import holdfast_cli.commands.NAME, whose `command` it is."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"holdfast_cli.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="holdfast")
+def holdfast() -> None:
+    """Keep a virtual IP where it works: sticky, never stuck.
+
+    \b
+    Example: hold what vip.yaml says, on this host
+      holdfast run -f vip.yaml --node-name n1
+    """
+
+
+def main() -> None:
+    """The console command's entry point."""
+    try:
+        holdfast(prog_name="holdfast")
+    except ConfigurationErrors as errors:
+        for error in errors.errors:
+            click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except ConfigurationError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except EnvironmentFailure as failure:
+        click.echo(f"error: {failure}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

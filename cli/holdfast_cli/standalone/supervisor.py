@@ -1,0 +1,148 @@
+"""The supervisor: reads files, plans, starts the engine, runs the probes, and tells the engine what is new.
+
+It is to a plain host what agent and operator are in a cluster. Nothing here is in the data path: while it is busy or
+stopped, the engine goes on with what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from holdfast_speaker.health.monitor import HealthMonitor
+
+from holdfast_api.errors import ConfigurationErrors, EnvironmentFailure
+from holdfast_api.messages import Configure, Refused, ReportHealth
+from holdfast_api.reasons import Health
+from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
+from holdfast_cli.standalone.feed import Feed, Signature
+from holdfast_cli.standalone.log import Log
+from holdfast_operator.planner.standalone import HostPlan
+
+_LOOK_EVERY_SECONDS = 0.5
+_PATIENCE_SECONDS = 3.0
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}  # linux/capability.h
+
+
+class Supervisor:
+    """One `holdfast run`."""
+
+    def __init__(self, feed: Feed, state_directory: Path, log: Log) -> None:
+        self._feed = feed
+        self._state_directory = state_directory
+        self._log = log
+        self._stop = asyncio.Event()
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT. Returns the exit status.
+
+        Raises ConfigurationErrors or EnvironmentFailure before anything was touched.
+        """
+        plan = self._feed.plan()
+        _require_capabilities()
+        return asyncio.run(self._run(plan))
+
+    async def _run(self, plan: HostPlan) -> int:
+        signature = self._feed.signature()
+        reread = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reread.set)
+        engine, answers = await EngineProcess.start(self._feed.node_name, self._state_directory)
+        monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
+        self._put_in_force(plan, engine, monitor)
+        stopped = asyncio.create_task(self._stop.wait())
+        ended = asyncio.create_task(engine.wait())
+        log_relay = asyncio.create_task(engine.relay_log(self._log))
+        others = [
+            asyncio.create_task(self._read_answers(answers)),
+            asyncio.create_task(self._follow_files(signature, reread, engine, monitor)),
+        ]
+        await asyncio.wait({stopped, ended, *others[1:]}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done() and ended.done():
+            await _finish(log_relay)
+            self._log.write("error", f"the engine ended by itself, {_told(ended.result())}")
+        await engine.stop(_PATIENCE_SECONDS)
+        await _finish(log_relay)
+        for task in others:
+            task.cancel()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        await monitor.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return 0 if stopped.done() else 1
+
+    def _put_in_force(self, plan: HostPlan, engine: EngineProcess, monitor: HealthMonitor) -> None:
+        for warning in plan.warnings:
+            self._log.write("warning", warning)
+        if not plan.configuration.virtual_routers:
+            self._log.write("warning", "no VirtualIP is to be held on this host")
+        engine.send(Configure(configuration=plan.configuration))
+        monitor.replace(plan.probes)
+        for name, (health, detail) in monitor.current().items():
+            # A VirtualIP that began to track services learns what is known already.
+            self._report(engine, name, health, detail)
+
+    @staticmethod
+    def _report(engine: EngineProcess, name: str, health: Health, detail: str) -> None:
+        engine.send(ReportHealth(virtual_ip=name, health=health, detail=detail))
+
+    async def _read_answers(self, answers: asyncio.StreamReader) -> None:
+        while line := await answers.readline():
+            answer = decode_answer(line)
+            if isinstance(answer, Refused):
+                self._log.write("error", f"the engine refused: {answer.reason}")
+
+    async def _follow_files(
+        self, signature: Signature, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor
+    ) -> None:
+        while True:
+            hurried = await _set_within(reread, _LOOK_EVERY_SECONDS)
+            found = self._feed.signature()
+            if hurried or found != signature:
+                signature = found
+                self._reread(engine, monitor)
+
+    def _reread(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
+        try:
+            plan = self._feed.plan()
+        except ConfigurationErrors as errors:
+            for error in errors.errors:
+                self._log.write("error", f"the running configuration is kept: {error}")
+            return
+        self._log.write("info", f"read the files again: generation {plan.configuration.generation}")
+        self._put_in_force(plan, engine, monitor)
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    """Wait for what is left of the log, but not for ever: a grandchild may hold the pipe open."""
+    await asyncio.wait({task}, timeout=0.2)
+    task.cancel()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    event.clear()
+    return True
+
+
+def _told(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _require_capabilities() -> None:
+    fields = dict(
+        line.split(":\t", 1)
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        if ":\t" in line
+    )
+    effective = int(fields["CapEff"], 16)
+    lacking = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
+    if lacking:
+        raise EnvironmentFailure(f"no permission: holdfast run needs {' and '.join(lacking)} (run it as root)")

@@ -1,0 +1,1 @@
+"""The engine: a process of its own that drives the VRRP core on real sockets and real time."""

@@ -1,0 +1,198 @@
+"""The loop: epoll and a timerfd, ingress before timers.
+
+After any delay the sockets are read before a timer acts, because a late engine that acts first takes a VIP from a
+healthy Master. A flood must not become a mute button either: after a bounded number of full reads the timers run.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_api.messages import (
+    Answer,
+    Configure,
+    Done,
+    RealTime,
+    Refused,
+    ReportHealth,
+    Request,
+    Switchover,
+)
+from holdfast_speaker.engine import clock, reports
+from holdfast_speaker.engine.control import Connection, ControlServer
+from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.log import Log
+from holdfast_speaker.engine.state_directory import StateDirectory
+from holdfast_speaker.engine.timer import Timer
+from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
+
+_DATAGRAMS_PER_READ = 64
+_READS = 8
+"""Full reads of one socket before the timers run: 512 packets, a few milliseconds."""
+
+_READS_AFTER_STALL = 64
+"""The same after the process did not run for a while: everything that the kernel can have queued meanwhile."""
+
+_STALL = 50 * MILLISECOND
+
+
+class Driver:
+    """Waits, and calls the engine in the right order."""
+
+    def __init__(self, engine: Engine, directory: StateDirectory, real_time: RealTime, log: Log) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._real_time = real_time
+        self._warnings: list[str] = []
+        self._control = ControlServer(self._answer, log)
+        engine.subscribers = self._control
+        self._timer = Timer()
+        self._poller = select.epoll()
+        self._watched: set[int] = set()
+        self._writing: set[int] = set()
+        self._epoch = -1
+        self._stopping = False
+        self._wake = self._catch_signals()
+        warning = self._control.listen(directory.socket_path)
+        if warning:
+            log.warning(warning)
+            self._warnings.append(warning)
+        fixed = [self._timer.fileno(), engine.kernel.fileno(), self._wake.fileno()]
+        if self._control.listener_descriptor is not None:
+            fixed.append(self._control.listener_descriptor)
+        for descriptor in fixed:
+            self._poller.register(descriptor, select.EPOLLIN)
+
+    def adopt(self, stream: socket.socket) -> None:
+        """Serve an inherited control connection, whose end is a reason to stop."""
+        self._watch(self._control.adopt(stream))
+
+    def run(self) -> None:
+        """Until SIGTERM, or until the process that started this one is gone."""
+        while not self._stopping:
+            self._watch_links()
+            deadline = self._engine.next_deadline()
+            self._timer.arm(deadline)
+            ready = dict(self._poller.poll(-1, 256))
+            now = clock.monotonic()
+            stalled = deadline is not None and now - deadline > _STALL
+            self._drain(ready, _READS_AFTER_STALL if stalled else _READS)
+            if self._engine.kernel.fileno() in ready:
+                # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
+                self._engine.take_in(clock.monotonic())
+            self._timer.read()
+            self._engine.poll(clock.monotonic())
+            self._serve(ready)
+        self._engine.stop(clock.monotonic())
+
+    def _drain(self, ready: dict[int, int], reads: int) -> None:
+        unread = [descriptor for descriptor in self._engine.wire.descriptors if descriptor in ready]
+        for _ in range(reads):
+            if not unread:
+                return
+            now = clock.monotonic()
+            unread = [descriptor for descriptor in unread if self._engine.receive(descriptor, _DATAGRAMS_PER_READ, now)]
+
+    def _watch_links(self) -> None:
+        if self._epoch == self._engine.wire.epoch:
+            return
+        self._epoch = self._engine.wire.epoch
+        wanted = set(self._engine.wire.descriptors)
+        for descriptor in self._watched - wanted:
+            self._forget(descriptor)
+        for descriptor in wanted:
+            # A descriptor's number may be another socket's by now: the kernel forgot the closed one by itself.
+            self._forget(descriptor)
+            self._poller.register(descriptor, select.EPOLLIN)
+        self._watched = wanted
+
+    def _forget(self, descriptor: int) -> None:
+        try:
+            self._poller.unregister(descriptor)
+        except FileNotFoundError:
+            return
+        except OSError:  # EBADF: closed, so that epoll has forgotten it already
+            return
+
+    # ----- clients and signals -----
+
+    def _serve(self, ready: dict[int, int]) -> None:
+        if self._wake.fileno() in ready:
+            self._wake.recv(64)
+            self._stopping = True
+        if self._control.listener_descriptor in ready:
+            connection = self._control.accept()
+            if connection is not None:
+                self._watch(connection)
+        for descriptor in ready:
+            connection = self._control.connections.get(descriptor)
+            if connection is None:
+                continue
+            if ready[descriptor] & select.EPOLLOUT:
+                self._control.flush(connection)
+            if ready[descriptor] & ~select.EPOLLOUT and not self._control.read(connection) and connection.trusted:
+                self._stopping = True
+        self._watch_unsent()
+
+    def _watch(self, connection: Connection) -> None:
+        self._poller.register(connection.stream.fileno(), select.EPOLLIN)
+
+    def _watch_unsent(self) -> None:
+        unsent = {descriptor for descriptor, item in self._control.connections.items() if item.unsent}
+        for descriptor in unsent ^ self._writing:
+            if descriptor in self._control.connections:
+                output = select.EPOLLOUT if descriptor in unsent else 0
+                self._poller.modify(descriptor, select.EPOLLIN | output)
+        self._writing = unsent
+
+    def _catch_signals(self) -> socket.socket:
+        """SIGTERM wakes the loop. SIGINT and SIGHUP are the supervisor's: a terminal sends them to both."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        self._wake_writer = writer
+        signal.set_wakeup_fd(writer.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return reader
+
+    # ----- requests -----
+
+    def _answer(self, request: Request) -> Answer:
+        now = clock.monotonic()
+        try:
+            return self._carry_out(request, now)
+        except ConfigurationError as error:
+            return Refused(reason=str(error))
+
+    def _carry_out(self, request: Request, now: Instant) -> Answer:
+        engine = self._engine
+        match request:
+            case Configure(configuration=configuration):
+                engine.configure(configuration, now)
+                return Done(message=f"generation {configuration.generation} is in force")
+            case ReportHealth(virtual_ip=name, health=health, detail=detail):
+                if not engine.report_health(name, health, detail, now):
+                    raise reports.unknown_virtual_ip(name, sorted(engine.instances), ambiguous=False)
+                return Done()
+            case Switchover(virtual_ip=name, to=to):
+                return Done(message=engine.switchover(name, to, now))
+            case _:
+                return self._status()
+
+    def _status(self) -> Answer:
+        engine = self._engine
+        return reports.status(
+            node_name=engine.node_name,
+            started=engine.started,
+            generation=engine.generation,
+            instances=engine.instances,
+            link_counters={counter.value: count for counter, count in sorted(engine.wire.counters.items())},
+            lateness=engine.lateness.summary(),
+            real_time=self._real_time,
+            warnings=self._directory.warnings + self._warnings,
+        )

@@ -1,0 +1,376 @@
+"""The engine: every VirtualIP of this node, their sockets, and the order in which things happen.
+
+Data flows one way: datagrams in, advertisements, decisions of the core, kernel addresses, packets out. The driver
+(driver.py) calls `take_in`, `receive`, `poll` in this order; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_api.messages import Transition
+from holdfast_api.reasons import Health, Obstacle, Reason, State
+from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine import clock
+from holdfast_speaker.engine.control import ControlServer
+from holdfast_speaker.engine.deadlines import Deadlines
+from holdfast_speaker.engine.instance import Instance, LastMove, moved, parse_address
+from holdfast_speaker.engine.kernel import Kernel, text
+from holdfast_speaker.engine.lateness import LatenessHistogram
+from holdfast_speaker.engine.log import Log
+from holdfast_speaker.engine.reports import published_state, transition_message, unknown_virtual_ip
+from holdfast_speaker.engine.state_directory import StateDirectory
+from holdfast_speaker.engine.wire import Wire
+from holdfast_speaker.net.reconcile import KernelAddress
+from holdfast_speaker.vrrp.actions import (
+    NOTHING,
+    Action,
+    Actions,
+    AnnounceAddresses,
+    SendAdvertisement,
+    Transitioned,
+)
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+from holdfast_speaker.vrrp.packet import PacketError, decode
+
+_NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, Obstacle.STOPPED})
+
+RETRY_AFTER = Duration(5 * SECOND)
+"""How long a VirtualIP stays out after the kernel refused its addresses."""
+
+
+class Engine:
+    """All that runs on this node. Not thread-safe: one loop owns it."""
+
+    def __init__(self, node_name: str, directory: StateDirectory, log: Log) -> None:
+        self.node_name = node_name
+        self.started = clock.timestamp()
+        self.generation = 0
+        self.instances: dict[str, Instance] = {}
+        self.lateness = LatenessHistogram()
+        self.wire = Wire()
+        self.kernel = Kernel(log)
+        self.subscribers: ControlServer | None = None
+        self._directory = directory
+        self._log = log
+        self._deadlines = Deadlines()
+        self._by_vrid: dict[tuple[int, int, int], Instance] = {}
+        self._cleaned = False
+
+    # ----- configuration -----
+
+    def configure(self, configuration: SpeakerConfiguration, now: Instant) -> None:
+        """Run this from now on. What did not change is not disturbed."""
+        wanted = {item.name: item for item in configuration.virtual_routers}
+        for name, instance in list(self.instances.items()):
+            if name not in wanted or instance.becomes_another_router(wanted[name]):
+                self._remove(instance, now)
+        for name, item in wanted.items():
+            if name not in self.instances:
+                self.instances[name] = Instance(item, LastMove(clock.timestamp()))
+            elif self.instances[name].configuration != item:
+                self.instances[name].change(item)
+        self.generation = configuration.generation
+        if not self._cleaned:
+            self._remove_leftovers()
+        self._look_at_links(now)
+        self._directory.save_configuration(configuration)
+        self._publish()
+
+    def _remove(self, instance: Instance, now: Instant) -> None:
+        self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
+        self._deadlines.set(instance.name, None)
+        del self.instances[instance.name]
+
+    def _remove_leftovers(self) -> None:
+        """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
+        self._cleaned = True
+        known = {address for instance in self.instances.values() for address, _ in instance.addresses}
+        state = self._directory.load_state()
+        for router in state.routers if state else ():
+            known |= {parse_address(text)[0] for text in router.addresses}
+        for leftover in self.kernel.remove_leftovers(known):
+            self._log.info("removed an address that a former engine left", address=text(leftover))
+
+    # ----- links and addresses of the machine -----
+
+    def take_in(self, now: Instant) -> None:
+        """Links or addresses changed. Carrier and interface loss act at once."""
+        changed, put_back = self.kernel.read()
+        for instance in self.instances.values():
+            if put_back & instance.held:
+                texts = ", ".join(sorted(text(address) for address in put_back & instance.held))
+                self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
+                self._announce(instance)
+        if changed:
+            self._look_at_links(now)
+
+    def _look_at_links(self, now: Instant) -> None:
+        """Find each VirtualIP's link, sources and obstacles, and act on what is new."""
+        for instance in self.instances.values():
+            self._find_link(instance, now)
+        refused = self.wire.attend(
+            {
+                (instance.link.index, instance.link.name, width)
+                for instance in self.instances.values()
+                if instance.link is not None and instance.link.operational
+                for width in instance.widths
+            }
+        )
+        self._by_vrid = self._index()
+        for instance in list(self.instances.values()):
+            self._settle(instance, now, refused)
+
+    def _find_link(self, instance: Instance, now: Instant) -> None:
+        link = instance.find_link(self.kernel.table)
+        if link == instance.link:
+            return
+        if instance.link is not None and link is not None and instance.link.index != link.index:
+            # Another interface, by another name or made anew under the same: what was held on the old one goes.
+            self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
+        instance.link = link
+        instance.prepare_announcements()
+
+    def _index(self) -> dict[tuple[int, int, int], Instance]:
+        """Who gets the packets of a link, a family and a VRID: the first by name."""
+        index: dict[tuple[int, int, int], Instance] = {}
+        for name in sorted(self.instances):
+            instance = self.instances[name]
+            if instance.link is not None:
+                for width in instance.widths:
+                    key = (instance.link.index, width, instance.configuration.virtual_router_id)
+                    index.setdefault(key, instance)
+        return index
+
+    def _settle(self, instance: Instance, now: Instant, refused: dict[int, str]) -> None:
+        """Make one router's obstacles, configuration and health what the machine says."""
+        router = instance.router
+        vips = {address for other in self.instances.values() for address, _ in other.addresses}
+        sources = instance.find_sources(self.kernel.table, vips)
+        obstacles = self._obstacles(instance, sources, refused)
+        for obstacle, detail in obstacles.items():
+            if instance.obstacle_details.get(obstacle) != detail:
+                self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
+            if obstacle not in router.obstacles:
+                self._carry_out(instance, router.obstruct(obstacle, now, detail), now)
+        instance.obstacle_details = obstacles
+        configuration = instance.core_configuration(sources)
+        if router.configuration != configuration:
+            self._carry_out(instance, router.reconfigure(configuration, now), now)
+        self._settle_health(instance, now)
+        if not instance.started:
+            instance.started = True
+            self._carry_out(instance, router.start(now, router.health, router.obstacles), now)
+        for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_LINK:
+            self._carry_out(instance, router.clear(obstacle, now), now)
+        self._carry_out(instance, NOTHING, now)
+
+    def _obstacles(self, instance: Instance, sources: dict[int, bytes], refused: dict[int, str]) -> dict[Obstacle, str]:
+        link = instance.link
+        if link is None:
+            name = instance.configuration.interface
+            missing = f"there is no interface {name}" if name else "no interface has a subnet that holds its address"
+            return {Obstacle.INTERFACE_MISSING: missing}
+        found: dict[Obstacle, str] = {}
+        if not link.operational:
+            found[Obstacle.LINK_DOWN] = f"{link.name} is down" if not link.admin_up else f"{link.name} has no carrier"
+        elif link.index in refused:
+            found[Obstacle.LINK_DOWN] = refused[link.index]
+        lacking = ["IPv4" if width == 4 else "IPv6 link-local" for width in instance.widths if width not in sources]
+        if lacking:
+            found[Obstacle.NO_SOURCE_ADDRESS] = f"{link.name} has no {' and no '.join(lacking)} address to send from"
+        foreign = self.kernel.foreign(instance.kernel_addresses)
+        if foreign:
+            name = self.kernel.table.by_index[foreign[0].index].name
+            found[Obstacle.ADDRESS_IN_USE] = f"{text(foreign[0])} is on {name} already, not put there by Holdfast"
+        for width in instance.widths:
+            other = self._by_vrid.get((link.index, width, instance.configuration.virtual_router_id))
+            if other is not None and other is not instance:
+                found[Obstacle.VIRTUAL_ROUTER_ID_IN_USE] = (
+                    f"{other.name} has virtual router ID {instance.configuration.virtual_router_id} on {link.name}"
+                )
+        return found
+
+    # ----- health -----
+
+    def report_health(self, name: str, health: Health, detail: str, now: Instant) -> bool:
+        """The services behind a VIP, as the probes see them. False: there is no such VirtualIP here."""
+        instance = self.instances.get(name)
+        if instance is None:
+            return False
+        instance.reported_health, instance.reported_detail = health, detail
+        self._settle_health(instance, now)
+        return True
+
+    def _settle_health(self, instance: Instance, now: Instant) -> None:
+        health, detail = instance.own_health(self.kernel.table)
+        if health is not instance.router.health:
+            if instance.started:
+                self._log.info(f"health: {instance.router.health} -> {health}", virtualIP=instance.name, detail=detail)
+            self._carry_out(instance, instance.router.report_health(health, now), now)
+        instance.health_detail = detail
+
+    # ----- packets and time -----
+
+    def receive(self, descriptor: int, limit: int, now: Instant) -> bool:
+        """Take up to `limit` datagrams from one socket. Returns whether there may be more."""
+        attended = self.wire.attended(descriptor)
+        if attended is None:
+            return False
+        index, width, listener = attended
+        datagrams = listener.receive(limit)
+        for payload, source, destination, ttl in datagrams:
+            instance = self._by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
+            if instance is None:
+                counter = Counter.VRID_ERRORS if len(payload) > 1 else Counter.PACKET_LENGTH_ERRORS
+                self.wire.counters[counter] += 1
+                continue
+            try:
+                advertisement = decode(payload, source, destination, ttl)
+            except PacketError as error:
+                instance.router.counters[error.counter] += 1
+                continue
+            actions = instance.router.receive(advertisement, now)
+            if actions:
+                self._carry_out(instance, actions, now)
+            else:
+                self._schedule(instance)
+        return len(datagrams) == limit
+
+    def next_deadline(self) -> Instant | None:
+        """When poll() has something to do."""
+        times = [at for at in (self._deadlines.earliest(), self.kernel.next_deadline()) if at is not None]
+        return min(times, default=None)
+
+    def poll(self, now: Instant) -> None:
+        """Do what is due."""
+        for name in self._deadlines.pop_due(now):
+            instance = self.instances[name]
+            due = instance.router.next_deadline()
+            if due is not None and due <= now:
+                self.lateness.record(now - due)
+            if instance.retry_at is not None and instance.retry_at <= now:
+                instance.retry_at = None
+                self._carry_out(instance, instance.router.clear(Obstacle.KERNEL_REFUSED, now), now)
+            self._carry_out(instance, instance.router.poll(now), now)
+        for address, code in self.kernel.refresh(now).items():
+            self._refused(address, code, now)
+
+    def _refused(self, address: KernelAddress, code: int, now: Instant) -> None:
+        for instance in list(self.instances.values()):
+            if address in instance.held:
+                self._obstruct_for_kernel(instance, {address: code}, now)
+
+    # ----- doing -----
+
+    def _carry_out(self, instance: Instance, actions: Actions, now: Instant) -> None:
+        """The level first, then the edges in their order: the contract of vrrp/actions.py."""
+        refused = self._enforce(instance, now)
+        if refused:
+            self._obstruct_for_kernel(instance, refused, now)
+            return
+        transitioned = False
+        for action in actions:
+            transitioned |= self._do(instance, action)
+        self._schedule(instance)
+        if transitioned:
+            self._publish()
+
+    def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
+        wanted = instance.kernel_addresses if instance.router.holds_addresses else frozenset()
+        if wanted == instance.held:
+            return {}
+        before, instance.held = instance.held, wanted
+        refused = self.kernel.hold(wanted - before, now) if wanted - before else {}
+        if before - wanted:
+            self.kernel.release(before - wanted)
+        return refused
+
+    def _obstruct_for_kernel(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
+        address, code = next(iter(refused.items()))
+        detail = f"the kernel refused {text(address)}: {os.strerror(code)}"
+        self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=Obstacle.KERNEL_REFUSED.value)
+        instance.kernel_detail = detail
+        instance.retry_at = Instant(now + RETRY_AFTER)
+        self._carry_out(instance, instance.router.obstruct(Obstacle.KERNEL_REFUSED, now, detail), now)
+
+    def _do(self, instance: Instance, action: Action) -> bool:
+        match action:
+            case SendAdvertisement():
+                self._send(instance, action)
+            case AnnounceAddresses():
+                self._announce(instance)
+            case Transitioned():
+                self._tell(instance, transition_message(instance.name, action))
+                return True
+        return False
+
+    def _send(self, instance: Instance, action: SendAdvertisement) -> None:
+        if instance.link is None:
+            return
+        try:
+            self.wire.send(instance.link.index, action)
+        except EnvironmentFailure as error:
+            instance.router.counters[Counter.SEND_ERRORS] += 1
+            if instance.router.counters[Counter.SEND_ERRORS] == 1:
+                self._log.error(f"an advertisement could not be sent: {error}", virtualIP=instance.name)
+
+    def _announce(self, instance: Instance) -> None:
+        if instance.link is None:
+            return
+        try:
+            self.wire.announce(instance.link.index, instance.announcements)
+        except EnvironmentFailure as error:
+            self._log.error(f"the addresses could not be announced: {error}", virtualIP=instance.name)
+
+    def _tell(self, instance: Instance, message: Transition) -> None:
+        last = instance.last_move
+        moves = last.moves + moved(message.from_state, message.to_state)
+        instance.last_move = LastMove(message.time, message.reason, message.message, moves)
+        self._log.info(
+            f"{message.from_state} -> {message.to_state}: {message.message}",
+            virtualIP=instance.name,
+            fromState=message.from_state,
+            toState=message.to_state,
+            reason=message.reason,
+            peer=message.peer,
+        )
+        if self.subscribers is not None:
+            self.subscribers.publish(message)
+
+    def _schedule(self, instance: Instance) -> None:
+        at = instance.router.next_deadline()
+        if instance.retry_at is not None:
+            at = instance.retry_at if at is None else min(at, instance.retry_at)
+        self._deadlines.set(instance.name, at)
+
+    def _publish(self) -> None:
+        self._directory.publish(published_state(self.node_name, self.instances.values()))
+
+    # ----- wishes, end -----
+
+    def switchover(self, name: str, to: str, now: Instant) -> str:
+        """Carry out a switchover on the user's wish; returns what was done. Raises ConfigurationError if it cannot."""
+        instance = self.find(name)
+        if to == self.node_name:
+            if instance.router.state_name is State.MASTER:
+                return f"{instance.name} is held by {to} already"
+            self._carry_out(instance, instance.router.take_over(now), now)
+            return f"{instance.name} is held by {to} now"
+        self._carry_out(instance, instance.router.step_aside(now), now)
+        return f"{self.node_name} steps aside for the best healthy Backup of {instance.name}"
+
+    def find(self, name: str) -> Instance:
+        """The VirtualIP of this namespace/name, or of this name where only one has it; raises ConfigurationError."""
+        matches = [item for key, item in self.instances.items() if name in (key, key.partition("/")[2])]
+        if len(matches) == 1:
+            return matches[0]
+        raise unknown_virtual_ip(name, sorted(self.instances), ambiguous=bool(matches))
+
+    def stop(self, now: Instant) -> None:
+        """Give everything up: addresses gone, priority 0 sent, state published."""
+        for instance in self.instances.values():
+            self._carry_out(instance, instance.router.stop(now), now)
+        self._publish()

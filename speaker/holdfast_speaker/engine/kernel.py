@@ -1,0 +1,160 @@
+"""The addresses on the kernel as a level: what is wanted is there, is refreshed, and is gone when nobody wants it.
+
+Every address is added with a short lifetime, so that the kernel takes it away from an engine that is killed, frozen or
+starved (ADR 0005). Only addresses that Holdfast put there are ever touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from holdfast_speaker.engine.log import Log
+from holdfast_speaker.net.links import LinkTable, has_subnet_of
+from holdfast_speaker.net.netlink import (
+    AddressRemoved,
+    Event,
+    LinkAddress,
+    MonitorSocket,
+    Overrun,
+    RequestSocket,
+    address_removal,
+    address_request,
+)
+from holdfast_speaker.net.reconcile import KernelAddress, plan
+from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
+
+LIFETIME_SECONDS = 1
+"""valid_lft. The kernel removes the address 1.0 to 2.25 s after the last refresh (include/net/addrconf.h rounds)."""
+
+REFRESH_INTERVAL = Duration(300 * MILLISECOND)
+
+_ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
+
+
+class Kernel:
+    """The links and addresses of this network namespace, and the VIPs that this engine holds on them."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._monitor = MonitorSocket()
+        self._requests = RequestSocket()
+        self._held: dict[KernelAddress, bytes] = {}
+        self._refresh_at: Instant | None = None
+        self.table = LinkTable()
+        self.resynchronise()
+
+    def fileno(self) -> int:
+        """Readable when links or addresses changed."""
+        return self._monitor.fileno()
+
+    def resynchronise(self) -> None:
+        """Read everything anew: at the start, and when the kernel lost notifications (ENOBUFS)."""
+        self.table.replace(self._requests.dump_links(), self._requests.dump_addresses())
+
+    def read(self) -> tuple[bool, set[KernelAddress]]:
+        """Take in what changed. Returns whether anything did, and which held addresses somebody took away.
+
+        Those are put back at once.
+        """
+        try:
+            events = self._monitor.read()
+        except Overrun:
+            self._log.warning("the kernel lost notifications; reading links and addresses anew")
+            self.resynchronise()
+            present = {(item.index, item.address) for item in self._addresses()}
+            missing = {held for held in self._held if (held.index, held.address) not in present}
+            return True, self._put_back(missing)
+        missing = {held for held in self._held if self._removed(held, events)}
+        for event in events:
+            self.table.apply(event)
+        return bool(events), self._put_back(missing)
+
+    @staticmethod
+    def _removed(held: KernelAddress, events: list[Event]) -> bool:
+        return any(
+            isinstance(event, AddressRemoved)
+            and event.address.index == held.index
+            and event.address.address == held.address
+            for event in events
+        )
+
+    def _put_back(self, missing: set[KernelAddress]) -> set[KernelAddress]:
+        addresses = sorted(missing, key=lambda address: (address.index, address.address))
+        results = self._requests.apply([self._held[address] for address in addresses])
+        return {address for address, result in zip(addresses, results, strict=True) if result == 0}
+
+    def _addresses(self) -> list[LinkAddress]:
+        return [address for index in self.table.by_index for address in self.table.addresses(index)]
+
+    def foreign(self, addresses: frozenset[KernelAddress]) -> list[LinkAddress]:
+        """Where one of the addresses is already, on whatever interface, and was not put there by Holdfast."""
+        # A kernel before 5.18 does not tell whose an address is (IFA_PROTO): what we hold is ours all the same.
+        mine = {(held.index, held.address) for held in self._held}
+        present = plan(addresses, self._addresses(), frozenset()).foreign
+        return [item for item in present if (item.index, item.address) not in mine]
+
+    def remove_leftovers(self, known: set[bytes]) -> list[KernelAddress]:
+        """Take away what a predecessor left of the known addresses; returns what was removed.
+
+        Addresses of other Holdfast engines are not known here and stay: they expire by themselves.
+        """
+        leftovers = list(plan(frozenset(self._held), self._addresses(), known).remove)
+        self._requests.apply([_removal(address) for address in leftovers])
+        return leftovers
+
+    def hold(self, addresses: Iterable[KernelAddress], now: Instant) -> dict[KernelAddress, int]:
+        """Put addresses on their interfaces; returns the errno of each that the kernel refused."""
+        requests = {address: self._request(address) for address in addresses if address not in self._held}
+        results = dict(zip(requests, self._requests.apply(list(requests.values())), strict=True))
+        for address, result in results.items():
+            if result == 0:
+                self._held[address] = requests[address]
+        if self._held and self._refresh_at is None:
+            self._refresh_at = Instant(now + REFRESH_INTERVAL)
+        return {address: result for address, result in results.items() if result != 0}
+
+    def release(self, addresses: Iterable[KernelAddress]) -> None:
+        """Take addresses away."""
+        gone = [address for address in addresses if self._held.pop(address, None) is not None]
+        results = self._requests.apply([_removal(address) for address in gone])
+        for address, result in zip(gone, results, strict=True):
+            if result and result not in _ALREADY_GONE:
+                # It expires by itself: nobody refreshes it any more.
+                self._log.error(f"an address could not be removed: {os.strerror(result)}", address=text(address))
+        if not self._held:
+            self._refresh_at = None
+
+    def _request(self, address: KernelAddress) -> bytes:
+        return address_request(
+            address.index,
+            address.address,
+            address.prefix_length,
+            valid_seconds=LIFETIME_SECONDS,
+            # Where the link has the subnet already, a second route to it would only die with the VIP.
+            prefix_route=not has_subnet_of(self.table, address.index, address.address),
+        )
+
+    def next_deadline(self) -> Instant | None:
+        """When the held addresses must be refreshed."""
+        return self._refresh_at
+
+    def refresh(self, now: Instant) -> dict[KernelAddress, int]:
+        """Renew the lifetime of everything held, when it is time; returns the errno of each that was refused."""
+        if self._refresh_at is None or now < self._refresh_at:
+            return {}
+        self._refresh_at = Instant(now + REFRESH_INTERVAL)
+        held = list(self._held)
+        results = self._requests.apply(list(self._held.values()))
+        return {address: result for address, result in zip(held, results, strict=True) if result != 0}
+
+
+def text(address: KernelAddress | LinkAddress) -> str:
+    """An address with its prefix length, as people write it."""
+    return f"{ip_address(address.address)}/{address.prefix_length}"
+
+
+def _removal(address: KernelAddress) -> bytes:
+    return address_removal(address.index, address.address, address.prefix_length)

@@ -1,0 +1,84 @@
+"""What the engine tells others: transitions as messages, the published state, the status."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.metadata import version
+from ipaddress import ip_address
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_api.messages import Lateness, RealTime, Status, Transition
+from holdfast_speaker.engine import clock
+from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState
+from holdfast_speaker.vrrp.actions import Transitioned
+from holdfast_speaker.vrrp.instants import MILLISECOND
+from holdfast_speaker.vrrp.sentences import sentence
+
+
+def transition_message(name: str, action: Transitioned) -> Transition:
+    """A transition of the core with a name and the wall clock."""
+    return Transition(
+        virtual_ip=name,
+        from_state=action.from_state,
+        to_state=action.to_state,
+        reason=action.reason,
+        message=sentence(action),
+        time=clock.timestamp(),
+        peer=str(ip_address(action.peer)) if action.peer else "",
+        peer_priority=action.peer_priority,
+        silent_milliseconds=action.silent // MILLISECOND,
+    )
+
+
+def published_state(node_name: str, instances: Iterable[Instance]) -> PublishedState:
+    """What the next engine on this node should know."""
+    return PublishedState(
+        node_name=node_name,
+        pid=os.getpid(),
+        routers=[
+            PublishedRouter(
+                virtual_ip=instance.name,
+                state=instance.router.state_name,
+                since=instance.last_move.since,
+                reason=instance.last_move.reason,
+                addresses=list(instance.configuration.addresses),
+            )
+            for instance in instances
+        ],
+    )
+
+
+def status(
+    *,
+    node_name: str,
+    started: str,
+    generation: int,
+    instances: dict[str, Instance],
+    link_counters: dict[str, int],
+    lateness: Lateness,
+    real_time: RealTime,
+    warnings: list[str],
+) -> Status:
+    """Everything that `holdfast status` shows."""
+    return Status(
+        node_name=node_name,
+        version=version("holdfast"),
+        pid=os.getpid(),
+        started=started,
+        generation=generation,
+        routers=[instances[name].status() for name in sorted(instances)],
+        link_counters=link_counters,
+        lateness=lateness,
+        real_time=real_time,
+        warnings=warnings,
+    )
+
+
+def unknown_virtual_ip(name: str, known: list[str], *, ambiguous: bool) -> ConfigurationError:
+    """The error for a VirtualIP that was named and is not (or not alone) here."""
+    there = ", ".join(known) or "none"
+    if ambiguous:
+        return ConfigurationError(f"several VirtualIPs are named {name}; say which as namespace/name: {there}")
+    return ConfigurationError(f"there is no VirtualIP {name} here; there are: {there}")

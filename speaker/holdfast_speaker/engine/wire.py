@@ -1,0 +1,74 @@
+"""The sockets of the links in use: VRRP in and out, announcements out."""
+
+from __future__ import annotations
+
+from collections import Counter as Multiset
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_speaker.engine.instance import FAMILIES
+from holdfast_speaker.net.sockets import AnnouncementSocket, VRRPSocket
+from holdfast_speaker.vrrp.actions import SendAdvertisement
+from holdfast_speaker.vrrp.counters import Counter
+
+
+class Wire:
+    """One VRRP socket for each link and family, one announcement socket for each link; only what is in use is open."""
+
+    def __init__(self) -> None:
+        self.counters: Multiset[Counter] = Multiset()
+        """Packets that belong to no virtual router of ours."""
+        self._listeners: dict[tuple[int, int], VRRPSocket] = {}
+        self._announcers: dict[int, AnnouncementSocket] = {}
+        self._by_descriptor: dict[int, tuple[int, int, VRRPSocket]] = {}
+        self.epoch = 0
+        """Grows whenever the set of descriptors changes, so that the driver knows to watch others."""
+
+    def attend(self, wanted: set[tuple[int, str, int]]) -> dict[int, str]:
+        """Open and close sockets so that exactly (interface index, name, width) are attended.
+
+        Returns why, for the index of each link that could not be.
+        """
+        refused: dict[int, str] = {}
+        keys = {(index, width) for index, _, width in wanted}
+        for key in self._listeners.keys() - keys:
+            self._listeners.pop(key).close()
+            self.epoch += 1
+        for index in self._announcers.keys() - {index for index, _ in keys}:
+            self._announcers.pop(index).close()
+        for index, name, width in sorted(wanted):
+            try:
+                if (index, width) not in self._listeners:
+                    self._listeners[index, width] = VRRPSocket(index, FAMILIES[width])
+                    self.epoch += 1
+                if index not in self._announcers:
+                    self._announcers[index] = AnnouncementSocket(index)
+            except EnvironmentFailure as error:
+                refused[index] = f"{name} cannot be listened on: {error}"
+        self._by_descriptor = {
+            listener.fileno(): (index, width, listener) for (index, width), listener in self._listeners.items()
+        }
+        return refused
+
+    @property
+    def descriptors(self) -> list[int]:
+        """To be watched for packets."""
+        return list(self._by_descriptor)
+
+    def attended(self, descriptor: int) -> tuple[int, int, VRRPSocket] | None:
+        """The link, the width and the socket of a descriptor, while it is open."""
+        return self._by_descriptor.get(descriptor)
+
+    def send(self, index: int, action: SendAdvertisement) -> None:
+        """Send an advertisement; raises EnvironmentFailure where the machine refuses."""
+        listener = self._listeners.get((index, len(action.source)))
+        if listener is None:
+            raise EnvironmentFailure("the link is not attended")
+        listener.send(action.payload, action.destination, action.source)
+
+    def announce(self, index: int, frames: tuple[bytes, ...]) -> None:
+        """Send ready frames; raises EnvironmentFailure where the machine refuses."""
+        announcer = self._announcers.get(index)
+        if announcer is None:
+            raise EnvironmentFailure("the link is not attended")
+        for frame in frames:
+            announcer.send(frame)
