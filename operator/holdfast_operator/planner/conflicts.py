@@ -23,9 +23,7 @@ def repeated_names(documents: Sequence[Document]) -> Iterator[ConfigurationError
         other = first.setdefault(document.virtual_ip.key, document)
         if other is not document:
             where = "in this file already" if other.file == document.file else f"in {other.file} too"
-            yield error_in(
-                document, "metadata.name", f"must be unique in its namespace: {_told(document)} is {where}"
-            )
+            yield error_in(document, "metadata.name", f"must be unique in its namespace: {_told(document)} is {where}")
 
 
 def repeated_addresses(
@@ -38,9 +36,7 @@ def repeated_addresses(
             interface = parse_interface(text)
             if interface is None:
                 continue
-            scope = (
-                link_key(document.virtual_ip, default_interface, networks) if is_link_local(interface) else ""
-            )
+            scope = link_key(document.virtual_ip, default_interface, networks) if is_link_local(interface) else ""
             other = first.setdefault((scope, interface.ip), document)
             if other.virtual_ip.key != document.virtual_ip.key:
                 yield error_in(

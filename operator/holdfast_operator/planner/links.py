@@ -24,9 +24,7 @@ def is_link_local(interface: Interface) -> bool:
     return interface.version == 6 and interface.ip.is_link_local
 
 
-def link_key(
-    virtual_ip: VirtualIP, default_interface: str | None, networks: Mapping[str, Sequence[str]]
-) -> str:
+def link_key(virtual_ip: VirtualIP, default_interface: str | None, networks: Mapping[str, Sequence[str]]) -> str:
     """A name for the link, equal for VirtualIPs that meet on one: an interface, or else a network.
 
     It is the engine's own choice: the interface named, else the default, else the one whose subnet holds the first

@@ -101,9 +101,7 @@ def version_2_is_obeyed(virtual_ip: VirtualIP) -> Iterator[Violation]:
         return
     for index, interface in _interfaces(virtual_ip):
         if interface.version != 4:
-            yield Violation(
-                f"spec.addresses[{index}]", f"must be IPv4 with version 2, which {interface.ip} is not"
-            )
+            yield Violation(f"spec.addresses[{index}]", f"must be IPv4 with version 2, which {interface.ip} is not")
     if spec.advertisement_interval_milliseconds % 1000:
         yield Violation(
             "spec.advertisementIntervalMilliseconds",
@@ -114,9 +112,7 @@ def version_2_is_obeyed(virtual_ip: VirtualIP) -> Iterator[Violation]:
 def authentication_has_version_2(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """VRRPv3 has no authentication (RFC 9568 section 9)."""
     if virtual_ip.spec.authentication is not None and virtual_ip.spec.version != 2:
-        yield Violation(
-            "spec.authentication", "must be left out with version 3: only version 2 has passwords"
-        )
+        yield Violation("spec.authentication", "must be left out with version 3: only version 2 has passwords")
 
 
 def preempt_delay_has_preemption(virtual_ip: VirtualIP) -> Iterator[Violation]:
@@ -127,11 +123,7 @@ def preempt_delay_has_preemption(virtual_ip: VirtualIP) -> Iterator[Violation]:
 
 def owner_is_one_and_preempts(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """RFC 9568 section 6.4.1: the owner becomes Master whenever it starts; there can only be one."""
-    owners = [
-        index
-        for index, node in enumerate(virtual_ip.spec.nodes.priorities)
-        if node.priority == PRIORITY_OWNER
-    ]
+    owners = [index for index, node in enumerate(virtual_ip.spec.nodes.priorities) if node.priority == PRIORITY_OWNER]
     if owners and virtual_ip.spec.nopreempt:
         yield Violation(
             f"spec.nodes.priorities[{owners[0]}].priority",
@@ -200,12 +192,7 @@ def external_peers_are_usable(virtual_ip: VirtualIP) -> Iterator[Violation]:
 def _why_no_router(virtual_ip: VirtualIP, text: str, address: Address | None, *, may_be_vip: bool) -> str:
     if address is None:
         return f"must be an IPv4 or IPv6 address, not {text!r}"
-    if (
-        address.is_unspecified
-        or address.is_loopback
-        or address.is_multicast
-        or str(address) == _LIMITED_BROADCAST
-    ):
+    if address.is_unspecified or address.is_loopback or address.is_multicast or str(address) == _LIMITED_BROADCAST:
         return f"must be the address of one router on the network, which {address} is not"
     vips = {interface.ip for _, interface in _interfaces(virtual_ip)}
     if vips and address.version not in {vip.version for vip in vips}:
@@ -222,9 +209,7 @@ def probes_are_complete(virtual_ip: VirtualIP) -> Iterator[Violation]:
         field = f"spec.track.probes[{index}]"
         actions = [action for action in (probe.exec, probe.tcp_socket, probe.http_get) if action is not None]
         if len(actions) != 1:
-            yield Violation(
-                field, f"must have exactly one of exec, tcpSocket and httpGet, not {len(actions)}"
-            )
+            yield Violation(field, f"must have exactly one of exec, tcpSocket and httpGet, not {len(actions)}")
         if probe.period_seconds is not None and probe.period_milliseconds is not None:
             yield Violation(f"{field}.periodMilliseconds", "must be left out where periodSeconds is given")
         yield from _action_violations(field, probe)
@@ -240,9 +225,7 @@ def _action_violations(field: str, probe: Probe) -> Iterator[Violation]:
                 )
     for name, action in (("tcpSocket", probe.tcp_socket), ("httpGet", probe.http_get)):
         if action is not None and not _HOST.fullmatch(action.host):
-            yield Violation(
-                f"{field}.{name}.host", f"must be a host name or an IP address, not {action.host!r}"
-            )
+            yield Violation(f"{field}.{name}.host", f"must be a host name or an IP address, not {action.host!r}")
     if probe.http_get is not None and not _URL_PATH.fullmatch(probe.http_get.path):
         yield Violation(
             f"{field}.httpGet.path",

@@ -132,9 +132,7 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         members=spec.external_peers,
         # Where the members are not known, every router is a stranger, and to refuse strangers is to be alone.
         foreign_routers=spec.foreign_routers if spec.external_peers else ForeignRouters.OBEY,
-        source_addresses=[
-            node.address for node in nodes.source_addresses if node.node_name == host.node_name
-        ],
+        source_addresses=[node.address for node in nodes.source_addresses if node.node_name == host.node_name],
         simple_password=spec.authentication.simple_password if spec.authentication else None,
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,
@@ -152,9 +150,7 @@ def _recovery_hold_ms(probes: Sequence[Probe]) -> int:
 def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> Iterator[str]:
     spec = document.virtual_ip.spec
     if not _runs_on(document.virtual_ip, host):
-        yield _warning(
-            document, "spec.nodes.names", f"{host.node_name} is not among them: not run on this host"
-        )
+        yield _warning(document, "spec.nodes.names", f"{host.node_name} is not among them: not run on this host")
         return
     if spec.nodes.selector is not None:
         yield _warning(
@@ -162,9 +158,7 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
             "spec.nodes.selector",
             "needs the cluster and is ignored: every host that reads this file takes part",
         )
-    if spec.virtual_router_id is None and vrids[document.virtual_ip.key] != first_choice(
-        document.virtual_ip.key
-    ):
+    if spec.virtual_router_id is None and vrids[document.virtual_ip.key] != first_choice(document.virtual_ip.key):
         yield _warning(
             document,
             "spec.virtualRouterID",

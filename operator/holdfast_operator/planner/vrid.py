@@ -49,10 +49,7 @@ def allocate(claims: Iterable[Claim]) -> dict[str, int]:
     ordered = sorted(claims, key=lambda claim: claim.name)
     allocated = {claim.name: claim.pinned for claim in ordered if claim.pinned is not None}
     taken = {
-        (family, allocated[claim.name])
-        for claim in ordered
-        if claim.name in allocated
-        for family in claim.families
+        (family, allocated[claim.name]) for claim in ordered if claim.name in allocated for family in claim.families
     }
     for claim in ordered:
         if claim.pinned is None:

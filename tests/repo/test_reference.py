@@ -1,0 +1,96 @@
+"""docs/reference/virtualip.md says of every field what the models say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import NODEFAULT, inspect
+
+from holdfast_api.resources import VirtualIP
+from holdfast_operator.planner.policies import violations
+
+Row = tuple[str, str, str, str]
+"""Field, type, range and default, as the page writes them."""
+
+
+def test_the_page_has_every_field_with_its_type_range_and_default(root: Path) -> None:
+    page = (root / "docs" / "reference" / "virtualip.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \| [^|]{5,} \|$", page, re.MULTILINE)
+    assert rows == list(_rows(inspect.type_info(VirtualIP), ""))
+
+
+def test_the_examples_of_the_page_are_accepted(root: Path) -> None:
+    page = (root / "docs" / "reference" / "virtualip.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        assert violations(msgspec.convert(yaml.safe_load(example), VirtualIP)) == []
+
+
+def _rows(kind: inspect.Type, path: str) -> Iterator[Row]:
+    if isinstance(kind, inspect.StructType):
+        # A selector is Kubernetes' own type, and explained there.
+        for field in () if path.endswith(".selector") else kind.fields:
+            place = f"{path}.{field.encode_name}".lstrip(".")
+            value = _without_none(field.type)
+            yield place, _type(value), _range(value), _default(field)
+            yield from _rows(value.item_type if isinstance(value, inspect.ListType) else value, _inside(place, value))
+
+
+def _inside(place: str, kind: inspect.Type) -> str:
+    return f"{place}[]" if isinstance(kind, inspect.ListType) else place
+
+
+def _without_none(kind: inspect.Type) -> inspect.Type:
+    if isinstance(kind, inspect.UnionType):
+        (kind,) = (one for one in kind.types if not isinstance(one, inspect.NoneType | inspect.CustomType))
+    return kind
+
+
+def _type(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.StructType():
+            return "object"
+        case inspect.ListType():
+            return f"list of {_type(kind.item_type)}s"
+        case inspect.DictType():
+            return "map"
+        case inspect.BoolType():
+            return "boolean"
+        case inspect.IntType() | inspect.LiteralType(values=(int(), *_)):
+            return "integer"
+        case inspect.StrType() | inspect.EnumType() | inspect.LiteralType():
+            return "string"
+    raise AssertionError(f"the page has no word for {kind}")
+
+
+def _range(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.EnumType():
+            return ", ".join(f"`{value.value}`" for value in kind.cls)
+        case inspect.LiteralType():
+            return ", ".join(f"`{value}`" for value in kind.values)
+        case inspect.IntType() if kind.le is not None:
+            return f"{kind.ge} to {kind.le}" + (f", a multiple of {kind.multiple_of}" if kind.multiple_of else "")
+        case inspect.StrType() if kind.max_length is not None:
+            return f"{kind.min_length} to {kind.max_length} characters"
+        case inspect.ListType() if kind.max_length is not None:
+            return f"{kind.min_length or 0} to {kind.max_length}"
+    return "any"
+
+
+def _default(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    value: Any = field.default
+    if value is NODEFAULT and field.default_factory is not NODEFAULT:
+        value = field.default_factory()
+    if value is None or value is NODEFAULT:  # a field that is UNSET by default has none
+        return "none"
+    written = msgspec.to_builtins(value)
+    return f"`{written}`" if isinstance(written, str) else f"`{msgspec.json.encode(written).decode()}`"
