@@ -32,9 +32,7 @@ class Command:
         that cannot even be killed (it hangs in the kernel) is a failure until it is gone, and no other is started.
         """
         if self._left_behind is not None and not self._left_behind.ended.is_set():
-            return Result(
-                False, f"process {self._left_behind.pid} of an earlier run was killed and does not end"
-            )
+            return Result(False, f"process {self._left_behind.pid} of an earlier run was killed and does not end")
         try:
             process = _Process(self._words)
         except (OSError, ValueError) as error:  # ValueError: characters that no argument can have
@@ -71,7 +69,8 @@ class _Process:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._tail = b""
-        self._stderr, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stderr, write_end = os.pipe()
+        os.set_blocking(self._stderr, False)
         try:
             # The command is the user's own, run without a shell.
             self._popen = subprocess.Popen(  # noqa: S603
@@ -112,11 +111,7 @@ class _Process:
         status = self._popen.returncode
         if status == 0:
             return Result(True)
-        told = (
-            f"killed by signal {-status} ({signal.strsignal(-status)})"
-            if status < 0
-            else f"exit status {status}"
-        )
+        told = f"killed by signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"exit status {status}"
         self._read(_PIPE_BYTES)
         last = _last_line(self._tail.decode(errors="replace"))
         return Result(False, f"{told}: {last}" if last else told)

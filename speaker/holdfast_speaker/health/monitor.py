@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from holdfast_api.reasons import Health
 from holdfast_api.resources import Probe
-from holdfast_speaker.health.policy import ProbeJudgement, Result, overall
+from holdfast_speaker.health.policy import ProbeJudgement, Result, next_start, overall
 from holdfast_speaker.health.probes import Prober
 
 Report = Callable[[str, Health, str], None]
@@ -97,9 +97,7 @@ class HealthMonitor:
         due = self._loop.time()
         while True:
             self._take_in(place, await prober.run())
-            # On the schedule of the first run, without those that this one has overrun.
-            missed = max(0, int((self._loop.time() - due) // period))
-            due += (missed + 1) * period
+            due = next_start(due, self._loop.time(), period)
             await asyncio.sleep(due - self._loop.time())
 
     def _take_in(self, place: _Place, result: Result) -> None:

@@ -62,10 +62,21 @@ def overall(judgements: Sequence[ProbeJudgement]) -> tuple[Health, str]:
     """A node's health and why: Failing if one probe is, else Unknown as long as one has no result yet, else Healthy."""
     failing = [judgement for judgement in judgements if judgement.health is Health.FAILING]
     if failing:
-        return Health.FAILING, "; ".join(
-            f"probe {judgement.name}: {judgement.message}" for judgement in failing
-        )
+        return Health.FAILING, "; ".join(f"probe {judgement.name}: {judgement.message}" for judgement in failing)
     unknown = [judgement.name for judgement in judgements if judgement.health is Health.UNKNOWN]
     if unknown:
         return Health.UNKNOWN, f"no result yet of probe {', '.join(unknown)}"
     return Health.HEALTHY, ""
+
+
+def next_start(due: float, now: float, period: float) -> float:
+    """When a probe runs next that was due to run then and has ended now, all in the same unit.
+
+    Always a whole number of periods later, so that the schedule does not drift; starts that the run has overrun are
+    left out and not made up for.
+
+    >>> next_start(10.0, 10.25, 1.0), next_start(10.0, 12.5, 1.0)
+    (11.0, 13.0)
+    """
+    overrun = max(0, int((now - due) // period))
+    return due + (overrun + 1) * period

@@ -78,9 +78,7 @@ async def _get(action: HTTPGetAction) -> int:
     Raises _NotHTTP, or OSError where the connection fails (ssl.SSLError is one).
     """
     context = _lenient_context() if action.scheme == "HTTPS" else None
-    reader, writer = await asyncio.open_connection(
-        action.host, action.port, ssl=context, limit=_LINE_BYTES_MAX
-    )
+    reader, writer = await asyncio.open_connection(action.host, action.port, ssl=context, limit=_LINE_BYTES_MAX)
     try:
         host = f"[{action.host}]" if ":" in action.host else action.host
         writer.write(
