@@ -44,12 +44,8 @@ class Host:
         self.monitor.close()
         self.requests.close()
 
-    def renewal(
-        self, vip: bytes, prefix_length: int, *, seconds: int = 1, prefix_route: bool = False
-    ) -> bytes:
-        return address_request(
-            self.index, vip, prefix_length, valid_seconds=seconds, prefix_route=prefix_route
-        )
+    def renewal(self, vip: bytes, prefix_length: int, *, seconds: int = 1, prefix_route: bool = False) -> bytes:
+        return address_request(self.index, vip, prefix_length, valid_seconds=seconds, prefix_route=prefix_route)
 
     def found(self, vip: bytes) -> LinkAddress | None:
         return next((a for a in self.requests.dump_addresses() if a.address == vip), None)
@@ -85,9 +81,7 @@ def test_an_address_disappears_by_itself_when_nobody_renews_it(host: Host, vip, 
 
 
 @BOTH
-def test_an_address_that_was_renewed_before_disappears_as_soon_when_renewing_stops(
-    host: Host, vip, prefix_length
-):
+def test_an_address_that_was_renewed_before_disappears_as_soon_when_renewing_stops(host: Host, vip, prefix_length):
     for _ in range(4):
         assert host.requests.apply([host.renewal(vip, prefix_length)]) == [0]
         time.sleep(0.3)
@@ -131,10 +125,7 @@ def test_an_ipv6_address_is_usable_at_once_and_no_source_of_the_hosts_own(host: 
         address = host.found(V6)
         assert address is not None
         assert address.ours
-        assert (
-            address.flags & (TENTATIVE | NODAD | DEPRECATED | NOPREFIXROUTE)
-            == NODAD | DEPRECATED | NOPREFIXROUTE
-        )
+        assert address.flags & (TENTATIVE | NODAD | DEPRECATED | NOPREFIXROUTE) == NODAD | DEPRECATED | NOPREFIXROUTE
         with host.namespace.inside(), socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as listener:
             listener.bind(("2001:db8:9::c8", 0))
     route = host.namespace.ip_json("route", "get", "2001:db8:9::2")
@@ -151,9 +142,7 @@ def test_the_route_to_the_subnet_is_made_when_asked_for(host: Host, vip, prefix_
 
 
 @BOTH
-def test_an_address_is_removed_on_request_and_the_second_request_says_that_it_is_absent(
-    host: Host, vip, prefix_length
-):
+def test_an_address_is_removed_on_request_and_the_second_request_says_that_it_is_absent(host: Host, vip, prefix_length):
     removal = address_removal(host.index, vip, prefix_length)
     assert host.requests.apply([host.renewal(vip, prefix_length), removal, removal]) == [
         0,
@@ -169,9 +158,7 @@ def test_every_request_of_a_large_batch_gets_its_own_answer(host: Host):
     for number in range(350):
         address = socket.inet_aton(f"10.8.{number // 200}.{number % 200 + 1}")
         missing = number % 7 == 0
-        requests.append(
-            address_request(host.index + 1000 * missing, address, 32, valid_seconds=60, prefix_route=False)
-        )
+        requests.append(address_request(host.index + 1000 * missing, address, 32, valid_seconds=60, prefix_route=False))
         expected.append(errno.ENODEV if missing else 0)
     assert host.requests.apply(requests) == expected
     assert sum(address.ours for address in host.requests.dump_addresses()) == expected.count(0)
@@ -204,9 +191,7 @@ def test_the_monitor_hears_when_somebody_deletes_our_address(host: Host):
 def test_a_new_address_does_not_take_over_what_somebody_else_put_there(host: Host, vip, prefix_length):
     text = socket.inet_ntop(socket.AF_INET if len(vip) == 4 else socket.AF_INET6, vip)
     host.namespace.ip(f"address add {text}/{prefix_length} dev eth0")
-    request = address_request(
-        host.index, vip, prefix_length, valid_seconds=1, prefix_route=False, exclusive=True
-    )
+    request = address_request(host.index, vip, prefix_length, valid_seconds=1, prefix_route=False, exclusive=True)
     assert host.requests.apply([request]) == [errno.EEXIST]
     address = host.found(vip)
     assert address is not None

@@ -113,9 +113,7 @@ def test_a_link_whose_state_nobody_knows_counts_as_up(one: Namespace, watch: Wat
 
 
 def test_a_port_that_leaves_its_bridge_is_still_a_link(one: Namespace, watch: Watch):
-    one.ip(
-        "link add br0 type bridge", "link set eth0 master br0", "link set eth0 nomaster", "link delete br0"
-    )
+    one.ip("link add br0 type bridge", "link set eth0 master br0", "link set eth0 nomaster", "link delete br0")
     assert watch.until(lambda: len(watch.removed) > 0)
     assert watch.table.link("eth0") is not None
     assert watch.table.link("br0") is None

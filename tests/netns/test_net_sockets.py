@@ -191,9 +191,7 @@ def test_ip_options_and_ethernet_padding_are_no_payload(cable: Cable):
 
 
 @FAMILIES
-def test_a_packet_longer_than_any_advertisement_is_counted_and_dropped(
-    cable: Cable, family, here, there, group
-):
+def test_a_packet_longer_than_any_advertisement_is_counted_and_dropped(cable: Cable, family, here, there, group):
     for host in (cable.one, cable.other):
         host.ip("link set eth0 mtu 9500")
     listener, router = cable.vrrp(cable.other, family), cable.vrrp(cable.one, family)
@@ -245,9 +243,7 @@ def test_a_source_that_goes_and_comes_back_can_be_sent_from_again(cable: Cable, 
 
 
 @FAMILIES
-def test_a_link_that_goes_down_makes_sending_fail_and_receiving_silent(
-    cable: Cable, family, here, there, group
-):
+def test_a_link_that_goes_down_makes_sending_fail_and_receiving_silent(cable: Cable, family, here, there, group):
     router = cable.vrrp(cable.one, family)
     router.send(PAYLOAD, group, here)
     cable.one.ip("link set eth0 down")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from datetime import datetime
 from itertools import pairwise
 from socket import inet_aton
 from typing import Any
@@ -419,6 +420,20 @@ def test_unicast_peers_need_no_multicast(segment: Any) -> None:
     assert advertisements(lan.client, 0.5) == []
     n1.stop()
     n2.becomes("Master")
+
+
+def test_a_starting_node_trusts_silence_sooner_when_a_known_neighbour_answers_it(segment: Any) -> None:
+    lan = segment("n1", "n2", "n3")
+    n1, _, n3 = lan.hosts
+    n1.run(web(addresses=f"[{VIP}/24, {VIP6}/64]", externalPeers=["10.77.0.12"])).becomes("Master")
+    n3.run(web("db", "[10.77.0.201/24]", 52, externalPeers=["10.77.0.99"])).becomes("Master", "db")
+
+    def waited(host: Host) -> float:
+        times = [datetime.fromisoformat(line["time"]) for line in host.log if line.get("toState")]
+        return (times[1] - times[0]).total_seconds()
+
+    assert waited(n1) < 0.9, "n2 answered, so that three silent intervals are enough"
+    assert waited(n3) > 1.0, "nobody answered: the quiet period"
 
 
 def test_two_virtual_ips_with_one_virtual_router_id_on_one_link_are_refused_before_anything_is_touched(

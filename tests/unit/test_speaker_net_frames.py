@@ -118,11 +118,7 @@ def test_a_truncated_answer_is_no_answer(whole):
     assert [frames.neighbour_answer(whole[:length]) for length in range(len(whole))] == [None] * len(whole)
 
 
-@given(
-    st.one_of(
-        st.binary(max_size=100), st.binary(max_size=90).map(lambda tail: bytes(12) + b"\x86\xdd" + tail)
-    )
-)
+@given(st.one_of(st.binary(max_size=100), st.binary(max_size=90).map(lambda tail: bytes(12) + b"\x86\xdd" + tail)))
 def test_no_bytes_make_reading_an_answer_fail(frame):
     answer = frames.neighbour_answer(frame)
     assert answer is None or len(answer) in (4, 16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from holdfast_speaker.net.links import LinkTable, interface_for, source_address
+from holdfast_speaker.net.links import LinkTable, has_subnet_of, interface_for, source_address
 from holdfast_speaker.net.netlink import (
     ADDRESS_PROTOCOL,
     AddressAdded,
@@ -117,9 +117,7 @@ def test_the_longest_prefix_wins_and_then_the_first_link():
 def test_loopback_our_own_and_single_addresses_do_not_decide_the_interface():
     vip = packed("10.0.0.200")
     assert interface_for(table([LO], [on(1, "10.0.0.9/8")]), [(vip, None)]) is None
-    assert (
-        interface_for(table([ETH0], [on(2, "10.0.0.9/24", protocol=ADDRESS_PROTOCOL)]), [(vip, None)]) is None
-    )
+    assert interface_for(table([ETH0], [on(2, "10.0.0.9/24", protocol=ADDRESS_PROTOCOL)]), [(vip, None)]) is None
     assert interface_for(table([ETH0], [on(2, "10.0.0.200/32")]), [(vip, None)]) is None
 
 
@@ -183,3 +181,10 @@ def test_a_wanted_source_is_taken_as_soon_as_it_is_usable_and_nothing_else_inste
 def test_a_link_without_a_usable_address_has_no_source():
     assert v4_source(table([ETH0])) is None
     assert v4_source(table([ETH0], [on(3, "10.0.0.9/24")])) is None
+
+
+def test_a_link_has_the_subnet_of_an_address_when_an_address_of_its_own_lies_there():
+    known = table([ETH0], [on(2, "10.0.0.9/24"), on(2, "10.0.1.200/24", protocol=ADDRESS_PROTOCOL)])
+    assert has_subnet_of(known, 2, packed("10.0.0.200"))
+    assert not has_subnet_of(known, 2, packed("10.0.1.201"))
+    assert not has_subnet_of(known, 3, packed("10.0.0.200"))

@@ -98,9 +98,7 @@ def test_a_prefix_route_is_left_to_the_kernel_when_asked_for():
         assert decoded.get_attr("IFA_FLAGS") == flags
 
 
-@pytest.mark.parametrize(
-    ("address", "text", "family"), [(V4, "192.168.213.200", 2), (V6, "2001:db8::c8", 10)]
-)
+@pytest.mark.parametrize(("address", "text", "family"), [(V4, "192.168.213.200", 2), (V6, "2001:db8::c8", 10)])
 def test_a_removal_is_pyroute2s(address, text, family):
     oracle = address_message(rtnetlink._RTM_DELADDR, family, text, 24, header=REQUEST_ACK)
     assert address_removal(7, address, 24) == oracle
@@ -254,6 +252,4 @@ def test_no_bytes_make_parsing_fail_otherwise_than_by_name(datagram):
 def test_no_damage_to_a_message_makes_parsing_fail_otherwise_than_by_name(whole, at, damage):
     at %= len(whole)
     with contextlib.suppress(NetlinkMalformed):
-        assert all(
-            isinstance(event, Event) for event in parse(whole[:at] + damage + whole[at + len(damage) :])
-        )
+        assert all(isinstance(event, Event) for event in parse(whole[:at] + damage + whole[at + len(damage) :]))

@@ -68,9 +68,7 @@ link_addresses = st.builds(
 def test_carrying_out_a_plan_leaves_nothing_to_do_and_what_is_not_ours_as_it_was(want, there, known):
     first = plan(want, there, known)
     remaining = {
-        a
-        for a in there
-        if KernelAddress(a.index, a.address, a.prefix_length) not in first.remove or not a.ours
+        a for a in there if KernelAddress(a.index, a.address, a.prefix_length) not in first.remove or not a.ours
     }
     after = remaining | {present(a.index, a.address, a.prefix_length) for a in first.add}
     assert {a for a in after if not a.ours} == {a for a in there if not a.ours}

@@ -54,7 +54,8 @@ def _lines(status: Status) -> list[str]:
         f"configuration generation {status.generation}",
         f"timers: {late.samples} fired, late by p50 {late.p50_microseconds} us, p99 {late.p99_microseconds} us, "
         f"max {late.max_microseconds} us",
-        f"real time: {real.scheduling}; {real.memory}; {real.garbage_collection}; {real.cpu_latency}",
+        f"real time: {real.scheduling}; memory {real.memory}; garbage collection {real.garbage_collection}; "
+        f"CPU latency {real.cpu_latency}",
     ]
     lines += [click.style(f"warning: {warning}", fg="yellow") for warning in status.warnings]
     if status.link_counters:

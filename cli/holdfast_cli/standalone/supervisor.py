@@ -10,8 +10,6 @@ import asyncio
 import signal
 from pathlib import Path
 
-from holdfast_speaker.health.monitor import HealthMonitor
-
 from holdfast_api.errors import ConfigurationErrors, EnvironmentFailure
 from holdfast_api.messages import Configure, Refused, ReportHealth
 from holdfast_api.reasons import Health
@@ -19,6 +17,7 @@ from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed, Signature
 from holdfast_cli.standalone.log import Log
 from holdfast_operator.planner.standalone import HostPlan
+from holdfast_speaker.health.monitor import HealthMonitor
 
 _LOOK_EVERY_SECONDS = 0.5
 _PATIENCE_SECONDS = 3.0
@@ -59,6 +58,7 @@ class Supervisor:
         others = [
             asyncio.create_task(self._read_answers(answers)),
             asyncio.create_task(self._follow_files(signature, reread, engine, monitor)),
+            asyncio.create_task(monitor.watch()),
         ]
         await asyncio.wait({stopped, ended, *others[1:]}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done() and ended.done():

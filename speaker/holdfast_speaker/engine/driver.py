@@ -86,6 +86,7 @@ class Driver:
             self._timer.read()
             self._engine.poll(clock.monotonic())
             self._serve(ready)
+            self._engine.publish()
         self._engine.stop(clock.monotonic())
 
     def _drain(self, ready: dict[int, int], reads: int) -> None:

@@ -19,6 +19,7 @@ from holdfast_speaker.engine.instance import Instance, LastMove, moved, parse_ad
 from holdfast_speaker.engine.kernel import Kernel, text
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.log import Log
+from holdfast_speaker.engine.obstacles import concerns, find_obstacles
 from holdfast_speaker.engine.reports import published_state, transition_message, unknown_virtual_ip
 from holdfast_speaker.engine.state_directory import StateDirectory
 from holdfast_speaker.engine.wire import Wire
@@ -32,13 +33,16 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.counters import Counter
-from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import PacketError, decode
 
 _NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, Obstacle.STOPPED})
 
 RETRY_AFTER = Duration(5 * SECOND)
 """How long a VirtualIP stays out after the kernel refused its addresses."""
+
+ASK_EVERY = Duration(200 * MILLISECOND)
+"""How often a starting node asks its known neighbours for an answer, until one comes or the quiet period ends."""
 
 
 class Engine:
@@ -58,6 +62,7 @@ class Engine:
         self._deadlines = Deadlines()
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._cleaned = False
+        self._unpublished = False
 
     # ----- configuration -----
 
@@ -77,7 +82,7 @@ class Engine:
             self._remove_leftovers()
         self._look_at_links(now)
         self._directory.save_configuration(configuration)
-        self._publish()
+        self._unpublished = True
 
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
@@ -98,13 +103,13 @@ class Engine:
 
     def take_in(self, now: Instant) -> None:
         """Links or addresses changed. Carrier and interface loss act at once."""
-        changed, put_back = self.kernel.read()
+        events, put_back = self.kernel.read()
         for instance in self.instances.values():
             if put_back & instance.held:
                 texts = ", ".join(sorted(text(address) for address in put_back & instance.held))
                 self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
                 self._announce(instance)
-        if changed:
+        if events is None or any(concerns(event, self.instances.values()) for event in events):
             self._look_at_links(now)
 
     def _look_at_links(self, now: Instant) -> None:
@@ -120,8 +125,9 @@ class Engine:
             }
         )
         self._by_vrid = self._index()
+        vips = {address for instance in self.instances.values() for address, _ in instance.addresses}
         for instance in list(self.instances.values()):
-            self._settle(instance, now, refused)
+            self._settle(instance, now, vips, refused)
 
     def _find_link(self, instance: Instance, now: Instant) -> None:
         link = instance.find_link(self.kernel.table)
@@ -144,12 +150,11 @@ class Engine:
                     index.setdefault(key, instance)
         return index
 
-    def _settle(self, instance: Instance, now: Instant, refused: dict[int, str]) -> None:
+    def _settle(self, instance: Instance, now: Instant, vips: set[bytes], refused: dict[int, str]) -> None:
         """Make one router's obstacles, configuration and health what the machine says."""
         router = instance.router
-        vips = {address for other in self.instances.values() for address, _ in other.addresses}
         sources = instance.find_sources(self.kernel.table, vips)
-        obstacles = self._obstacles(instance, sources, refused)
+        obstacles = find_obstacles(instance, self.kernel, sources, refused, self._by_vrid)
         for obstacle, detail in obstacles.items():
             if instance.obstacle_details.get(obstacle) != detail:
                 self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
@@ -167,32 +172,6 @@ class Engine:
             self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
 
-    def _obstacles(self, instance: Instance, sources: dict[int, bytes], refused: dict[int, str]) -> dict[Obstacle, str]:
-        link = instance.link
-        if link is None:
-            name = instance.configuration.interface
-            missing = f"there is no interface {name}" if name else "no interface has a subnet that holds its address"
-            return {Obstacle.INTERFACE_MISSING: missing}
-        found: dict[Obstacle, str] = {}
-        if not link.operational:
-            found[Obstacle.LINK_DOWN] = f"{link.name} is down" if not link.admin_up else f"{link.name} has no carrier"
-        elif link.index in refused:
-            found[Obstacle.LINK_DOWN] = refused[link.index]
-        lacking = ["IPv4" if width == 4 else "IPv6 link-local" for width in instance.widths if width not in sources]
-        if lacking:
-            found[Obstacle.NO_SOURCE_ADDRESS] = f"{link.name} has no {' and no '.join(lacking)} address to send from"
-        foreign = self.kernel.foreign(instance.kernel_addresses)
-        if foreign:
-            name = self.kernel.table.by_index[foreign[0].index].name
-            found[Obstacle.ADDRESS_IN_USE] = f"{text(foreign[0])} is on {name} already, not put there by Holdfast"
-        for width in instance.widths:
-            other = self._by_vrid.get((link.index, width, instance.configuration.virtual_router_id))
-            if other is not None and other is not instance:
-                found[Obstacle.VIRTUAL_ROUTER_ID_IN_USE] = (
-                    f"{other.name} has virtual router ID {instance.configuration.virtual_router_id} on {link.name}"
-                )
-        return found
-
     # ----- health -----
 
     def report_health(self, name: str, health: Health, detail: str, now: Instant) -> bool:
@@ -200,8 +179,10 @@ class Engine:
         instance = self.instances.get(name)
         if instance is None:
             return False
-        instance.reported_health, instance.reported_detail = health, detail
-        self._settle_health(instance, now)
+        if health is not Health.UNKNOWN or instance.reported_health is Health.UNKNOWN:
+            # Not knowing (yet, again) is no reason to forget what is known.
+            instance.reported_health, instance.reported_detail = health, detail
+            self._settle_health(instance, now)
         return True
 
     def _settle_health(self, instance: Instance, now: Instant) -> None:
@@ -218,7 +199,7 @@ class Engine:
         """Take up to `limit` datagrams from one socket. Returns whether there may be more."""
         attended = self.wire.attended(descriptor)
         if attended is None:
-            return False
+            return self._hear_answers(descriptor, limit)
         index, width, listener = attended
         datagrams = listener.receive(limit)
         for payload, source, destination, ttl in datagrams:
@@ -239,6 +220,35 @@ class Engine:
                 self._schedule(instance)
         return len(datagrams) == limit
 
+    def _hear_answers(self, descriptor: int, limit: int) -> bool:
+        answered = self.wire.answers(descriptor, limit)
+        if answered is None:
+            return False
+        index, addresses = answered
+        here = [item for item in self.instances.values() if item.link is not None and item.link.index == index]
+        for instance in here:
+            families = instance.router.configuration.families
+            if instance.ask_at is not None and any(
+                address in (family.members or ()) for family in families for address in addresses
+            ):
+                instance.ask_at = None
+                instance.router.hearing_proven()
+                self._schedule(instance)
+        if all(instance.ask_at is None for instance in here):
+            self.wire.stop_asking(index)
+        return len(addresses) == limit
+
+    def _ask_neighbours(self, instance: Instance, now: Instant) -> None:
+        requests = instance.hearing_requests()
+        if not requests or instance.link is None or not instance.router.distrusts_silence:
+            instance.ask_at = None
+            return
+        instance.ask_at = Instant(now + ASK_EVERY)
+        try:
+            self.wire.ask(instance.link.index, requests)
+        except EnvironmentFailure:  # no answer, no proof: the quiet period stays
+            instance.ask_at = None
+
     def next_deadline(self) -> Instant | None:
         """When poll() has something to do."""
         times = [at for at in (self._deadlines.earliest(), self.kernel.next_deadline()) if at is not None]
@@ -251,6 +261,8 @@ class Engine:
             due = instance.router.next_deadline()
             if due is not None and due <= now:
                 self.lateness.record(now - due)
+            if instance.ask_at is not None and instance.ask_at <= now:
+                self._ask_neighbours(instance, now)
             if instance.retry_at is not None and instance.retry_at <= now:
                 instance.retry_at = None
                 self._carry_out(instance, instance.router.clear(Obstacle.KERNEL_REFUSED, now), now)
@@ -271,22 +283,19 @@ class Engine:
         if refused:
             self._obstruct_for_kernel(instance, refused, now)
             return
-        transitioned = False
         for action in actions:
-            transitioned |= self._do(instance, action)
+            self._do(instance, action)
         self._schedule(instance)
-        if transitioned:
-            self._publish()
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
         wanted = instance.kernel_addresses if instance.router.holds_addresses else frozenset()
         if wanted == instance.held:
             return {}
         before, instance.held = instance.held, wanted
-        refused = self.kernel.hold(wanted - before, now) if wanted - before else {}
+        # Removals first: to the kernel, an IPv6 address with another prefix length is the same address.
         if before - wanted:
             self.kernel.release(before - wanted)
-        return refused
+        return self.kernel.hold(wanted - before, now) if wanted - before else {}
 
     def _obstruct_for_kernel(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
         address, code = next(iter(refused.items()))
@@ -296,7 +305,7 @@ class Engine:
         instance.retry_at = Instant(now + RETRY_AFTER)
         self._carry_out(instance, instance.router.obstruct(Obstacle.KERNEL_REFUSED, now, detail), now)
 
-    def _do(self, instance: Instance, action: Action) -> bool:
+    def _do(self, instance: Instance, action: Action) -> None:
         match action:
             case SendAdvertisement():
                 self._send(instance, action)
@@ -304,8 +313,9 @@ class Engine:
                 self._announce(instance)
             case Transitioned():
                 self._tell(instance, transition_message(instance.name, action))
-                return True
-        return False
+                self._unpublished = True
+                if action.to_state is State.BACKUP and instance.router.distrusts_silence:
+                    instance.ask_at = action.at
 
     def _send(self, instance: Instance, action: SendAdvertisement) -> None:
         if instance.link is None:
@@ -341,13 +351,14 @@ class Engine:
             self.subscribers.publish(message)
 
     def _schedule(self, instance: Instance) -> None:
-        at = instance.router.next_deadline()
-        if instance.retry_at is not None:
-            at = instance.retry_at if at is None else min(at, instance.retry_at)
-        self._deadlines.set(instance.name, at)
+        times = (instance.router.next_deadline(), instance.retry_at, instance.ask_at)
+        self._deadlines.set(instance.name, min((at for at in times if at is not None), default=None))
 
-    def _publish(self) -> None:
-        self._directory.publish(published_state(self.node_name, self.instances.values()))
+    def publish(self) -> None:
+        """Keep the state for the next engine, if it changed: once for all that happened together."""
+        if self._unpublished:
+            self._unpublished = False
+            self._directory.publish(published_state(self.node_name, self.instances.values()))
 
     # ----- wishes, end -----
 
@@ -373,4 +384,4 @@ class Engine:
         """Give everything up: addresses gone, priority 0 sent, state published."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.stop(now), now)
-        self._publish()
+        self.publish()

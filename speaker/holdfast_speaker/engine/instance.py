@@ -63,12 +63,23 @@ class Instance:
     obstacle_details: dict[Obstacle, str] = field(default_factory=dict)
     kernel_detail: str = ""
     retry_at: Instant | None = None
+    ask_at: Instant | None = None
+    """When known neighbours are asked (again) for an answer, to prove that this node hears."""
     held: frozenset[KernelAddress] = frozenset()
     announcements: tuple[bytes, ...] = ()
+    addresses: tuple[tuple[bytes, int], ...] = field(init=False)
+    """Packed addresses and prefix lengths, in the user's order."""
+    widths: tuple[int, ...] = field(init=False)
+    """4 for IPv4, 16 for IPv6: the families of this VirtualIP."""
     router: VirtualRouter = field(init=False)
 
     def __post_init__(self) -> None:
+        self._parse()
         self.router = VirtualRouter(self.core_configuration({}))
+
+    def _parse(self) -> None:
+        self.addresses = tuple(map(parse_address, self.configuration.addresses))
+        self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
 
     @property
     def name(self) -> str:
@@ -79,16 +90,6 @@ class Instance:
     def owner(self) -> bool:
         """This node owns the addresses itself: they are on its interface, and not Holdfast's to add or remove."""
         return self.configuration.priority == PRIORITY_OWNER
-
-    @property
-    def addresses(self) -> list[tuple[bytes, int]]:
-        """Packed addresses and prefix lengths, in the user's order."""
-        return [parse_address(text) for text in self.configuration.addresses]
-
-    @property
-    def widths(self) -> list[int]:
-        """4 for IPv4, 16 for IPv6: the families of this VirtualIP."""
-        return sorted({len(address) for address, _ in self.addresses})
 
     @property
     def kernel_addresses(self) -> frozenset[KernelAddress]:
@@ -103,7 +104,7 @@ class Instance:
             return table.link(self.configuration.interface)
         if self.link is not None and self.link.index in table.by_index:
             return table.by_index[self.link.index]
-        return interface_for(table, list(self.addresses))
+        return interface_for(table, self.addresses)
 
     def find_sources(self, table: LinkTable, vips: set[bytes]) -> dict[int, bytes]:
         """The address to send from, for each width that has one on the link."""
@@ -121,7 +122,11 @@ class Instance:
 
     def change(self, configuration: VirtualRouterConfiguration) -> None:
         """Another configuration of the same virtual router; the caller settles it."""
+        if not self.configuration.tracks_services:
+            # Nothing is known against the services that are tracked from now on: the change itself moves nothing.
+            self.reported_health, self.reported_detail = Health.HEALTHY, ""
         self.configuration = configuration
+        self._parse()
         self.prepare_announcements()
 
     def becomes_another_router(self, configuration: VirtualRouterConfiguration) -> bool:
@@ -185,6 +190,19 @@ class Instance:
             if len(address) == 4
             else frames.unsolicited_neighbour_advertisement(mac, address, forwards)
             for address, _ in self.addresses
+        )
+
+    def hearing_requests(self) -> tuple[bytes, ...]:
+        """An ARP request or a neighbour solicitation to every known member: an answer proves that this node hears."""
+        if self.link is None:
+            return ()
+        mac = self.link.mac
+        return tuple(
+            frames.arp_request(mac, family.source, member)
+            if family.width == 4
+            else frames.neighbour_solicitation(mac, family.source, member)
+            for family in self.router.configuration.families
+            for member in sorted(family.members or ())
         )
 
     def status(self) -> RouterStatus:

@@ -54,10 +54,10 @@ class Kernel:
         """Read everything anew: at the start, and when the kernel lost notifications (ENOBUFS)."""
         self.table.replace(self._requests.dump_links(), self._requests.dump_addresses())
 
-    def read(self) -> tuple[bool, set[KernelAddress]]:
-        """Take in what changed. Returns whether anything did, and which held addresses somebody took away.
+    def read(self) -> tuple[list[Event] | None, set[KernelAddress]]:
+        """Take in what changed. Returns that, and which held addresses somebody took away: they are put back at once.
 
-        Those are put back at once.
+        None instead of the changes: the kernel lost some, and everything was read anew.
         """
         try:
             events = self._monitor.read()
@@ -66,11 +66,11 @@ class Kernel:
             self.resynchronise()
             present = {(item.index, item.address) for item in self._addresses()}
             missing = {held for held in self._held if (held.index, held.address) not in present}
-            return True, self._put_back(missing)
+            return None, self._put_back(missing)
         missing = {held for held in self._held if self._removed(held, events)}
         for event in events:
             self.table.apply(event)
-        return bool(events), self._put_back(missing)
+        return events, self._put_back(missing)
 
     @staticmethod
     def _removed(held: KernelAddress, events: list[Event]) -> bool:
@@ -107,11 +107,13 @@ class Kernel:
 
     def hold(self, addresses: Iterable[KernelAddress], now: Instant) -> dict[KernelAddress, int]:
         """Put addresses on their interfaces; returns the errno of each that the kernel refused."""
-        requests = {address: self._request(address) for address in addresses if address not in self._held}
-        results = dict(zip(requests, self._requests.apply(list(requests.values())), strict=True))
+        # Exclusively at first: replacing would take an address over that somebody else has put there meanwhile.
+        fresh = [address for address in addresses if address not in self._held]
+        codes = self._requests.apply([self._request(address, exclusive=True) for address in fresh])
+        results = dict(zip(fresh, codes, strict=True))
         for address, result in results.items():
             if result == 0:
-                self._held[address] = requests[address]
+                self._held[address] = self._request(address, exclusive=False)
         if self._held and self._refresh_at is None:
             self._refresh_at = Instant(now + REFRESH_INTERVAL)
         return {address: result for address, result in results.items() if result != 0}
@@ -127,12 +129,13 @@ class Kernel:
         if not self._held:
             self._refresh_at = None
 
-    def _request(self, address: KernelAddress) -> bytes:
+    def _request(self, address: KernelAddress, *, exclusive: bool) -> bytes:
         return address_request(
             address.index,
             address.address,
             address.prefix_length,
             valid_seconds=LIFETIME_SECONDS,
+            exclusive=exclusive,
             # Where the link has the subnet already, a second route to it would only die with the VIP.
             prefix_route=not has_subnet_of(self.table, address.index, address.address),
         )

@@ -14,7 +14,7 @@ class LatenessHistogram:
     >>> histogram = LatenessHistogram()
     >>> for microseconds in range(100): histogram.record(microseconds * 1000)
     >>> histogram.summary().p50_microseconds, histogram.summary().max_microseconds
-    (50, 99)
+    (51, 99)
     """
 
     def __init__(self) -> None:

@@ -124,6 +124,7 @@ class StateDirectory:
     def _save(self, name: str, document: Struct) -> None:
         part = self._path / f".{name}.part"
         try:
+            part.touch(mode=0o600)  # a configuration may hold a VRRPv2 password
             part.write_bytes(msgspec.json.encode(document) + b"\n")
             part.replace(self._path / name)
         except OSError as error:

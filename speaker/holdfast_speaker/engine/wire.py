@@ -6,7 +6,7 @@ from collections import Counter as Multiset
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import FAMILIES
-from holdfast_speaker.net.sockets import AnnouncementSocket, VRRPSocket
+from holdfast_speaker.net.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
 
@@ -20,6 +20,7 @@ class Wire:
         self._listeners: dict[tuple[int, int], VRRPSocket] = {}
         self._announcers: dict[int, AnnouncementSocket] = {}
         self._by_descriptor: dict[int, tuple[int, int, VRRPSocket]] = {}
+        self._ears: dict[int, NeighbourSocket] = {}
         self.epoch = 0
         """Grows whenever the set of descriptors changes, so that the driver knows to watch others."""
 
@@ -35,6 +36,7 @@ class Wire:
             self.epoch += 1
         for index in self._announcers.keys() - {index for index, _ in keys}:
             self._announcers.pop(index).close()
+            self.stop_asking(index)
         for index, name, width in sorted(wanted):
             try:
                 if (index, width) not in self._listeners:
@@ -52,7 +54,7 @@ class Wire:
     @property
     def descriptors(self) -> list[int]:
         """To be watched for packets."""
-        return list(self._by_descriptor)
+        return [*self._by_descriptor, *(ear.fileno() for ear in self._ears.values())]
 
     def attended(self, descriptor: int) -> tuple[int, int, VRRPSocket] | None:
         """The link, the width and the socket of a descriptor, while it is open."""
@@ -72,3 +74,24 @@ class Wire:
             raise EnvironmentFailure("the link is not attended")
         for frame in frames:
             announcer.send(frame)
+
+    def ask(self, index: int, requests: tuple[bytes, ...]) -> None:
+        """Send ARP requests or neighbour solicitations and listen for the answers; raises EnvironmentFailure."""
+        if index not in self._ears:
+            self._ears[index] = NeighbourSocket(index)
+            self.epoch += 1
+        self.announce(index, requests)
+
+    def answers(self, descriptor: int, limit: int) -> tuple[int, list[bytes]] | None:
+        """The link and the addresses that answered, where the descriptor is one that listens for answers."""
+        for index, ear in self._ears.items():
+            if ear.fileno() == descriptor:
+                return index, ear.receive(limit)
+        return None
+
+    def stop_asking(self, index: int) -> None:
+        """Nobody on this link waits for an answer any more."""
+        ear = self._ears.pop(index, None)
+        if ear is not None:
+            ear.close()
+            self.epoch += 1

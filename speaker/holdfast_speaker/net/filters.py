@@ -13,6 +13,7 @@ Instruction = tuple[int, int, int, int]
 # linux/bpf_common.h and linux/filter.h
 LOAD_WORD = 0x20
 LOAD_HALF = 0x28
+LOAD_BYTE = 0x30
 LOAD_BYTE_INDEXED = 0x50
 LOAD_IMMEDIATE = 0x00
 LOAD_INDEX_IMMEDIATE = 0x01
@@ -25,6 +26,21 @@ FIND_NETLINK_ATTRIBUTE = 0xFFFFF000 + 12
 DROP_ALL: tuple[Instruction, ...] = ((RETURN, 0, 0, 0),)
 KEEP_WHOLE: Instruction = (RETURN, 0, 0, 0xFFFFFFFF)
 DROP: Instruction = (RETURN, 0, 0, 0)
+
+NEIGHBOUR_ANSWERS: tuple[Instruction, ...] = (
+    (LOAD_HALF, 0, 0, 12),  # EtherType
+    (JUMP_IF_EQUAL, 0, 2, 0x0806),
+    (LOAD_HALF, 0, 0, 20),  # the operation of ARP
+    (JUMP_IF_EQUAL, 5, 6, 2),  # a reply
+    (JUMP_IF_EQUAL, 0, 5, 0x86DD),
+    (LOAD_BYTE, 0, 0, 20),  # the next header of IPv6
+    (JUMP_IF_EQUAL, 0, 3, 58),  # ICMPv6
+    (LOAD_BYTE, 0, 0, 54),  # its type
+    (JUMP_IF_EQUAL, 0, 1, 136),  # a neighbour advertisement
+    KEEP_WHOLE,
+    DROP,
+)
+"""Of the frames of an Ethernet link, the ARP replies and neighbour advertisements."""
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27

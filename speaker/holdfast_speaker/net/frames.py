@@ -73,9 +73,7 @@ def _neighbour_message(kind: int, flags: int, target: bytes, option: bytes) -> b
     return _NEIGHBOUR_MESSAGE.pack(kind, 0, 0, flags, target) + option
 
 
-def _icmpv6_frame(
-    destination_mac: bytes, mac: bytes, source: bytes, destination: bytes, message: bytes
-) -> bytes:
+def _icmpv6_frame(destination_mac: bytes, mac: bytes, source: bytes, destination: bytes, message: bytes) -> bytes:
     checksum = 0xFFFF - _sum(source, destination, message)
     header = _IPV6_HEADER.pack(6 << 28, len(message), _ICMPV6, _HOP_LIMIT, source, destination)
     summed = message[:2] + (checksum or 0xFFFF).to_bytes(2, "big") + message[4:]
@@ -115,11 +113,7 @@ def _neighbour_advertisement_answer(frame: bytes) -> bytes | None:
         return None
     _, length, next_header, hop_limit, source, destination = _IPV6_HEADER.unpack_from(frame, _ETHERNET_LENGTH)
     message = frame[_ICMPV6_AT : _ICMPV6_AT + length]
-    if (
-        next_header != _ICMPV6
-        or hop_limit != _HOP_LIMIT
-        or not _NEIGHBOUR_MESSAGE.size <= length == len(message)
-    ):
+    if next_header != _ICMPV6 or hop_limit != _HOP_LIMIT or not _NEIGHBOUR_MESSAGE.size <= length == len(message):
         return None
     kind, code, _, _, target = _NEIGHBOUR_MESSAGE.unpack_from(message)
     if kind != _NEIGHBOUR_ADVERTISEMENT or code != 0 or _sum(source, destination, message) != 0xFFFF:

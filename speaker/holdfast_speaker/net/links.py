@@ -51,9 +51,7 @@ class LinkTable:
             case LinkRemoved(index):
                 self._remove(index)
             case AddressAdded(address):
-                self._addresses.setdefault(address.index, {})[address.address, address.prefix_length] = (
-                    address
-                )
+                self._addresses.setdefault(address.index, {})[address.address, address.prefix_length] = address
             case AddressRemoved(address):
                 self._addresses.get(address.index, {}).pop((address.address, address.prefix_length), None)
 
@@ -89,9 +87,7 @@ def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int | None]
     on a link of its own) say nothing. Link-local addresses fit every link, so they decide only when there are no
     others. The longest prefix wins, then the link that was made first.
     """
-    telling = [address for address, _ in addresses if not _is_link_local(address)] or [
-        a for a, _ in addresses
-    ]
+    telling = [address for address, _ in addresses if not _is_link_local(address)] or [a for a, _ in addresses]
     if not telling:
         return None
     fitting = [

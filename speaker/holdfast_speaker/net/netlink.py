@@ -158,9 +158,7 @@ class RequestSocket:
         try:
             return self._socket.recv(_RECEIVE_BYTES)
         except BlockingIOError as error:
-            raise EnvironmentFailure(
-                "the kernel did not answer a netlink request within one second"
-            ) from error
+            raise EnvironmentFailure("the kernel did not answer a netlink request within one second") from error
         except OSError as error:
             raise SystemCallFailure("cannot read the answer to a netlink request", error) from error
 

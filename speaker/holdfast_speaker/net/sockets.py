@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from holdfast_speaker.net import filters
 from holdfast_speaker.net.failure import SystemCallFailure
+from holdfast_speaker.net.frames import neighbour_answer
 
 _VRRP = 112
 _GROUP_V4 = bytes((224, 0, 0, 18))
@@ -28,6 +29,7 @@ _IP_PKTINFO = 8
 _IP_MULTICAST_ALL = 49
 _IPV6_MULTICAST_ALL = 29
 
+_ETH_P_ALL = 3  # linux/if_ether.h
 _RECEIVE_BUFFER_BYTES = 1024 * 1024
 _LONGEST = 8192
 """More than the longest advertisement: 255 IPv6 addresses are 4088 bytes."""
@@ -249,3 +251,40 @@ class AnnouncementSocket:
             self._socket.send(frame)
         except OSError as error:
             raise SystemCallFailure("cannot send an announcement", error) from error
+
+
+class NeighbourSocket:
+    """Receives what neighbours on one link answer to ARP and neighbour discovery.
+
+    The constructor raises SystemCallFailure.
+    """
+
+    def __init__(self, index: int) -> None:
+        try:
+            # Closed for everything (protocol 0) until the filter stands, then bound to all protocols.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setblocking(False)
+            filters.attach(self._socket, filters.NEIGHBOUR_ANSWERS)
+            self._socket.bind((socket.if_indextoname(index), _ETH_P_ALL))
+        except OSError as error:
+            raise SystemCallFailure("cannot open a socket for neighbours' answers", error) from error
+
+    def fileno(self) -> int:
+        """Readable when a neighbour answered."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def receive(self, limit: int) -> list[bytes]:
+        """The addresses that answered, at most `limit` frames' worth; none where the link is gone."""
+        answers: list[bytes] = []
+        for _ in range(limit):
+            try:
+                answer = neighbour_answer(self._socket.recv(_LONGEST))
+            except OSError:  # nothing more, or the link went down: netlink tells of that
+                break
+            if answer is not None:
+                answers.append(answer)
+        return answers

@@ -55,6 +55,11 @@ class VirtualRouter(StateMachine):
         reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
         return self._begin(now, reason, self._quiet_until(now))
 
+    @property
+    def distrusts_silence(self) -> bool:
+        """Whether this router began to listen a moment ago and has no proof yet that it hears."""
+        return isinstance(self.state, Backup) and self.state.not_before != NEVER
+
     def hearing_proven(self) -> None:
         """A neighbour's answer came in: from now on silence means that there is no Master."""
         if isinstance(self.state, Backup):

@@ -31,9 +31,7 @@ def missing_means() -> str:
 def _run(command: list[str], stdin: str | None = None) -> str:
     finished = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
     if finished.returncode != 0:
-        raise AssertionError(
-            f"`{' '.join(command)}` ended with {finished.returncode}: {finished.stderr.strip()}"
-        )
+        raise AssertionError(f"`{' '.join(command)}` ended with {finished.returncode}: {finished.stderr.strip()}")
     return finished.stdout
 
 
@@ -51,9 +49,7 @@ class Namespace:
 
     def ip_json(self, *words: str) -> list[dict[str, Any]]:
         """What ip(8) shows, in detail."""
-        shown: list[dict[str, Any]] = json.loads(
-            _run(["ip", "-n", self.name, "-json", "-details", *words]) or "[]"
-        )
+        shown: list[dict[str, Any]] = json.loads(_run(["ip", "-n", self.name, "-json", "-details", *words]) or "[]")
         # ip leaves empty objects where a filter matched nothing.
         return [entry for entry in shown if entry]
 
