@@ -111,6 +111,27 @@ def test_a_frozen_holder_that_thaws_is_quiet_and_lets_the_new_one_be(segment: An
     assert n2.routers["web"]["transitions"] == 1
 
 
+def test_a_supervisor_that_is_killed_takes_its_engine_along_cleanly(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(advertisementIntervalMilliseconds=1000))
+    assert n1.process is not None
+    n1.process.kill()
+    n2.becomes("Master", within_seconds=3.0)
+    assert n2.routers["web"]["reason"] == "MasterReleased", "the engine said farewell"
+    assert not n1.has(VIP)
+
+
+def test_an_engine_that_dies_ends_the_run_with_a_status_and_the_reason(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    n1.run(web()).becomes("Master")
+    os.kill(n1.engine, signal.SIGSEGV)
+    assert n1.process is not None
+    assert n1.process.wait(timeout=10) == 1
+    assert "the engine ended by itself, killed by SIGSEGV" in n1.messages("error")
+    eventually(lambda: not n1.has(VIP), "the kernel has taken the address", within_seconds=3.0)
+
+
 def test_an_address_deleted_by_hand_is_put_back_without_leaving_master(segment: Any) -> None:
     lan = segment("n1")
     (n1,) = lan.hosts

@@ -201,7 +201,10 @@ class Engine:
         if attended is None:
             return self._hear_answers(descriptor, limit)
         index, width, listener = attended
-        datagrams = listener.receive(limit)
+        try:
+            datagrams = listener.receive(limit)
+        except EnvironmentFailure:  # the link went down or away: netlink tells, and what becomes of it is decided there
+            return False
         for payload, source, destination, ttl in datagrams:
             instance = self._by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
             if instance is None:
