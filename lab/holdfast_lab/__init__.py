@@ -1,0 +1,1 @@
+"""The lab: hosts as network namespaces on one machine."""
