@@ -201,3 +201,19 @@ def test_a_new_address_does_not_take_over_what_somebody_else_put_there(host: Hos
     address = host.found(vip)
     assert address is not None
     assert address.valid_seconds is not None
+
+
+def test_an_ipv6_address_is_the_hosts_own_a_moment_after_it_was_added(namespaces: Namespaces) -> None:
+    one, other = namespaces.add("one"), namespaces.add("other")
+    namespaces.connect(one, "eth0", other, "eth0")
+    index = one.index("eth0")
+    with one.inside():
+        requests = RequestSocket()
+        address = socket.inet_pton(socket.AF_INET6, "fd00::99")
+        assert not requests.is_own(index, address)
+        assert requests.apply([address_request(index, address, 128, valid_seconds=60, prefix_route=False)]) == [0]
+        end = time.monotonic() + 2.0
+        while not requests.is_own(index, address) and time.monotonic() < end:
+            time.sleep(0.0001)
+        assert requests.is_own(index, address)
+        assert not requests.is_own(index, socket.inet_pton(socket.AF_INET6, "fd00::98"))

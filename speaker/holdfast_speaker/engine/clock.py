@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 
 def monotonic() -> Instant:
     """CLOCK_MONOTONIC in nanoseconds: what every deadline is on."""
     return Instant(time.monotonic_ns())
+
+
+def pause(duration: Duration) -> None:
+    """Let others run."""
+    time.sleep(duration / SECOND)
 
 
 def timestamp() -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from holdfast_speaker.engine import clock
 from holdfast_speaker.engine.log import Log
 from holdfast_speaker.net.links import LinkTable, has_subnet_of
 from holdfast_speaker.net.netlink import (
@@ -30,6 +31,11 @@ LIFETIME_SECONDS = 1
 """valid_lft. The kernel removes the address 1.0 to 2.25 s after the last refresh (include/net/addrconf.h rounds)."""
 
 REFRESH_INTERVAL = Duration(300 * MILLISECOND)
+
+ROUTE_WITHIN = Duration(5 * MILLISECOND)
+"""How long the announcement of IPv6 addresses waits for the kernel's route to them."""
+
+_ROUTE_LOOK_EVERY = Duration(MILLISECOND // 20)
 
 _ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
 
@@ -116,7 +122,20 @@ class Kernel:
                 self._held[address] = self._request(address, exclusive=False)
         if self._held and self._refresh_at is None:
             self._refresh_at = Instant(now + REFRESH_INTERVAL)
+        self._await_routes([address for address in fresh if address in self._held and len(address.address) == 16])
         return {address: result for address, result in results.items() if result != 0}
+
+    def _await_routes(self, addresses: list[KernelAddress]) -> None:
+        """Wait until the host answers for IPv6 addresses that it has.
+
+        The kernel makes the route to itself in a work queue (net/ipv6/addrconf.c, addrconf_dad_work), 0.2 ms after it
+        said that the address is there. Who announces earlier draws packets that nobody answers.
+        """
+        end = clock.monotonic() + ROUTE_WITHIN
+        while addresses and clock.monotonic() < end:
+            addresses = [item for item in addresses if not self._requests.is_own(item.index, item.address)]
+            if addresses:
+                clock.pause(_ROUTE_LOOK_EVERY)  # the work queue is of lower priority than this process
 
     def release(self, addresses: Iterable[KernelAddress]) -> None:
         """Take addresses away."""

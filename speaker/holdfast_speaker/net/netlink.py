@@ -100,6 +100,16 @@ class RequestSocket:
             results += self._apply_batch(requests[first : first + _BATCH])
         return results
 
+    def is_own(self, index: int, address: bytes) -> bool:
+        """Whether the host takes what is sent to this address on the link as its own, and answers."""
+        wanted = self._next_sequence(1)
+        self._send(rtnetlink.route_request(index, address, wanted))
+        while True:
+            datagram = self._receive()
+            for kind, _, sequence, start, _ in rtnetlink.messages(datagram):
+                if sequence == wanted:
+                    return rtnetlink.leads_here(kind, datagram, start)
+
     def _apply_batch(self, requests: Sequence[bytes]) -> list[int]:
         base = self._next_sequence(len(requests))
         self._send(rtnetlink.batch(requests, base))

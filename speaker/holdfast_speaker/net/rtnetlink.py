@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,8 @@ _RTM_GETLINK = 18
 _RTM_NEWADDR = 20
 _RTM_DELADDR = 21
 _RTM_GETADDR = 22
+_RTM_NEWROUTE = 24
+_RTM_GETROUTE = 26
 
 _REQUEST = 0x001
 _ACK = 0x004
@@ -56,6 +59,10 @@ _IFA_F_NOPREFIXROUTE = 0x200
 _FOREVER = 0xFFFFFFFF
 
 _HEADER = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("@BBBBBBBBI")
+_RTA_DST = 1
+_RTA_OIF = 4
+_RTN_LOCAL = 2
 _LINK_HEADER = struct.Struct("=BxHiII")
 _ADDRESS_HEADER = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -312,6 +319,19 @@ def link_dump_request(sequence: int) -> bytes:
 def address_dump_request(sequence: int) -> bytes:
     """The request for all addresses of both families."""
     return _request(_RTM_GETADDR, _DUMP, sequence, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
+
+
+def route_request(index: int, address: bytes, sequence: int) -> bytes:
+    """RTM_GETROUTE: which route the kernel would take to an address on this link (rtnetlink(7), struct rtmsg)."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+    body += _attribute(_RTA_DST, address) + _attribute(_RTA_OIF, index.to_bytes(4, sys.byteorder))
+    return _request(_RTM_GETROUTE, 0, sequence, body)
+
+
+def leads_here(kind: int, datagram: bytes, start: int) -> bool:
+    """Whether the answer to a route request is that the address is this host's own."""
+    return kind == _RTM_NEWROUTE and _ROUTE.unpack_from(datagram, start)[7] == _RTN_LOCAL
 
 
 def batch(requests: Sequence[bytes], first_sequence: int) -> bytearray:
