@@ -171,7 +171,8 @@ class StateMachine:
             self.counters[Counter.LOWER_PRIORITY] += 1
             heard = self._heard(advertisement, now)
             down_at = min(silence.down_at, Instant(now + self._skew_time(heard.interval)))
-            silence = Silence(down_at, heard, Reason.MASTER_FAILING)
+            because = Reason.ADDRESS_OWNER if self.configuration.owner else Reason.MASTER_FAILING
+            silence = Silence(down_at, heard, because)
         elif (
             priority >= self._own_priority or self.configuration.nopreempt or band(priority) < band(self._own_priority)
         ):
@@ -239,14 +240,11 @@ class StateMachine:
 
     def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
         """Section 6.4.3: Backup, with the new Master's interval."""
-        index = self._family_index(advertisement)
         heard = self._heard(advertisement, now)
-        unheard = Silence(self._down_at(now, self.configuration.interval), None, Reason.MASTER_SILENT)
-        silences = [unheard] * len(self.configuration.families)
-        silences[index] = Silence(self._down_at(now, heard.interval), heard, Reason.MASTER_SILENT)
+        silence = Silence(self._down_at(now, heard.interval), heard, Reason.MASTER_SILENT)
         return (
             self._enter(
-                Backup(tuple(silences)),
+                Backup((silence,) * len(self.configuration.families)),
                 now,
                 reason,
                 peer=advertisement.source,

@@ -11,12 +11,14 @@ from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle, Reason
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, PRIORITY_OWNER
 from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
-from holdfast_speaker.vrrp.configuration import NEVER, Configuration, failing_priority
+from holdfast_speaker.vrrp.configuration import FAILING_PRIORITY_MAX, NEVER, Configuration
 from holdfast_speaker.vrrp.instants import Instant
 from holdfast_speaker.vrrp.machine import StateMachine
 from holdfast_speaker.vrrp.states import Backup, Master, Silence
 
 _OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
+
+_CHALLENGES = frozenset({Reason.MASTER_FAILING, Reason.HIGHER_PRIORITY, Reason.ADDRESS_OWNER})
 
 
 class VirtualRouter(StateMachine):
@@ -35,7 +37,19 @@ class VirtualRouter(StateMachine):
             return self.obstruct(Obstacle.SERVICE_FAILED, now)
         if Obstacle.SERVICE_FAILED in self.obstacles:
             return self.clear(Obstacle.SERVICE_FAILED, now)
+        if isinstance(self.state, Backup) and health is not Health.HEALTHY:
+            self.state = self._without_challenges(self.state)
         return self._assert_now(now)
+
+    def _without_challenges(self, state: Backup) -> Backup:
+        """What made a healthy node take over from a Master that is heard is no reason for a failing one."""
+        silences = tuple(
+            Silence(self._down_at(silence.heard.at, silence.heard.interval), silence.heard, Reason.MASTER_SILENT)
+            if silence.heard and silence.because in _CHALLENGES
+            else silence
+            for silence in state.silences
+        )
+        return replace(state, silences=silences, preempt_at=None)
 
     def obstruct(self, obstacle: Obstacle, now: Instant, detail: str = "") -> Actions:
         """Something keeps this router from taking part; a Master that can still send says so with priority 0."""
@@ -51,7 +65,9 @@ class VirtualRouter(StateMachine):
         if self.obstacles:
             return NOTHING
         if obstacle is Obstacle.SERVICE_FAILED:
-            return self._begin(now, Reason.SERVICE_RECOVERED, NEVER)  # the link was up all the time
+            recovered = self.health is Health.HEALTHY  # or told to degrade instead of releasing
+            reason = Reason.SERVICE_RECOVERED if recovered else Reason.OBSTACLE_GONE
+            return self._begin(now, reason, NEVER)  # the link was up all the time
         reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
         return self._begin(now, reason, self._quiet_until(now))
 
@@ -77,17 +93,17 @@ class VirtualRouter(StateMachine):
         if Obstacle.SERVICE_FAILED in self.obstacles:
             return self.clear(Obstacle.SERVICE_FAILED, now)
         if isinstance(self.state, Backup):
-            self.state = self._with_families_of(before, self.state, now)
+            self.state = self._with_families_of(before, self.state)
             return self._promote(now, Reason.ADDRESS_OWNER) if self._own_priority == PRIORITY_OWNER else NOTHING
         if not isinstance(self.state, Master):
             return NOTHING
         self.state = replace(self.state, announce_at=self._announcements(now))
         return (*self._assert_now(now), AnnounceAddresses())
 
-    def _with_families_of(self, before: Configuration, state: Backup, now: Instant) -> Backup:
+    def _with_families_of(self, before: Configuration, state: Backup) -> Backup:
         known = dict(zip((family.width for family in before.families), state.silences, strict=True))
-        fresh = Silence(self._down_at(now, self.configuration.interval), None, Reason.MASTER_SILENT)
-        silences = tuple(known.get(family.width, fresh) for family in self.configuration.families)
+        # A family that is new knows as much of the Master as the one that is not.
+        silences = tuple(known.get(family.width, state.silences[0]) for family in self.configuration.families)
         return replace(state, silences=silences)
 
     # ----- the user's wish -----
@@ -119,13 +135,17 @@ class VirtualRouter(StateMachine):
     def step_aside(self, now: Instant) -> Actions:
         """Switchover away from this Master: advertise a failing priority until a healthy Backup takes over (or none).
 
-        Raises ConfigurationError, with nothing changed, where this node is not Master.
+        It is the highest failing priority, so that no failing Backup preempts.
+
+        Raises ConfigurationError, with nothing changed, where this node is not Master or would be again at once.
         """
         if not isinstance(self.state, Master):
             raise ConfigurationError("this node does not hold the VIP")
+        if self._own_priority == PRIORITY_OWNER:
+            raise ConfigurationError("this node owns the addresses (priority 255)")
         self.state = replace(
             self.state,
-            wished_priority=failing_priority(self.configuration.priority),
+            wished_priority=FAILING_PRIORITY_MAX,
             wish_ends_at=self._down_at(now, self.configuration.interval),
             stepping_aside=True,
         )
