@@ -150,6 +150,17 @@ class Status(_Message, frozen=True, kw_only=True):
     lateness: Lateness
     real_time: RealTime
     warnings: list[str]
+    restarts: int = 0
+    """How often the keeper had to fork the engine anew."""
+    last_death: str = ""
+    """When, and what of, the last one died."""
+
+
+class Started(_Message, frozen=True, kw_only=True):
+    """An engine begins to serve a connection that it inherited; sent without being asked."""
+
+    generation: int
+    """Of the configuration that it runs already; 0: none."""
 
 
 class Done(_Message, frozen=True, kw_only=True):
@@ -164,4 +175,4 @@ class Refused(_Message, frozen=True, kw_only=True):
     reason: str
 
 
-Answer = Status | Done | Refused | Transition
+Answer = Status | Done | Refused | Transition | Started

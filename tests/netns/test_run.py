@@ -121,17 +121,6 @@ def test_a_supervisor_that_is_killed_takes_its_engine_along_cleanly(segment: Any
     assert not n1.has(VIP)
 
 
-def test_an_engine_that_dies_ends_the_run_with_a_status_and_the_reason(segment: Any) -> None:
-    lan = segment("n1")
-    (n1,) = lan.hosts
-    n1.run(web()).becomes("Master")
-    os.kill(n1.engine, signal.SIGSEGV)
-    assert n1.process is not None
-    assert n1.process.wait(timeout=10) == 1
-    assert "the engine ended by itself, killed by SIGSEGV" in n1.messages("error")
-    eventually(lambda: not n1.has(VIP), "the kernel has taken the address", within_seconds=3.0)
-
-
 def test_an_address_deleted_by_hand_is_put_back_without_leaving_master(segment: Any) -> None:
     lan = segment("n1")
     (n1,) = lan.hosts
@@ -308,8 +297,8 @@ def test_a_second_run_with_the_same_state_directory_waits_for_the_first(segment:
     assert first is not None
     engine = n1.engine
     n1.run()
-    waiting = f"another engine (process {engine}) runs on {n1.state_directory}; waiting until it ends"
-    eventually(lambda: waiting in n1.messages(), "the second says that it waits")
+    waiting = f"runs on {n1.state_directory}; waiting until it ends"
+    eventually(lambda: any(waiting in told for told in n1.messages()), "the second says that it waits")
     time.sleep(1.0)
     assert n1.engine == engine
     assert n1.routers["web"]["transitions"] == 1

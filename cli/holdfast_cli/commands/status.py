@@ -57,6 +57,8 @@ def _lines(status: Status) -> list[str]:
         f"real time: {real.scheduling}; memory {real.memory}; garbage collection {real.garbage_collection}; "
         f"CPU latency {real.cpu_latency}",
     ]
+    if status.restarts:
+        lines.append(click.style(f"restarts: {status.restarts}, the last at {status.last_death}", fg="yellow"))
     lines += [click.style(f"warning: {warning}", fg="yellow") for warning in status.warnings]
     if status.link_counters:
         lines.append("packets of other virtual routers: " + _counted(status.link_counters))

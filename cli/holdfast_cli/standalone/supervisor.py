@@ -10,8 +10,10 @@ import asyncio
 import signal
 from pathlib import Path
 
+import msgspec
+
 from holdfast_api.errors import ConfigurationErrors, EnvironmentFailure
-from holdfast_api.messages import Configure, Refused, ReportHealth
+from holdfast_api.messages import Configure, Refused, ReportHealth, Started
 from holdfast_api.reasons import Health
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed, Signature
@@ -32,6 +34,8 @@ class Supervisor:
         self._state_directory = state_directory
         self._log = log
         self._stop = asyncio.Event()
+        self._plan: HostPlan
+        self._started = False
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT. Returns the exit status.
@@ -51,12 +55,14 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, reread.set)
         engine, answers = await EngineProcess.start(self._feed.node_name, self._state_directory)
         monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
-        self._put_in_force(plan, engine, monitor)
+        self._plan = plan
+        self._say_warnings(plan)
+        monitor.replace(plan.probes)
         stopped = asyncio.create_task(self._stop.wait())
         ended = asyncio.create_task(engine.wait())
         log_relay = asyncio.create_task(engine.relay_log(self._log))
         others = [
-            asyncio.create_task(self._read_answers(answers)),
+            asyncio.create_task(self._read_answers(answers, engine, monitor)),
             asyncio.create_task(self._follow_files(signature, reread, engine, monitor)),
             asyncio.create_task(monitor.watch()),
         ]
@@ -75,26 +81,43 @@ class Supervisor:
                 raise outcome
         return 0 if stopped.done() else 1
 
-    def _put_in_force(self, plan: HostPlan, engine: EngineProcess, monitor: HealthMonitor) -> None:
+    def _say_warnings(self, plan: HostPlan) -> None:
         for warning in plan.warnings:
             self._log.write("warning", warning)
         if not plan.configuration.virtual_routers:
             self._log.write("warning", "no VirtualIP is to be held on this host")
-        engine.send(Configure(configuration=plan.configuration))
-        monitor.replace(plan.probes)
+
+    def _put_in_force(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
+        engine.send(Configure(configuration=self._plan.configuration))
+        self._report_all(engine, monitor)
+
+    def _report_all(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
         for name, (health, detail) in monitor.current().items():
             # A VirtualIP that began to track services learns what is known already.
             self._report(engine, name, health, detail)
 
-    @staticmethod
-    def _report(engine: EngineProcess, name: str, health: Health, detail: str) -> None:
-        engine.send(ReportHealth(virtual_ip=name, health=health, detail=detail))
+    def _report(self, engine: EngineProcess, name: str, health: Health, detail: str) -> None:
+        # Before the first engine has started nobody listens; it is told everything then.
+        if self._started:
+            engine.send(ReportHealth(virtual_ip=name, health=health, detail=detail))
 
-    async def _read_answers(self, answers: asyncio.StreamReader) -> None:
+    async def _read_answers(self, answers: asyncio.StreamReader, engine: EngineProcess, monitor: HealthMonitor) -> None:
         while line := await answers.readline():
-            answer = decode_answer(line)
-            if isinstance(answer, Refused):
-                self._log.write("error", f"the engine refused: {answer.reason}")
+            try:
+                answer = decode_answer(line)
+            except msgspec.DecodeError:  # the rest of what a dying engine had begun to say
+                continue
+            match answer:
+                case Refused(reason=reason):
+                    self._log.write("error", f"the engine refused: {reason}")
+                case Started(generation=generation):
+                    self._started = True
+                    if generation == self._plan.configuration.generation:
+                        self._report_all(engine, monitor)
+                    else:
+                        self._put_in_force(engine, monitor)
+                case _:
+                    pass
 
     async def _follow_files(
         self, signature: Signature, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor
@@ -114,7 +137,11 @@ class Supervisor:
                 self._log.write("error", f"the running configuration is kept: {error}")
             return
         self._log.write("info", f"read the files again: generation {plan.configuration.generation}")
-        self._put_in_force(plan, engine, monitor)
+        self._plan = plan
+        self._say_warnings(plan)
+        monitor.replace(plan.probes)
+        if self._started:
+            self._put_in_force(engine, monitor)
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

@@ -1,7 +1,8 @@
-"""The engine's process: `python -m holdfast_speaker.engine --node-name NAME --state-dir DIR [--control-descriptor N]`.
+"""The speaker's process: `python -m holdfast_speaker.engine --node-name NAME --state-dir DIR [--control-descriptor N]`.
 
-Somebody else starts it and reads its log (standard error, JSON lines): `holdfast run` on a plain host. With a control
-descriptor it is told its configuration there; without, it starts from the last good one in the state directory.
+It is the keeper, which forks the engine. Somebody else starts it and reads its log (standard error, JSON lines):
+`holdfast run` on a plain host. With a control descriptor the engine is told its configuration there; without, it starts
+from the last good one in the state directory.
 """
 
 from __future__ import annotations
@@ -12,16 +13,25 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine import clock, realtime
+from holdfast_speaker.engine.control import open_listener
 from holdfast_speaker.engine.driver import Driver
 from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.estate import Estate
+from holdfast_speaker.engine.keeper import Keeper
 from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.state_directory import StateDirectory
+from holdfast_speaker.engine.reports import boot_id
+from holdfast_speaker.engine.state_directory import SNAPSHOTS, StateDirectory
+from holdfast_speaker.vrrp.instants import SECOND, Instant
 
 _PR_SET_PDEATHSIG = 1
+_EXIT_OWN_FAULT = 70  # sysexits.h, EX_SOFTWARE
+_HAND_OVER_WITHIN = 3 * SECOND
+"""What the protocol spares a successor: three intervals of the shortest that VRRPv2 has, or of the hand-over's."""
 
 
 def main() -> int:
@@ -31,21 +41,19 @@ def main() -> int:
     log = Log()
     directory = StateDirectory(Path(arguments.state_dir), log)
     directory.acquire_lock()
+    estate = Estate()
     try:
-        engine = Engine(arguments.node_name, directory, log)
-    except EnvironmentFailure as error:
-        log.error(f"the engine cannot run here: {error}")
-        return 1
-    driver = Driver(engine, directory, realtime.secure(), log)
+        estate.listener = open_listener(directory.socket_path)
+    except EnvironmentFailure as failure:
+        log.warning(str(failure))
+        estate.warnings.append(str(failure))
     if arguments.control_descriptor is not None:
-        driver.adopt(socket.socket(fileno=arguments.control_descriptor))
-    else:
-        configuration = directory.load_configuration()
-        if configuration is not None:
-            engine.configure(configuration, clock.monotonic())
-    log.info("the engine is ready", ready=True)
-    driver.run()
-    return 0
+        estate.supervisor = socket.socket(fileno=arguments.control_descriptor)
+
+    def run_engine(estate: Estate) -> int:
+        return _run_engine(arguments.node_name, directory, estate, log)
+
+    return Keeper(estate, run_engine, log).run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,6 +70,58 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before it could be asked for
         raise SystemExit(0)
+
+
+def _run_engine(node_name: str, directory: StateDirectory, estate: Estate, log: Log) -> int:
+    """The engine's whole life, in a process that was forked for it. The exit status."""
+    keeper = os.getppid()
+    try:
+        scheduling = realtime.schedule()
+        _die_with(keeper)
+        engine = Engine(node_name, directory, estate, log)
+        driver = _take_up(engine, directory, estate, log)
+        if estate.only_releases:
+            engine.stop(clock.monotonic())
+            return 0
+        # What a former engine left to do comes before what takes time.
+        driver.turn(0)
+        driver.real_time = realtime.secure(scheduling, estate.cpu_latency)
+        log.info("the engine is ready", ready=True)
+        driver.run()
+    except EnvironmentFailure as failure:
+        log.error(f"the engine cannot run here: {failure}")
+        return 1
+    except Exception:  # noqa: BLE001  # the outermost loop of this process: the keeper decides what comes next
+        told = traceback.format_exc()
+        directory.keep_traceback(told)
+        log.error("the engine failed: " + told.strip().rpartition("\n")[2], traceback=told)
+        return _EXIT_OWN_FAULT
+    return 0
+
+
+def _take_up(engine: Engine, directory: StateDirectory, estate: Estate, log: Log) -> Driver:
+    """Begin where another process of this node left off, or anew."""
+    now = clock.monotonic()
+    driver = Driver(engine, directory, estate, log)
+    inherited = estate.memory.read()
+    if inherited:
+        snapshot = SNAPSHOTS.decode(inherited)
+        if estate.resumes:
+            engine.go_on_from(snapshot.state, estate.memory.heartbeat)
+        engine.configure(snapshot.configuration, now)
+        return driver
+    state = directory.load_state()
+    if state is not None and state.handed_over_at and state.boot == boot_id():
+        late = now - state.handed_over_at
+        if late < _HAND_OVER_WITHIN:
+            engine.go_on_from(state, Instant(state.handed_over_at))
+        else:
+            log.warning(f"the former engine handed over {late / SECOND:.1f} s ago, which is too long: beginning anew")
+    if estate.supervisor is None:
+        configuration = directory.load_configuration()
+        if configuration is not None:
+            engine.configure(configuration, now)
+    return driver
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import Answer, GetStatus, Refused, Request, Subscribe, Transition
 from holdfast_speaker.engine.log import Log
 
@@ -32,6 +33,20 @@ class Connection:
     subscribed: bool = False
 
 
+def open_listener(path: Path) -> socket.socket:
+    """Bind the control socket, in place of a dead predecessor's. Raises EnvironmentFailure where it cannot be made."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(16)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFailure(f"control socket {path} cannot be made: {error.strerror or error}") from error
+    return listener
+
+
 class ControlServer:
     """Listens on a unix socket (mode 0600: root and nobody else), and talks on inherited connections."""
 
@@ -41,19 +56,9 @@ class ControlServer:
         self._listener: socket.socket | None = None
         self.connections: dict[int, Connection] = {}
 
-    def listen(self, path: Path) -> str:
-        """Bind the socket, in place of a dead predecessor's. Returns why it could not be, or an empty string."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            path.chmod(0o600)
-            listener.listen(16)
-        except OSError as error:
-            listener.close()
-            return f"control socket {path} cannot be made: {error.strerror or error}"
+    def listen_on(self, listener: socket.socket) -> None:
+        """Serve whoever connects there."""
         self._listener = listener
-        return ""
 
     def adopt(self, stream: socket.socket) -> Connection:
         """Serve a connection that was inherited."""
@@ -111,6 +116,10 @@ class ControlServer:
             connection.subscribed = True
             request = GetStatus()
         return self._handler(request)
+
+    def tell(self, connection: Connection, answer: Answer) -> None:
+        """Say something without being asked."""
+        self._send(connection, answer)
 
     def publish(self, transition: Transition) -> None:
         """Tell every subscriber."""

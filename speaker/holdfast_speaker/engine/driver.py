@@ -6,6 +6,7 @@ healthy Master. A flood must not become a mute button either: after a bounded nu
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -19,11 +20,13 @@ from holdfast_api.messages import (
     Refused,
     ReportHealth,
     Request,
+    Started,
     Switchover,
 )
 from holdfast_speaker.engine import clock, reports
 from holdfast_speaker.engine.control import Connection, ControlServer
 from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.estate import Estate
 from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.state_directory import StateDirectory
 from holdfast_speaker.engine.timer import Timer
@@ -42,11 +45,11 @@ _STALL = 50 * MILLISECOND
 class Driver:
     """Waits, and calls the engine in the right order."""
 
-    def __init__(self, engine: Engine, directory: StateDirectory, real_time: RealTime, log: Log) -> None:
+    def __init__(self, engine: Engine, directory: StateDirectory, estate: Estate, log: Log) -> None:
         self._engine = engine
         self._directory = directory
-        self._real_time = real_time
-        self._warnings: list[str] = []
+        self._estate = estate
+        self.real_time = RealTime(scheduling="", memory="", garbage_collection="", cpu_latency="")
         self._control = ControlServer(self._answer, log)
         engine.subscribers = self._control
         self._timer = Timer()
@@ -56,38 +59,46 @@ class Driver:
         self._epoch = -1
         self._stopping = False
         self._wake = self._catch_signals()
-        warning = self._control.listen(directory.socket_path)
-        if warning:
-            log.warning(warning)
-            self._warnings.append(warning)
+        if estate.listener is not None:
+            self._control.listen_on(estate.listener)
         fixed = [self._timer.fileno(), engine.kernel.fileno(), self._wake.fileno()]
         if self._control.listener_descriptor is not None:
             fixed.append(self._control.listener_descriptor)
         for descriptor in fixed:
             self._poller.register(descriptor, select.EPOLLIN)
 
-    def adopt(self, stream: socket.socket) -> None:
-        """Serve an inherited control connection, whose end is a reason to stop."""
-        self._watch(self._control.adopt(stream))
+        if estate.supervisor is not None:
+            # Its end is a reason to stop.
+            connection = self._control.adopt(socket.socket(fileno=os.dup(estate.supervisor.fileno())))
+            self._watch(connection)
+            self._control.tell(connection, Started(generation=engine.configuration.generation))
 
     def run(self) -> None:
         """Until SIGTERM, or until the process that started this one is gone."""
         while not self._stopping:
-            self._watch_links()
-            deadline = self._engine.next_deadline()
-            self._timer.arm(deadline)
-            ready = dict(self._poller.poll(-1, 256))
-            now = clock.monotonic()
-            stalled = deadline is not None and now - deadline > _STALL
-            self._drain(ready, _READS_AFTER_STALL if stalled else _READS)
-            if self._engine.kernel.fileno() in ready:
-                # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
-                self._engine.take_in(clock.monotonic())
-            self._timer.read()
-            self._engine.poll(clock.monotonic())
-            self._serve(ready)
-            self._engine.publish()
-        self._engine.stop(clock.monotonic())
+            self.turn(-1)
+        if self._directory.successor_waits():
+            self._engine.hand_over(clock.monotonic())
+        else:
+            self._engine.stop(clock.monotonic())
+
+    def turn(self, timeout_seconds: float) -> None:
+        """Once around: wait for something (negative: as long as it takes), read, decide, serve."""
+        self._watch_links()
+        deadline = self._engine.next_deadline()
+        self._timer.arm(deadline)
+        ready = dict(self._poller.poll(timeout_seconds, 256))
+        now = clock.monotonic()
+        self._estate.memory.beat(now)
+        stalled = deadline is not None and now - deadline > _STALL
+        self._drain(ready, _READS_AFTER_STALL if stalled else _READS)
+        if self._engine.kernel.fileno() in ready:
+            # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
+            self._engine.take_in(clock.monotonic())
+        self._timer.read()
+        self._engine.poll(clock.monotonic())
+        self._serve(ready)
+        self._engine.publish()
 
     def _drain(self, ready: dict[int, int], reads: int) -> None:
         unread = [descriptor for descriptor in self._engine.wire.descriptors if descriptor in ready]
@@ -177,8 +188,7 @@ class Driver:
                 engine.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
-                if not engine.report_health(name, health, detail, now):
-                    raise reports.unknown_virtual_ip(name, sorted(engine.instances), ambiguous=False)
+                engine.report_health(name, health, detail, now)
                 return Done()
             case Switchover(virtual_ip=name, to=to):
                 return Done(message=engine.switchover(name, to, now))
@@ -190,10 +200,12 @@ class Driver:
         return reports.status(
             node_name=engine.node_name,
             started=engine.started,
-            generation=engine.generation,
+            generation=engine.configuration.generation,
             instances=engine.instances,
             link_counters={counter.value: count for counter, count in sorted(engine.wire.counters.items())},
             lateness=engine.lateness.summary(),
-            real_time=self._real_time,
-            warnings=self._directory.warnings + self._warnings,
+            real_time=self.real_time,
+            warnings=self._directory.warnings + self._estate.warnings,
+            restarts=self._estate.restarts,
+            last_death=self._estate.last_death,
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -15,13 +17,15 @@ from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine import clock
 from holdfast_speaker.engine.control import ControlServer
 from holdfast_speaker.engine.deadlines import Deadlines
+from holdfast_speaker.engine.estate import Estate
+from holdfast_speaker.engine.hearing import Hearing
 from holdfast_speaker.engine.instance import Instance, LastMove, moved, parse_address
 from holdfast_speaker.engine.kernel import Kernel, text
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.obstacles import concerns, find_obstacles
-from holdfast_speaker.engine.reports import published_state, transition_message, unknown_virtual_ip
-from holdfast_speaker.engine.state_directory import StateDirectory
+from holdfast_speaker.engine.obstacles import concerns, find_obstacles, first_by_vrid
+from holdfast_speaker.engine.reports import find_virtual_ip, published_state, transition_message
+from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState, Snapshot, StateDirectory
 from holdfast_speaker.engine.wire import Wire
 from holdfast_speaker.net.reconcile import KernelAddress
 from holdfast_speaker.vrrp.actions import (
@@ -33,7 +37,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.counters import Counter
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import PacketError, decode
 
 _NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, Obstacle.STOPPED})
@@ -41,21 +45,19 @@ _NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, 
 RETRY_AFTER = Duration(5 * SECOND)
 """How long a VirtualIP stays out after the kernel refused its addresses."""
 
-ASK_EVERY = Duration(200 * MILLISECOND)
-"""How often a starting node asks its known neighbours for an answer, until one comes or the quiet period ends."""
-
 
 class Engine:
     """All that runs on this node. Not thread-safe: one loop owns it."""
 
-    def __init__(self, node_name: str, directory: StateDirectory, log: Log) -> None:
+    def __init__(self, node_name: str, directory: StateDirectory, estate: Estate, log: Log) -> None:
         self.node_name = node_name
         self.started = clock.timestamp()
-        self.generation = 0
+        self.configuration = SpeakerConfiguration(node_name=node_name)
         self.instances: dict[str, Instance] = {}
         self.lateness = LatenessHistogram()
-        self.wire = Wire()
+        self.wire = Wire(estate.safekeeping)
         self.kernel = Kernel(log)
+        self._hearing = Hearing(self.wire)
         self.subscribers: ControlServer | None = None
         self._directory = directory
         self._log = log
@@ -63,6 +65,10 @@ class Engine:
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._cleaned = False
         self._unpublished = False
+        self._unsaved = False
+        self._memory = estate.memory
+        self._former: dict[str, PublishedRouter] = {}
+        self._former_seen_at = Instant(0)
 
     # ----- configuration -----
 
@@ -75,14 +81,21 @@ class Engine:
         for name, item in wanted.items():
             if name not in self.instances:
                 self.instances[name] = Instance(item, LastMove(clock.timestamp()))
+                if name in self._former:
+                    self.instances[name].inherit(self._former[name])
             elif self.instances[name].configuration != item:
                 self.instances[name].change(item)
-        self.generation = configuration.generation
+        self.configuration = configuration
         if not self._cleaned:
             self._remove_leftovers()
         self._look_at_links(now)
-        self._directory.save_configuration(configuration)
-        self._unpublished = True
+        self._former.clear()
+        self._unsaved = self._unpublished = True
+
+    def go_on_from(self, state: PublishedState, seen_at: Instant) -> None:
+        """Take what another process left, which was seen to run at `seen_at`, with the next configuration."""
+        self._former = {router.virtual_ip: router for router in state.routers}
+        self._former_seen_at = seen_at
 
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
@@ -93,9 +106,12 @@ class Engine:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
         self._cleaned = True
         known = {address for instance in self.instances.values() for address, _ in instance.addresses}
-        state = self._directory.load_state()
-        for router in state.routers if state else ():
+        state = None if self._former else self._directory.load_state()
+        for router in self._former.values() if self._former else state.routers if state else ():
             known |= {parse_address(text)[0] for text in router.addresses}
+        for former in self._former.values():
+            if former.state is State.MASTER and former.virtual_ip in self.instances:
+                known -= {address for address, _ in self.instances[former.virtual_ip].addresses}
         for leftover in self.kernel.remove_leftovers(known):
             self._log.info("removed an address that a former engine left", address=text(leftover))
 
@@ -124,7 +140,7 @@ class Engine:
                 for width in instance.widths
             }
         )
-        self._by_vrid = self._index()
+        self._by_vrid = first_by_vrid(self.instances)
         vips = {address for instance in self.instances.values() for address, _ in instance.addresses}
         for instance in list(self.instances.values()):
             self._settle(instance, now, vips, refused)
@@ -138,17 +154,6 @@ class Engine:
             self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
         instance.link = link
         instance.prepare_announcements()
-
-    def _index(self) -> dict[tuple[int, int, int], Instance]:
-        """Who gets the packets of a link, a family and a VRID: the first by name."""
-        index: dict[tuple[int, int, int], Instance] = {}
-        for name in sorted(self.instances):
-            instance = self.instances[name]
-            if instance.link is not None:
-                for width in instance.widths:
-                    key = (instance.link.index, width, instance.configuration.virtual_router_id)
-                    index.setdefault(key, instance)
-        return index
 
     def _settle(self, instance: Instance, now: Instant, vips: set[bytes], refused: dict[int, str]) -> None:
         """Make one router's obstacles, configuration and health what the machine says."""
@@ -167,23 +172,37 @@ class Engine:
         self._settle_health(instance, now)
         if not instance.started:
             instance.started = True
+            if not router.obstacles and self._go_on(instance, now):
+                return
             self._carry_out(instance, router.start(now, router.health, router.obstacles), now)
         for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_LINK:
             self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
 
+    def _go_on(self, instance: Instance, now: Instant) -> bool:
+        """Be what the former process was. A Master does nothing yet: what arrived meanwhile is read first."""
+        former = self._former.get(instance.name)
+        match former.state if former else State.INITIALIZE:
+            case State.MASTER:
+                instance.router.resume_as_master(self._former_seen_at)
+                instance.held = self.kernel.adopt(instance.kernel_addresses, now)
+            case State.BACKUP:
+                instance.router.resume_as_backup(now)
+            case State.INITIALIZE:
+                return False
+        self._schedule(instance)
+        return True
+
     # ----- health -----
 
-    def report_health(self, name: str, health: Health, detail: str, now: Instant) -> bool:
-        """The services behind a VIP, as the probes see them. False: there is no such VirtualIP here."""
-        instance = self.instances.get(name)
-        if instance is None:
-            return False
+    def report_health(self, name: str, health: Health, detail: str, now: Instant) -> None:
+        """The services behind a VIP, as the probes see them; raises ConfigurationError where there is no such VIP."""
+        instance = find_virtual_ip(self.instances, name)
         if health is not Health.UNKNOWN or instance.reported_health is Health.UNKNOWN:
             # Not knowing (yet, again) is no reason to forget what is known.
             instance.reported_health, instance.reported_detail = health, detail
+            self._unpublished = True
             self._settle_health(instance, now)
-        return True
 
     def _settle_health(self, instance: Instance, now: Instant) -> None:
         health, detail = instance.own_health(self.kernel.table)
@@ -224,33 +243,11 @@ class Engine:
         return len(datagrams) == limit
 
     def _hear_answers(self, descriptor: int, limit: int) -> bool:
-        answered = self.wire.answers(descriptor, limit)
-        if answered is None:
-            return False
-        index, addresses = answered
-        here = [item for item in self.instances.values() if item.link is not None and item.link.index == index]
-        for instance in here:
-            families = instance.router.configuration.families
-            if instance.ask_at is not None and any(
-                address in (family.members or ()) for family in families for address in addresses
-            ):
-                instance.ask_at = None
-                instance.router.hearing_proven()
-                self._schedule(instance)
-        if all(instance.ask_at is None for instance in here):
-            self.wire.stop_asking(index)
-        return len(addresses) == limit
-
-    def _ask_neighbours(self, instance: Instance, now: Instant) -> None:
-        requests = instance.hearing_requests()
-        if not requests or instance.link is None or not instance.router.distrusts_silence:
-            instance.ask_at = None
-            return
-        instance.ask_at = Instant(now + ASK_EVERY)
-        try:
-            self.wire.ask(instance.link.index, requests)
-        except EnvironmentFailure:  # no answer, no proof: the quiet period stays
-            instance.ask_at = None
+        proven, more = self._hearing.hear(descriptor, limit, self.instances.values())
+        for instance in proven:
+            instance.router.hearing_proven()
+            self._schedule(instance)
+        return more
 
     def next_deadline(self) -> Instant | None:
         """When poll() has something to do."""
@@ -265,7 +262,7 @@ class Engine:
             if due is not None and due <= now:
                 self.lateness.record(now - due)
             if instance.ask_at is not None and instance.ask_at <= now:
-                self._ask_neighbours(instance, now)
+                self._hearing.ask(instance, now)
             if instance.retry_at is not None and instance.retry_at <= now:
                 instance.retry_at = None
                 self._carry_out(instance, instance.router.clear(Obstacle.KERNEL_REFUSED, now), now)
@@ -359,15 +356,23 @@ class Engine:
 
     def publish(self) -> None:
         """Keep the state for the next engine, if it changed: once for all that happened together."""
+        if self._unsaved:
+            self._unsaved = False
+            self._directory.save_configuration(self.configuration)
         if self._unpublished:
             self._unpublished = False
-            self._directory.publish(published_state(self.node_name, self.instances.values()))
+            state = published_state(self.node_name, self.instances.values())
+            if not self._memory.write(msgspec.json.encode(Snapshot(configuration=self.configuration, state=state))):
+                self._log.warning(
+                    "the state is too large for the keeper's memory: a restart would go on from an older one"
+                )
+            self._directory.publish(state)
 
     # ----- wishes, end -----
 
     def switchover(self, name: str, to: str, now: Instant) -> str:
         """Carry out a switchover on the user's wish; returns what was done. Raises ConfigurationError if it cannot."""
-        instance = self.find(name)
+        instance = find_virtual_ip(self.instances, name)
         if to == self.node_name:
             if instance.router.state_name is State.MASTER:
                 return f"{instance.name} is held by {to} already"
@@ -376,15 +381,17 @@ class Engine:
         self._carry_out(instance, instance.router.step_aside(now), now)
         return f"{self.node_name} steps aside for the best healthy Backup of {instance.name}"
 
-    def find(self, name: str) -> Instance:
-        """The VirtualIP of this namespace/name, or of this name where only one has it; raises ConfigurationError."""
-        matches = [item for key, item in self.instances.items() if name in (key, key.partition("/")[2])]
-        if len(matches) == 1:
-            return matches[0]
-        raise unknown_virtual_ip(name, sorted(self.instances), ambiguous=bool(matches))
-
     def stop(self, now: Instant) -> None:
         """Give everything up: addresses gone, priority 0 sent, state published."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.stop(now), now)
         self.publish()
+
+    def hand_over(self, now: Instant) -> None:
+        """Leave everything as it is to a successor on this node, who has as long as the protocol spares it."""
+        for instance in self.instances.values():
+            self._carry_out(instance, instance.router.hand_over(now), now)
+        self.kernel.refresh(now, hurried=True)
+        self._directory.publish(published_state(self.node_name, self.instances.values(), handed_over_at=now))
+        held = sum(instance.router.holds_addresses for instance in self.instances.values())
+        self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")

@@ -11,6 +11,7 @@ from holdfast_api.messages import RouterStatus
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_speaker.engine.state_directory import PublishedRouter
 from holdfast_speaker.net import frames
 from holdfast_speaker.net.links import LinkTable, interface_for, source_address
 from holdfast_speaker.net.netlink import Link
@@ -128,6 +129,11 @@ class Instance:
         self.configuration = configuration
         self._parse()
         self.prepare_announcements()
+
+    def inherit(self, former: PublishedRouter) -> None:
+        """Go on with what is known from a process before this one."""
+        self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
+        self.reported_health, self.reported_detail = former.health, former.health_detail
 
     def becomes_another_router(self, configuration: VirtualRouterConfiguration) -> bool:
         """Whether the change is one that no virtual router survives: another VRID or version, or another interface."""

@@ -125,6 +125,17 @@ class Kernel:
         self._await_routes([address for address in fresh if address in self._held and len(address.address) == 16])
         return {address: result for address, result in results.items() if result != 0}
 
+    def adopt(self, addresses: Iterable[KernelAddress], now: Instant) -> frozenset[KernelAddress]:
+        """Of the addresses, those that a predecessor left there: held from now on, and refreshed at once."""
+        present = {
+            KernelAddress(item.index, item.address, item.prefix_length) for item in self._addresses() if item.ours
+        }
+        adopted = frozenset(present.intersection(addresses))
+        self._held |= {address: self._request(address, exclusive=False) for address in adopted}
+        if adopted:
+            self._refresh_at = now
+        return adopted
+
     def _await_routes(self, addresses: list[KernelAddress]) -> None:
         """Wait until the host answers for IPv6 addresses that it has.
 
@@ -163,9 +174,9 @@ class Kernel:
         """When the held addresses must be refreshed."""
         return self._refresh_at
 
-    def refresh(self, now: Instant) -> dict[KernelAddress, int]:
-        """Renew the lifetime of everything held, when it is time; returns the errno of each that was refused."""
-        if self._refresh_at is None or now < self._refresh_at:
+    def refresh(self, now: Instant, *, hurried: bool = False) -> dict[KernelAddress, int]:
+        """Renew the lifetime of everything held, when it is time or `hurried`; the errno of each that was refused."""
+        if self._refresh_at is None or (now < self._refresh_at and not hurried):
             return {}
         self._refresh_at = Instant(now + REFRESH_INTERVAL)
         held = list(self._held)

@@ -64,3 +64,14 @@ def concerns(event: Event, instances: Collection[Instance]) -> bool:
 def _lives_on(index: int, instances: Collection[Instance]) -> bool:
     """Whether some VirtualIP lives on this link, or has not found its own yet."""
     return any(item.link is None or item.link.index == index for item in instances)
+
+
+def first_by_vrid(instances: Mapping[str, Instance]) -> dict[tuple[int, int, int], Instance]:
+    """Who has the packets of a link (its index), a width and a virtual router ID: the first by name."""
+    found: dict[tuple[int, int, int], Instance] = {}
+    for name in sorted(instances):
+        instance = instances[name]
+        if instance.link is not None:
+            for width in instance.widths:
+                found.setdefault((instance.link.index, width, instance.configuration.virtual_router_id), instance)
+    return found

@@ -20,28 +20,15 @@ _SPARED = -900
 _NICEST = -20
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
+_MCL_ONFAULT = 4
 _CAP_IPC_LOCK = 14
 
 
-def secure(priority: int = 50) -> RealTime:
-    """Take every real-time means that this process can get, for as long as it lives; what it got, in words.
+def schedule(priority: int = 50) -> str:
+    """Run before others: SCHED_FIFO at `priority`, 1 to 99 (sched(7)), or the next best; what it got, in words.
 
-    `priority` is that of SCHED_FIFO, 1 to 99 (sched(7)). Child processes inherit neither the scheduling nor the locks,
-    but the out-of-memory score. Call it once, after everything has been imported and before the loop.
+    Child processes do not inherit it.
     """
-    return RealTime(
-        scheduling=_schedule(priority),
-        memory=f"{_lock_memory()}; {_avoid_out_of_memory_killer()}",
-        garbage_collection=_stop_garbage_collection(),
-        cpu_latency=_keep_processors_awake(),
-    )
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
-def _schedule(priority: int) -> str:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError as error:
@@ -55,13 +42,31 @@ def _schedule(priority: int) -> str:
     return f"nice {_NICEST} ({refused})"
 
 
+def secure(scheduling: str, cpu_latency: str) -> RealTime:
+    """Take every other real-time means that this process can get, for as long as it lives; what it got, in words.
+
+    Call it once, after everything has been imported. It takes some milliseconds.
+    """
+    return RealTime(
+        scheduling=scheduling,
+        memory=f"{_lock_memory()}; {_avoid_out_of_memory_killer()}",
+        garbage_collection=_stop_garbage_collection(),
+        cpu_latency=cpu_latency,
+    )
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 def _lock_memory() -> str:
     _, limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if limit != resource.RLIM_INFINITY:
         # Raise what we may use to what we are allowed; with CAP_IPC_LOCK neither counts (mlock(2)).
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
     if limit == resource.RLIM_INFINITY or _may_lock_without_limit():
-        refusal = _mlockall(_MCL_CURRENT | _MCL_FUTURE)
+        # On fault: a process that was forked shares most pages with its parent, and would copy them all.
+        refusal = _mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
         return f"not locked (mlockall refused: {refusal})" if refusal else "locked"
     # Under a limit MCL_FUTURE would make a later allocation fail, which is worse than a page fault.
     refusal = _mlockall(_MCL_CURRENT)
@@ -102,8 +107,11 @@ def _stop_garbage_collection() -> str:
     return f"off ({gc.get_freeze_count()} objects frozen)"
 
 
-def _keep_processors_awake() -> str:
-    """Ask for 0 us of wake-up latency. It holds while the descriptor is open, so nothing ever closes it."""
+def keep_processors_awake() -> str:
+    """Ask for 0 us of wake-up latency; what the machine said, in words.
+
+    It holds while the descriptor is open, here or in a child, so nothing ever closes it.
+    """
     try:
         descriptor = os.open(_CPU_LATENCY, os.O_WRONLY)
         os.write(descriptor, struct.pack("@i", 0))

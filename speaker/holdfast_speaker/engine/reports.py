@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from importlib.metadata import version
 from ipaddress import ip_address
+from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Lateness, RealTime, Status, Transition
@@ -32,11 +34,13 @@ def transition_message(name: str, action: Transitioned) -> Transition:
     )
 
 
-def published_state(node_name: str, instances: Iterable[Instance]) -> PublishedState:
+def published_state(node_name: str, instances: Iterable[Instance], handed_over_at: int = 0) -> PublishedState:
     """What the next engine on this node should know."""
     return PublishedState(
         node_name=node_name,
         pid=os.getpid(),
+        handed_over_at=handed_over_at,
+        boot=boot_id(),
         routers=[
             PublishedRouter(
                 virtual_ip=instance.name,
@@ -44,6 +48,10 @@ def published_state(node_name: str, instances: Iterable[Instance]) -> PublishedS
                 since=instance.last_move.since,
                 reason=instance.last_move.reason,
                 addresses=list(instance.configuration.addresses),
+                message=instance.last_move.message,
+                moves=instance.last_move.moves,
+                health=instance.reported_health,
+                health_detail=instance.reported_detail,
             )
             for instance in instances
         ],
@@ -60,6 +68,8 @@ def status(
     lateness: Lateness,
     real_time: RealTime,
     warnings: list[str],
+    restarts: int,
+    last_death: str,
 ) -> Status:
     """Everything that `holdfast status` shows."""
     return Status(
@@ -73,12 +83,26 @@ def status(
         lateness=lateness,
         real_time=real_time,
         warnings=warnings,
+        restarts=restarts,
+        last_death=last_death,
     )
 
 
-def unknown_virtual_ip(name: str, known: list[str], *, ambiguous: bool) -> ConfigurationError:
-    """The error for a VirtualIP that was named and is not (or not alone) here."""
-    there = ", ".join(known) or "none"
-    if ambiguous:
-        return ConfigurationError(f"several VirtualIPs are named {name}; say which as namespace/name: {there}")
-    return ConfigurationError(f"there is no VirtualIP {name} here; there are: {there}")
+@functools.cache
+def boot_id() -> str:
+    """Which boot of the machine this is: CLOCK_MONOTONIC means something only within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def find_virtual_ip(instances: dict[str, Instance], name: str) -> Instance:
+    """The VirtualIP of this namespace/name, or of this name where only one has it; raises ConfigurationError."""
+    matches = [instance for key, instance in instances.items() if name in (key, key.partition("/")[2])]
+    if len(matches) == 1:
+        return matches[0]
+    there = ", ".join(sorted(instances)) or "none"
+    if matches:
+        raise ConfigurationError(f"several VirtualIPs are named {name}; say which as namespace/name: {there}")
+    raise ConfigurationError(f"there is no VirtualIP {name} here; there are: {there}")

@@ -1,8 +1,10 @@
 """The state directory: what this node keeps for its next engine.
 
-    lock            held by the live engine
+    lock            held while an engine (its keeper) lives
+    successor       held while another one waits for the lock
     config.json     the last good configuration
     state.json      the last published state
+    last-crash.txt  the traceback of the last engine that died of its own
     engine.sock     the control socket
 
 It belongs on a tmpfs (/run): it is written from the engine's loop. Nothing in it is needed to go on; when it cannot be
@@ -20,7 +22,7 @@ import msgspec
 from msgspec import Struct, field
 
 from holdfast_api.naming import kubernetes_name
-from holdfast_api.reasons import Reason, State
+from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine.log import Log
 
@@ -35,6 +37,11 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     since: str
     reason: Reason | None
     addresses: list[str]
+    message: str = ""
+    moves: int = 0
+    health: Health = Health.UNKNOWN
+    """As the probes reported it."""
+    health_detail: str = ""
 
 
 class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
@@ -43,7 +50,22 @@ class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
     node_name: str
     pid: int
     routers: list[PublishedRouter] = field(default_factory=list)
+    handed_over_at: int = 0
+    """CLOCK_MONOTONIC in nanoseconds: when the Masters among them were left to a successor; 0: they were not."""
+    boot: str = ""
+    """Which boot of the machine that clock counts from (/proc/sys/kernel/random/boot_id)."""
     version: int = 1
+
+
+class Snapshot(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """What the next engine of the same keeper goes on from."""
+
+    configuration: SpeakerConfiguration
+    state: PublishedState
+
+
+SNAPSHOTS = msgspec.json.Decoder(Snapshot)
+"""Made once, in the keeper: a decoder takes longer to make than to use."""
 
 
 class StateDirectory:
@@ -53,7 +75,6 @@ class StateDirectory:
         self._path = path
         self._log = log
         self._refused: set[str] = set()
-        self._lock: int | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,28 +91,45 @@ class StateDirectory:
         return sorted(self._refused)
 
     def acquire_lock(self) -> None:
-        """Wait until no other engine runs on this state directory; without a lock file, go on."""
-        try:
-            self._lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            self._warn("lock", error)
+        """Wait until no other engine runs on this state directory; without lock files, go on.
+
+        Whoever waits holds the file `successor`, so that the live engine knows that it can hand over.
+        """
+        successor = self._open("successor")
+        lock = self._open("lock")
+        if successor is None or lock is None:
             return
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
-            self._log.info(
-                f"another engine (process {holder}) runs on {self._path}; waiting until it ends", waiting=True
-            )
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if not _lock_at_once(successor) or not _lock_at_once(lock):
+                holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+                told = f"another engine (process {holder}) runs on {self._path}; waiting until it ends"
+                self._log.info(told, waiting=True)
+                fcntl.flock(successor, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
         except OSError as error:
             self._warn("lock", error)
-            return
+        os.close(successor)
+
+    def successor_waits(self) -> bool:
+        """Whether another engine waits for this one's end."""
+        successor = self._open("successor")
+        if successor is None:
+            return False
         try:
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+            return not _lock_at_once(successor)
+        except OSError:
+            return False
+        finally:
+            os.close(successor)
+
+    def _open(self, name: str) -> int | None:
+        try:
+            return os.open(self._path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            self._warn("lock", error)
+            self._warn(name, error)
+            return None
 
     def load_configuration(self) -> SpeakerConfiguration | None:
         """The last good configuration; None where there is none or it is not readable."""
@@ -108,6 +146,13 @@ class StateDirectory:
     def publish(self, state: PublishedState) -> None:
         """Keep the state for the next engine, and for whoever looks."""
         self._save("state.json", state)
+
+    def keep_traceback(self, text: str) -> None:
+        """Keep what an engine died of: the last one of its own assertions."""
+        try:
+            (self._path / "last-crash.txt").write_text(text, encoding="utf-8")
+        except OSError as error:
+            self._warn("last-crash.txt", error)
 
     def _load(self, name: str, kind: type[Document]) -> Document | None:
         try:
@@ -137,3 +182,11 @@ class StateDirectory:
         if refusal not in self._refused:
             self._log.warning(f"{self._path}: {refusal}; going on without it")
             self._refused.add(refusal)
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -6,15 +6,21 @@ from collections import Counter as Multiset
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import FAMILIES
+from holdfast_speaker.engine.safekeeping import Safekeeping
 from holdfast_speaker.net.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
+
+_ANNOUNCER = 0
+"""The width under which announcement sockets are kept. (To close a packet socket takes the kernel milliseconds, and the
+death of an engine is known only after that.)"""
 
 
 class Wire:
     """One VRRP socket for each link and family, one announcement socket for each link; only what is in use is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, safekeeping: Safekeeping) -> None:
+        self._safekeeping = safekeeping
         self.counters: Multiset[Counter] = Multiset()
         """Packets that belong to no virtual router of ours."""
         self._listeners: dict[tuple[int, int], VRRPSocket] = {}
@@ -31,6 +37,8 @@ class Wire:
         """
         refused: dict[int, str] = {}
         keys = {(index, width) for index, _, width in wanted}
+        for key in self._safekeeping.keys - keys - {(index, _ANNOUNCER) for index, _ in keys}:
+            self._safekeeping.drop(key)
         for key in self._listeners.keys() - keys:
             self._listeners.pop(key).close()
             self.epoch += 1
@@ -40,16 +48,30 @@ class Wire:
         for index, name, width in sorted(wanted):
             try:
                 if (index, width) not in self._listeners:
-                    self._listeners[index, width] = VRRPSocket(index, FAMILIES[width])
+                    self._listeners[index, width] = self._listener(index, width)
                     self.epoch += 1
                 if index not in self._announcers:
-                    self._announcers[index] = AnnouncementSocket(index)
+                    self._announcers[index] = self._announcer(index)
             except EnvironmentFailure as error:
                 refused[index] = f"{name} cannot be listened on: {error}"
         self._by_descriptor = {
             listener.fileno(): (index, width, listener) for (index, width), listener in self._listeners.items()
         }
         return refused
+
+    def _announcer(self, index: int) -> AnnouncementSocket:
+        kept = self._safekeeping.take((index, _ANNOUNCER))
+        announcer = AnnouncementSocket(index, kept)
+        if kept is None:
+            self._safekeeping.put((index, _ANNOUNCER), announcer.socket)
+        return announcer
+
+    def _listener(self, index: int, width: int) -> VRRPSocket:
+        kept = self._safekeeping.take((index, width))
+        listener = VRRPSocket(index, FAMILIES[width], kept)
+        if kept is None:
+            self._safekeeping.put((index, width), listener.receiver)
+        return listener
 
     @property
     def descriptors(self) -> list[int]:

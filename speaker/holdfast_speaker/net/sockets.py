@@ -65,7 +65,8 @@ class VRRPSocket:
     malformed: int
     """How many packets were dropped because their IP header contradicts itself."""
 
-    def __init__(self, index: int, family: int) -> None:
+    def __init__(self, index: int, family: int, receiver: socket.socket | None = None) -> None:
+        """Listen on a new socket, or go on with one that another process opened so."""
         self.index = index
         self.family = family
         self.malformed = 0
@@ -73,8 +74,9 @@ class VRRPSocket:
         self._destinations: dict[bytes, _SocketAddress] = {}
         with contextlib.ExitStack() as opened:
             try:
-                self._receiver = opened.enter_context(_silent_socket(index, family))
-                _listen(self._receiver, index)
+                self.receiver = opened.enter_context(receiver or _silent_socket(index, family))
+                if receiver is None:
+                    _listen(self.receiver, index)
                 self._sender = opened.enter_context(_silent_socket(index, family))
                 _prepare_to_send(self._sender, index)
             except OSError as error:
@@ -83,11 +85,11 @@ class VRRPSocket:
 
     def fileno(self) -> int:
         """The descriptor to wait on for packets."""
-        return self._receiver.fileno()
+        return self.receiver.fileno()
 
     def close(self) -> None:
         """Close the socket."""
-        self._receiver.close()
+        self.receiver.close()
         self._sender.close()
 
     def receive(self, limit: int) -> list[Datagram]:
@@ -109,7 +111,7 @@ class VRRPSocket:
         return received
 
     def _receive_v4(self) -> Datagram | None:
-        packet = self._receiver.recv(_LONGEST)
+        packet = self.receiver.recv(_LONGEST)
         if len(packet) < _IPV4_MINIMUM:
             return None
         header_length = (packet[0] & 0x0F) * 4
@@ -119,7 +121,7 @@ class VRRPSocket:
         return Datagram(packet[header_length:total_length], packet[12:16], packet[16:20], packet[8])
 
     def _receive_v6(self) -> Datagram | None:
-        payload, ancillary, flags, address = self._receiver.recvmsg(_LONGEST, _ANCILLARY_BYTES)
+        payload, ancillary, flags, address = self.receiver.recvmsg(_LONGEST, _ANCILLARY_BYTES)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             return None
         destination = b""
@@ -232,23 +234,27 @@ def _prepare_to_send(sender: socket.socket, index: int) -> None:
 class AnnouncementSocket:
     """Sends whole Ethernet frames on one link. The constructor raises SystemCallFailure."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, opened: socket.socket | None = None) -> None:
+        """Open a socket, or go on with one that another process opened so."""
+        if opened is not None:
+            self.socket = opened
+            return
         try:
             # With protocol 0 a packet socket receives nothing (packet(7)).
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._socket.setblocking(False)
-            self._socket.bind((socket.if_indextoname(index), 0))
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self.socket.setblocking(False)
+            self.socket.bind((socket.if_indextoname(index), 0))
         except OSError as error:
             raise SystemCallFailure("cannot open a socket for announcements", error) from error
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self.socket.close()
 
     def send(self, frame: bytes) -> None:
         """Send one frame. Raises SystemCallFailure where it cannot be sent: the link is down or gone."""
         try:
-            self._socket.send(frame)
+            self.socket.send(frame)
         except OSError as error:
             raise SystemCallFailure("cannot send an announcement", error) from error
 

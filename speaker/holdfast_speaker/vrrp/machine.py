@@ -366,10 +366,11 @@ class StateMachine:
     def _announcements(self, now: Instant) -> tuple[Instant, ...]:
         return tuple(Instant(now + after) for after in ANNOUNCE_AFTER)
 
-    def _advertise(self, priority: int) -> tuple[SendAdvertisement, ...]:
-        """An advertisement to every destination of every family, encoded once for each priority."""
+    def _advertise(self, priority: int, interval: Duration | None = None) -> tuple[SendAdvertisement, ...]:
+        """An advertisement to every destination of every family, encoded once for each priority and interval."""
         configuration = self.configuration
-        key = (priority, configuration.interval)
+        interval = interval or configuration.interval
+        key = (priority, interval)
         if key not in self._packets:
             self._packets[key] = tuple(
                 SendAdvertisement(
@@ -379,7 +380,7 @@ class StateMachine:
                         configuration.version,
                         configuration.vrid,
                         priority,
-                        configuration.interval,
+                        interval,
                         family.addresses,
                         family.source,
                         destination,

@@ -12,9 +12,12 @@ from holdfast_api.reasons import Health, Obstacle, Reason
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, PRIORITY_OWNER
 from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
 from holdfast_speaker.vrrp.configuration import FAILING_PRIORITY_MAX, NEVER, Configuration
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import SECOND, Instant
 from holdfast_speaker.vrrp.machine import StateMachine
 from holdfast_speaker.vrrp.states import Backup, Master, Silence
+
+HAND_OVER_INTERVAL = SECOND
+"""What a Master advertises last before it hands over: Backups then wait three seconds and their skew."""
 
 _OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
 
@@ -150,3 +153,30 @@ class VirtualRouter(StateMachine):
             stepping_aside=True,
         )
         return self._assert_now(now)
+
+    # ----- from one process to the next -----
+
+    def hand_over(self, now: Instant) -> Actions:
+        """Tell the Backups to wait longer, so that a successor on this node can go on as Master; the state stays.
+
+        VRRPv3: the last advertisement has a larger Max_Advert_Int, which a Backup adopts at once. VRRPv2 knows no such
+        thing: the successor has the three intervals that every silence has. Twice, because one may be lost.
+        """
+        if not isinstance(self.state, Master):
+            return NOTHING
+        longer = max(self.configuration.interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None
+        self.state = replace(self.state, next_advertisement_at=Instant(now + self.configuration.interval))
+        return 2 * self._advertise(self.effective_priority, longer)
+
+    def resume_as_master(self, last_seen: Instant) -> None:
+        """Go on as the Master that this router was in another process, which was seen to run at `last_seen`.
+
+        Nothing has moved, so this is no transition. If others took over meanwhile, their advertisements say so: the
+        driver reads them before the first poll.
+        """
+        self.state = Master(last_seen)
+
+    def resume_as_backup(self, now: Instant) -> None:
+        """Go on as the Backup that this router was in another process: it has heard the Master, and listens on."""
+        silence = Silence(self._down_at(now, self.configuration.interval), None, Reason.MASTER_SILENT)
+        self.state = Backup((silence,) * len(self.configuration.families))

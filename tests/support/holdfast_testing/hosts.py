@@ -29,6 +29,11 @@ def eventually(look: Callable[[], Found], what: str, within_seconds: float = 10.
         time.sleep(0.02)
 
 
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [descendant for child in map(int, children) for descendant in (child, *_descendants(child))]
+
+
 class Host:
     """One host of a test, with what `holdfast run` said so far in `log`."""
 
@@ -123,8 +128,7 @@ class Host:
         if self.process is None:
             return []
         # nsenter execs the command, so that the process started is the supervisor itself.
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
-        return [self.process.pid, *map(int, children.split())]
+        return [self.process.pid, *_descendants(self.process.pid)]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor and its children."""

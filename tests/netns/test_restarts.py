@@ -1,0 +1,213 @@
+"""A restart is not a failure: engines that die, keepers that die, and successors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast_testing.hosts import Host, eventually
+
+pytestmark = pytest.mark.netns
+
+VIP = "10.77.0.200"
+
+
+def web(interval_ms: int = 100, version: int = 3, **spec: Any) -> str:
+    """A VirtualIP document in which n1 is preferred and keeps what it has."""
+    priorities = [{"nodeName": "n1", "priority": 110}, {"nodeName": "n2", "priority": 100}]
+    return json.dumps(
+        {
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "VirtualIP",
+            "metadata": {"name": "web"},
+            "spec": {
+                "addresses": [f"{VIP}/24"],
+                "virtualRouterID": 51,
+                "version": version,
+                "advertisementIntervalMilliseconds": interval_ms,
+                "nodes": {"priorities": priorities},
+                **spec,
+            },
+        }
+    )
+
+
+def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
+    n1, n2 = segment.hosts
+    n1.run(document).becomes("Master")
+    n2.run(document).becomes("Backup")
+    return n1, n2
+
+
+@contextlib.contextmanager
+def probed(segment: Any) -> Iterator[Callable[[], int]]:
+    """The client asks every two milliseconds; what this gives ends that and tells how many were not answered."""
+    command = segment.client.command(["ping", "-n", "-q", "-i", "0.002", "-W", "1", VIP])
+    # Resolved before, so that the first probes do not wait for an answer to ARP.
+    assert segment.answers(VIP)
+    ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def lost() -> int:
+        ping.send_signal(signal.SIGINT)
+        told, _ = ping.communicate(timeout=10)
+        sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", told)[0])
+        assert sent > 100
+        return max(0, sent - received - 1)  # the last one may still be under way when ping is stopped
+
+    try:
+        yield lost
+    finally:
+        ping.kill()
+        ping.wait()
+
+
+def kill_engine(host: Host) -> None:
+    before = host.engine
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: host.status.get("pid", before) != before, "another engine goes on")
+
+
+@pytest.mark.parametrize("interval_ms", [10, 100])
+def test_an_engine_that_is_killed_costs_no_move_and_no_probe(segment: Any, interval_ms: int) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(interval_ms))
+    with probed(lan) as lost:
+        for _ in range(3):
+            kill_engine(n1)
+            time.sleep(0.3)
+        assert lost() == 0
+    assert n1.status["restarts"] == 3
+    assert n1.status["lastDeath"].endswith("killed by SIGKILL")
+    assert n1.state() == "Master"
+    assert n1.routers["web"]["transitions"] == 1
+    assert n2.routers["web"]["transitions"] == 0
+
+
+def test_a_backup_whose_engine_is_killed_goes_on_as_backup(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web())
+    kill_engine(n2)
+    time.sleep(1.0)
+    assert n2.state() == "Backup"
+    assert n1.routers["web"]["transitions"] == 1
+    n1.stop()
+    n2.becomes("Master")
+
+
+def test_a_restarted_engine_still_knows_health_configuration_and_history(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    (n1.folder / "healthy").touch()
+    probe = {
+        "name": "up",
+        "exec": {"command": ["test", "-e", str(n1.folder / "healthy")]},
+        "periodMilliseconds": 200,
+        "failureThreshold": 1,
+    }
+    n1.run(web(track={"probes": [probe]})).becomes("Master")
+    before = n1.routers["web"]
+    kill_engine(n1)
+    after = n1.routers["web"]
+    for kept in ("state", "since", "reason", "message", "priority", "effectivePriority", "health", "transitions"):
+        assert after[kept] == before[kept], kept
+    (n1.folder / "healthy").unlink()
+    eventually(lambda: n1.routers["web"]["health"] == "Failing", "probes still reach the engine")
+    n1.write(web(priority=90))
+    eventually(lambda: n1.routers["web"]["priority"] == 110 and n1.status["generation"] == 2, "files still do")
+
+
+def test_an_engine_that_keeps_dying_is_released_and_begins_anew_after_a_pause(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web())
+    for _ in range(5):
+        engine = eventually(lambda: n1.status.get("pid"), "there is an engine")
+        os.kill(engine, signal.SIGKILL)
+        time.sleep(0.15)
+    n2.becomes("Master", within_seconds=3.0)
+    assert n2.routers["web"]["reason"] == "MasterReleased"
+    assert not n1.has(VIP)
+    assert any("its VIPs are given up" in message for message in n1.messages("error"))
+    n1.becomes("Backup")
+    assert lan.holders(VIP) == ["n2"]
+
+
+def test_keeper_and_engine_killed_together_lose_the_address_to_the_kernel(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    n1.run(web()).becomes("Master")
+    for pid in n1.processes:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not n1.has(VIP), "the address is gone", within_seconds=3.0)
+
+
+def test_an_engine_without_its_keeper_gives_everything_up(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(1000))
+    status = Path(f"/proc/{n1.engine}/status").read_text(encoding="ascii")
+    keeper = int(re.findall(r"PPid:\t(\d+)", status)[0])
+    os.kill(keeper, signal.SIGKILL)
+    n2.becomes("Master", within_seconds=3.0)
+    assert n2.routers["web"]["reason"] == "MasterReleased"
+
+
+def restart(host: Host) -> None:
+    """What an upgrade does: the new one starts beside the old one, which is then told to stop."""
+    old, former = host.process, host.engine
+    assert old is not None
+    waiting = len([message for message in host.messages() if "waiting until it ends" in message])
+    host.run()
+    eventually(
+        lambda: len([message for message in host.messages() if "waiting until it ends" in message]) > waiting,
+        "the successor waits",
+    )
+    old.terminate()
+    assert old.wait(timeout=5) == 0
+    eventually(lambda: host.status.get("pid", former) != former, "the successor runs")
+
+
+@pytest.mark.parametrize(("version", "interval_ms"), [(3, 10), (3, 100), (2, 1000)])
+def test_a_hand_over_to_a_successor_costs_no_move_and_no_probe(segment: Any, version: int, interval_ms: int) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(interval_ms, version))
+    with probed(lan) as lost:
+        restart(n1)
+        time.sleep(1.0)
+        assert lost() == 0
+    assert n1.state() == "Master"
+    assert "handed over to a successor on this node: 1 of 1 VirtualIPs are held" in n1.messages()
+    assert n1.routers["web"]["transitions"] == 1
+    assert n2.routers["web"]["transitions"] == 0
+    assert n2.routers["web"]["learnedIntervalMilliseconds"] == interval_ms, "the normal interval again"
+
+
+def test_a_rolling_restart_of_every_host_moves_nothing(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web())
+    with probed(lan) as lost:
+        for host in (n1, n2, n1):
+            restart(host)
+            time.sleep(0.5)
+        assert lost() == 0
+    assert lan.holders(VIP) == ["n1"]
+    assert n1.routers["web"]["transitions"] == 1
+    assert n2.routers["web"]["transitions"] == 0
+
+
+def test_a_successor_whose_files_have_no_such_vip_any_more_leaves_no_address(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    n1.run(web()).becomes("Master")
+    n1.write(web().replace(VIP, "10.77.0.201").replace('"web"', '"db"').replace("51", "52"))
+    restart(n1)
+    n1.becomes("Master", "db")
+    assert not n1.has(VIP)
