@@ -16,7 +16,7 @@ TAKE = """
 import gc, json, os, pathlib, resource, sys
 from holdfast_speaker.engine import realtime
 exec(sys.argv[1])
-report = realtime.secure(7)
+report = realtime.secure(realtime.schedule(7), realtime.keep_processors_awake())
 status = pathlib.Path("/proc/self/status").read_text()
 descriptors = pathlib.Path("/proc/self/fd")
 opened = set()
