@@ -1,4 +1,4 @@
-"""The keeper forks engines until one ends as it was told to. Here it runs in a process of its own, with tiny engines."""
+"""The keeper forks engines until one ends as it was told to. It runs in a process of its own here, with tiny ones."""
 
 from __future__ import annotations
 
