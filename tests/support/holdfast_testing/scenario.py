@@ -1,0 +1,371 @@
+"""Scenarios as text: what happens to a few nodes, and what comes of it. The language is told in docs/scenarios.md.
+
+A file is comments, and blocks of commands, a line of four dashes, and the output that the commands gave. `play` runs
+the commands over the real core on a virtual LAN and returns the file with the output as it is now.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from pathlib import Path
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_api.reasons import Health, Obstacle
+from holdfast_speaker.vrrp.actions import AnnounceAddresses, SendAdvertisement, Transitioned
+from holdfast_speaker.vrrp.configuration import Configuration
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, decode
+from holdfast_speaker.vrrp.sentences import sentence
+from holdfast_speaker.vrrp.states import Backup, Initialize, Master, Silence
+from holdfast_testing.scenario_packets import foreign_datagram
+from holdfast_testing.scenario_settings import SETTINGS, Settings, nanoseconds
+from holdfast_testing.virtual_lan import DELAY, EPOCH, TTL, Happening, HoldsAddresses, Node, VirtualLan
+
+RULE = "----"
+TRACES = ("adverts", "announcements", "addresses")
+
+
+class ScenarioError(AssertionError):
+    """A command that cannot be understood, or an expectation that was not met: names the file and the line."""
+
+
+def play(path: Path) -> str:
+    """The file's text with the output that its commands give. Raises ScenarioError."""
+    scenario = Scenario()
+    result: list[str] = []
+    in_output = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if in_output:
+            in_output = line != ""
+            if in_output and not line[0].isdigit():
+                raise ScenarioError(f"{path.name}:{number}: after {RULE} comes output, or an empty line and commands")
+            if in_output:
+                continue
+        command = line.partition("#")[0].strip()
+        result.append(line)
+        if command == RULE:
+            result += scenario.output()
+            in_output = True
+        elif command:
+            try:
+                scenario.do(command.split())
+            except (ScenarioError, ConfigurationError) as error:
+                raise ScenarioError(f"{path.name}:{number}: {command}: {error}") from error
+    if not in_output and scenario.output():
+        raise ScenarioError(f"{path.name}: what the last commands gave is not shown; end with {RULE}")
+    return "\n".join(result).rstrip("\n") + "\n"
+
+
+def seconds(span: int) -> str:
+    """An exact time in seconds, with three decimals and as many more as it takes."""
+    whole, fraction = divmod(span, SECOND)
+    return f"{whole}.{f'{fraction:09d}'.rstrip('0'):<03}"
+
+
+class Scenario:
+    """The state of one run. Each command is a method `_do_...`."""
+
+    def __init__(self) -> None:
+        self._settings: dict[str, Settings] = {}
+        self._made: VirtualLan | None = None
+        self._zero = EPOCH
+        self._shown = 0
+        self._lines: list[str] = []
+        self._traces: set[str] = set()
+        self._began: set[str] = set()
+
+    def do(self, words: list[str]) -> None:
+        """Carry out one command."""
+        name, *arguments = words
+        method: Callable[[list[str]], None] | None = getattr(self, "_do_" + name.replace("-", "_"), None)
+        if method is None:
+            raise ScenarioError(f"no such command; there are: {', '.join(COMMANDS)}")
+        method(arguments)
+        self._collect()
+
+    def output(self) -> list[str]:
+        """What was written since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    # ----- nodes and their settings -----
+
+    def _do_nodes(self, words: list[str]) -> None:
+        if self._made is not None:
+            raise ScenarioError("the nodes are there already")
+        pairs = dict(map(_pair, words))
+        common = {key: value for key, value in pairs.items() if key in SETTINGS}
+        names = [key for key in pairs if key not in SETTINGS]
+        if not names or not all(re.fullmatch(r"[a-z]", name) for name in names):
+            raise ScenarioError("give each node one letter and a priority, as in a=200")
+        for number, name in enumerate(names, start=1):
+            self._settings[name] = Settings.of_node(number, {**common, "priority": pairs[name]})
+        self._made = VirtualLan({name: self._configuration(name) for name in names})
+
+    def _do_set(self, words: list[str]) -> None:
+        for name in self._names(words[:1]):
+            self._settings[name].change(dict(map(_pair, words[1:])))
+        for name in self._names(words[:1]):
+            self._lan.reconfigure(name, self._configuration(name))
+
+    def _do_start(self, words: list[str]) -> None:
+        for name in self._names(words):
+            self._began.add(name)
+            self._lan.start(name)
+
+    def _do_stop(self, words: list[str]) -> None:
+        self._each(words, self._lan.stop)
+
+    def _do_kill(self, words: list[str]) -> None:
+        self._each(words, self._lan.kill)
+
+    def _do_freeze(self, words: list[str]) -> None:
+        self._each(words, self._lan.freeze)
+
+    def _do_thaw(self, words: list[str]) -> None:
+        self._each(words, self._lan.thaw)
+
+    def _do_thaw_lost(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.thaw(name, queue_lost=True))
+
+    def _do_fail(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.report_health(name, Health.FAILING))
+
+    def _do_recover(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.report_health(name, Health.HEALTHY))
+
+    def _do_link_down(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.obstruct(name, Obstacle.LINK_DOWN))
+
+    def _do_link_up(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.clear(name, Obstacle.LINK_DOWN))
+
+    def _do_obstruct(self, words: list[str]) -> None:
+        self._lan.obstruct(self._one(words[:1]), _obstacle(words[1:]))
+
+    def _do_clear(self, words: list[str]) -> None:
+        self._lan.clear(self._one(words[:1]), _obstacle(words[1:]))
+
+    def _do_hearing_proven(self, words: list[str]) -> None:
+        for name in self._names(words):
+            self._node(name).running.hearing_proven()
+
+    def _do_switchover(self, words: list[str]) -> None:
+        self._wish(self._one(words), self._lan.take_over)
+
+    def _do_step_aside(self, words: list[str]) -> None:
+        self._wish(self._one(words), self._lan.step_aside)
+
+    def _wish(self, name: str, wish: Callable[[str], None]) -> None:
+        try:
+            wish(name)
+        except ConfigurationError as refusal:
+            self._write(f"{name} refuses: {refusal}")
+
+    # ----- the link -----
+
+    def _do_cut(self, words: list[str]) -> None:
+        pairs = dict(_pair(word) for word in words if "=" in word)
+        widths = {"4": (4,), "6": (16,)}.get(pairs.get("family", ""), (4, 16))
+        places = [word for word in words if "=" not in word]
+        if len(places) == 1 and "->" in places[0]:
+            sender, receiver = self._names(places[0].split("->"))
+            self._lan.cut(sender, receiver, widths)
+            return
+        one, *others = self._names(places)
+        for other in others or [name for name in self._settings if name != one]:
+            self._lan.cut(one, other, widths)
+            self._lan.cut(other, one, widths)
+
+    def _do_heal(self, words: list[str]) -> None:
+        self._lan.heal()
+
+    def _do_inject(self, words: list[str]) -> None:
+        name = self._one(words[:1])
+        fields = dict(map(_pair, words[1:]))
+        repeat, every = int(fields.pop("repeat", "1")), nanoseconds(fields.pop("every", "0s"))
+        given = fields.pop("from", "10.0.0.9")
+        source = self._settings[given].sources[0] if given in self._settings else ip_address(given).packed
+        datagram = foreign_datagram(self._node(name).configuration, source, fields)
+        for turn in range(repeat):
+            self._lan.inject(name, datagram, Duration(turn * every))
+        self._lan.run(0)
+
+    # ----- time -----
+
+    def _do_run(self, words: list[str]) -> None:
+        self._lan.run(nanoseconds(" ".join(words)))
+
+    def _do_stabilize(self, words: list[str]) -> None:
+        """Start who never was, wait until nothing moves, and begin to count as an advertisement arrives."""
+        for name in self._settings:
+            if name not in self._began:
+                self._began.add(name)
+                self._lan.start(name)
+        patience = 10 * max(node.configuration.interval for node in self._lan.nodes.values())
+        for _ in range(20):
+            seen = self._moves()
+            self._lan.run(max(patience, 6 * SECOND))
+            if self._moves() == seen:
+                break
+        else:
+            raise ScenarioError(f"nothing is stable yet: {self._lan.happenings[-1]}")
+        deadlines = [
+            node.running.state.next_advertisement_at
+            for node in self._lan.nodes.values()
+            if node.holding and isinstance(node.running.state, Master)
+        ]
+        if deadlines:
+            self._lan.run(min(deadlines) + DELAY - self._lan.now)
+        self._zero = self._lan.now
+        self._shown = len(self._lan.happenings)
+
+    def _moves(self) -> int:
+        return sum(isinstance(happening.what, Transitioned) for happening in self._lan.happenings)
+
+    # ----- questions -----
+
+    def _do_expect(self, words: list[str]) -> None:
+        match words:
+            case ["no", "holder"]:
+                wanted: list[str] = []
+            case ["holder", name]:
+                wanted = self._names([name])
+            case ["holders", *names]:
+                wanted = self._names(names)
+            case _:
+                raise ScenarioError("expect 'holder a', 'holders a b' or 'no holder'")
+        if self._lan.holders != wanted:
+            is_so = " ".join(self._lan.holders) or "nobody"
+            raise ScenarioError(f"at {self._time(self._lan.now)} the addresses are held by {is_so}")
+
+    def _do_trace(self, words: list[str]) -> None:
+        if words != ["off"] and not (words and set(words) <= set(TRACES)):
+            raise ScenarioError(f"trace 'off', or some of: {', '.join(TRACES)}")
+        self._traces = set() if words == ["off"] else set(words)
+
+    def _do_counters(self, words: list[str]) -> None:
+        node = self._node(self._one(words[:1]))
+        known = {counter.value: counter for counter in Counter}
+        if not words[1:] or not set(words[1:]) <= known.keys():
+            raise ScenarioError(f"name some of: {', '.join(known)}")
+        counted = node.running.counters + node.foreign_packets
+        self._write(f"{node.name} counted " + " ".join(f"{word}={counted[known[word]]}" for word in words[1:]))
+
+    def _do_status(self, words: list[str]) -> None:
+        for name in self._names(words):
+            self._write(f"{name} is {self._told(name)}")
+
+    def _told(self, name: str) -> str:
+        router = self._node(name).router
+        if router is None:
+            return "not running"
+        match router.state:
+            case Initialize():
+                return f"Initialize: {', '.join(sorted(router.obstacles))}"
+            case Backup(silences=silences, due=due):
+                hears = " and ".join(map(self._hears, silences))
+                return f"Backup: hears {hears}; takes over at {self._time(due)}"
+            case Master(next_advertisement_at=at):
+                return f"Master: priority {router.effective_priority}, advertises next at {self._time(at)}"
+
+    def _hears(self, silence: Silence) -> str:
+        heard = silence.heard
+        if heard is None:
+            return "nobody"
+        return f"{self._lan.name_of(heard.source)} (priority {heard.priority}, every {seconds(heard.interval)})"
+
+    # ----- writing -----
+
+    def _collect(self) -> None:
+        if self._made is None:
+            return
+        for happening in self._made.happenings[self._shown :]:
+            if (text := self._text(happening)) is not None:
+                self._lines.append(f"{self._time(happening.at)} {happening.node} {text}")
+        self._shown = len(self._made.happenings)
+
+    def _text(self, happening: Happening) -> str | None:
+        match happening.what:
+            case Transitioned() as transition:
+                why = self._with_names(sentence(transition))
+                return f"{transition.from_state} -> {transition.to_state}  {transition.reason}: {why}"
+            case HoldsAddresses(held=held) if "addresses" in self._traces:
+                return "+addresses" if held else "-addresses"
+            case AnnounceAddresses() if "announcements" in self._traces:
+                return "announces"
+            case SendAdvertisement() as sent if "adverts" in self._traces:
+                return f"-> {self._destination(sent.destination)} {self._advertisement(sent)}"
+        return None
+
+    def _destination(self, address: bytes) -> str:
+        return {MULTICAST_GROUP_V4: "all", MULTICAST_GROUP_V6: "all (IPv6)"}.get(address) or self._lan.name_of(address)
+
+    def _advertisement(self, sent: SendAdvertisement) -> str:
+        advertisement = decode(sent.payload, sent.source, sent.destination, TTL)
+        return f"advertisement priority={advertisement.priority} interval={seconds(advertisement.interval)}"
+
+    def _with_names(self, text: str) -> str:
+        for name, settings in self._settings.items():
+            for source in settings.sources:
+                text = re.sub(rf"(?<![\w:.]){re.escape(str(ip_address(source)))}(?![\w:.])", name, text)
+        return text
+
+    def _write(self, text: str) -> None:
+        self._collect()
+        self._lines.append(f"{self._time(self._lan.now)} {text}")
+
+    def _time(self, at: Instant) -> str:
+        return seconds(at - self._zero)
+
+    # ----- names -----
+
+    @property
+    def _lan(self) -> VirtualLan:
+        if self._made is None:
+            raise ScenarioError("begin with the nodes, as in: nodes a=200 b=150")
+        return self._made
+
+    def _node(self, name: str) -> Node:
+        return self._lan.nodes[name]
+
+    def _names(self, words: Iterable[str]) -> list[str]:
+        names = [name for word in words for name in (self._settings if word == "all" else [word])]
+        unknown = [name for name in names if name not in self._settings]
+        if unknown or not names:
+            raise ScenarioError(f"there is no node {' '.join(unknown)}" if unknown else "which node?")
+        return names
+
+    def _one(self, words: list[str]) -> str:
+        names = self._names(words)
+        if len(names) != 1:
+            raise ScenarioError("one node, please")
+        return names[0]
+
+    def _each(self, words: list[str], change: Callable[[str], None]) -> None:
+        for name in self._names(words):
+            change(name)
+
+    def _configuration(self, name: str) -> Configuration:
+        others = [settings for other, settings in self._settings.items() if other != name]
+        return self._settings[name].configuration(others)
+
+
+COMMANDS = sorted(name[4:].replace("_", "-") for name in vars(Scenario) if name.startswith("_do_"))
+"""Every command's name."""
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not key or not equals or not value:
+        raise ScenarioError(f"{word!r} is no setting, as in priority=100")
+    return key, value
+
+
+def _obstacle(words: list[str]) -> Obstacle:
+    if len(words) != 1 or words[0] not in set(Obstacle):
+        raise ScenarioError(f"name one of: {', '.join(Obstacle)}")
+    return Obstacle(words[0])
