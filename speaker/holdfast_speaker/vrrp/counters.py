@@ -31,6 +31,7 @@ class Counter(enum.StrEnum):
     OWN_PACKETS = "own-packets"
     FOREIGN_ROUTERS = "foreign-routers"
     LOWER_PRIORITY = "lower-priority"
+    STRAY_FAREWELLS = "stray-farewells"
     NOT_RUNNING = "not-running"
     INTERVAL_CAPPED = "interval-capped"
     SEND_ERRORS = "send-errors"

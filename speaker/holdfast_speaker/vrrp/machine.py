@@ -22,7 +22,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.admission import admits
-from holdfast_speaker.vrrp.configuration import NEVER, Configuration, band, failing_priority
+from holdfast_speaker.vrrp.configuration import NEVER, Configuration, Family, band, failing_priority
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import (
     MILLISECOND,
@@ -33,7 +33,8 @@ from holdfast_speaker.vrrp.instants import (
     master_down_interval,
     skew_time,
 )
-from holdfast_speaker.vrrp.packet import Advertisement, encode
+from holdfast_speaker.vrrp.packet import Advertisement
+from holdfast_speaker.vrrp.sending import advertisements
 from holdfast_speaker.vrrp.states import Backup, Heard, Initialize, Master, RouterState, Silence
 
 ALLOWED: Mapping[State, frozenset[State]] = {
@@ -161,6 +162,10 @@ class StateMachine:
         silence = state.silences[index]
         priority = advertisement.priority
         preempt_at = state.preempt_at
+        if priority == 0 and silence.heard is not None and silence.heard.source != advertisement.source:
+            # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
+            self.counters[Counter.STRAY_FAREWELLS] += 1
+            return NOTHING
         if priority == 0:
             # Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
             interval = silence.heard.interval if silence.heard else self.configuration.interval
@@ -210,10 +215,22 @@ class StateMachine:
         if self._stalled(state, now) and band(theirs) >= band(ours):
             # Others had every right to take over while this process did not run; they keep what they took.
             return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
-        if theirs > ours or (theirs == ours and advertisement.source > family.source):  # section 6.4.3
+        if theirs > ours or (theirs == ours and self._loses_tie(state, advertisement, family, now)):  # section 6.4.3
             return self._yield_to(advertisement, now, self._reason_to_yield(state, theirs))
         self.counters[Counter.LOWER_PRIORITY] += 1
+        if family is self.configuration.families[0]:
+            self.state = state = replace(state, rival_at=now)
         return (*self._answer(state, now), AnnounceAddresses()) if self._may_answer(state, now) else NOTHING
+
+    def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
+        """Section 6.4.3: of equals the higher address stays, in the first family that they hear each other in.
+
+        Two Masters whose addresses are in one order over IPv4 and in the other over IPv6 would both yield otherwise.
+        """
+        decided_at = state.rival_at if family is not self.configuration.families[0] else None
+        if decided_at is not None and now - decided_at < 2 * self.configuration.interval:
+            return False
+        return advertisement.source > family.source
 
     def _reason_to_yield(self, state: Master, theirs: int) -> Reason:
         if state.stepping_aside:
@@ -372,24 +389,7 @@ class StateMachine:
         interval = interval or configuration.interval
         key = (priority, interval)
         if key not in self._packets:
-            self._packets[key] = tuple(
-                SendAdvertisement(
-                    family.source,
-                    destination,
-                    encode(
-                        configuration.version,
-                        configuration.vrid,
-                        priority,
-                        interval,
-                        family.addresses,
-                        family.source,
-                        destination,
-                        configuration.password,
-                    ),
-                )
-                for family in configuration.families
-                for destination in family.destinations
-            )
+            self._packets[key] = advertisements(configuration, priority, interval)
         packets = self._packets[key]
         self.counters[Counter.ADVERTISEMENT_SENT] += len(packets)
         if priority == 0:

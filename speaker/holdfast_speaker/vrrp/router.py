@@ -117,7 +117,9 @@ class VirtualRouter(StateMachine):
         Raises ConfigurationError, with nothing changed, where this node cannot or should not hold the addresses.
         """
         if isinstance(self.state, Master):
-            return NOTHING
+            # It may be stepping aside, or have a wish from before: this one is the last.
+            self.state = replace(self.state, wished_priority=None, wish_ends_at=None, stepping_aside=False)
+            return self._assert_now(now)
         if not isinstance(self.state, Backup):
             raise ConfigurationError(f"this node is out of the election: {', '.join(sorted(self.obstacles))}")
         if self.health is not Health.HEALTHY:
@@ -127,9 +129,11 @@ class VirtualRouter(StateMachine):
             key=lambda heard: heard.priority,
             default=None,
         )
-        if heard is not None and heard.priority >= HEALTHY_PRIORITY_MAX:
+        if heard is None:
+            raise ConfigurationError("no Master was heard yet; where there is none, this node takes the VIP by itself")
+        if heard.priority >= HEALTHY_PRIORITY_MAX:
             raise ConfigurationError(f"the holder's priority {heard.priority} leaves none above it")
-        if heard is None or heard.priority < self.configuration.priority:
+        if heard.priority < self.configuration.priority:
             return self._promote(now, Reason.SWITCHOVER, heard)
         # Without nopreempt the old holder would take the VIP back as soon as the wish ended.
         ends_at = self._down_at(now, heard.interval) if self.configuration.nopreempt else None
@@ -178,5 +182,5 @@ class VirtualRouter(StateMachine):
 
     def resume_as_backup(self, now: Instant) -> None:
         """Go on as the Backup that this router was in another process: it has heard the Master, and listens on."""
-        silence = Silence(self._down_at(now, self.configuration.interval), None, Reason.MASTER_SILENT)
+        silence = Silence(self._down_at(now, self.configuration.interval), None, Reason.NO_MASTER_HEARD)
         self.state = Backup((silence,) * len(self.configuration.families))

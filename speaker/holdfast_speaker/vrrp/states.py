@@ -65,6 +65,8 @@ class Master:
     """When the gratuitous ARP and unsolicited neighbour advertisements are repeated, ascending."""
     answered_at: Instant | None = None
     """When a rival of lower priority was last answered."""
+    rival_at: Instant | None = None
+    """When a Master that does not win against this one was last heard in the first family."""
     wished_priority: int | None = None
     """A switchover on the user's wish: advertised instead of our own priority until `wish_ends_at`."""
     wish_ends_at: Instant | None = None
