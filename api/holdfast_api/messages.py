@@ -56,11 +56,17 @@ class Switchover(_Message, frozen=True, kw_only=True):
     to: str
 
 
+class GetHistory(_Message, frozen=True, kw_only=True):
+    """Ask for the last moves of a VIP on this node, and for its journal where one is kept."""
+
+    virtual_ip: str
+
+
 class Subscribe(_Message, frozen=True, kw_only=True):
     """Send every Transition from now on to this connection."""
 
 
-Request = Configure | ReportHealth | GetStatus | Switchover | Subscribe
+Request = Configure | ReportHealth | GetStatus | GetHistory | Switchover | Subscribe
 
 
 # ----- answers -----
@@ -81,6 +87,14 @@ class Transition(_Message, frozen=True, kw_only=True):
     """Address of the router whose advertisement (or silence) decided it."""
     peer_priority: int = 0
     silent_milliseconds: int = 0
+
+
+class History(_Message, frozen=True, kw_only=True):
+    """The last transitions of a VIP on this node, oldest first, and its journal as lines of JSON."""
+
+    virtual_ip: str
+    transitions: list[Transition]
+    journal: list[str]
 
 
 class RouterStatus(
@@ -175,4 +189,4 @@ class Refused(_Message, frozen=True, kw_only=True):
     reason: str
 
 
-Answer = Status | Done | Refused | Transition | Started
+Answer = Status | History | Done | Refused | Transition | Started

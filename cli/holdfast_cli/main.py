@@ -16,6 +16,8 @@ _COMMANDS = {
     "run": "Hold VIPs on this host, from VirtualIP files.",
     "status": "Show what the engine on this host does.",
     "switchover": "Move a VIP to another host, make before break.",
+    "why": "Tell why a VIP moved.",
+    "replay": "Play a journal again, and compare.",
     "convert": "Make VirtualIPs from keepalived configurations.",
     "lab": "Hosts as network namespaces on one machine, to try things out.",
     "completion": "Print the shell's completion script.",

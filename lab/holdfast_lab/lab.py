@@ -142,7 +142,7 @@ class Lab:
         files = [argument for file in host.files for argument in ("-f", file)]
         return holdfast_command(
             "run", *files, "--node-name", host.name, "--interface", self.record.interface,
-            "--state-dir", str(state), "--log-format", "json",
+            "--state-dir", str(state), "--log-format", "json", "--journal",
         )  # fmt: skip
 
     def fail(self, host_name: str, kind: Failure) -> bool:

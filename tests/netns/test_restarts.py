@@ -211,3 +211,22 @@ def test_a_successor_whose_files_have_no_such_vip_any_more_leaves_no_address(seg
     restart(n1)
     n1.becomes("Master", "db")
     assert not n1.has(VIP)
+
+
+def test_why_tells_the_story_of_the_last_moves_and_replay_agrees(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.run(web(), "--journal").becomes("Master")
+    n2.run(web(), "--journal").becomes("Backup")
+    for pid in n1.processes:
+        os.kill(pid, signal.SIGKILL)
+    n2.becomes("Master")
+    file = n2.folder / "web.journal"
+    why = n2.command("why", "web", f"--journal={file}", f"--state-dir={n2.state_directory}")[3:]
+    told = n2.namespace.run(why)
+    assert "Initialize -> Backup  Started: started" in told
+    assert re.search(r"Backup -> Master  MasterSilent: 10\.77\.0\.11 \(priority 110\) was silent for 0\.3\d+ s", told)
+    assert re.search(r"last heard of 10\.77\.0\.11: priority 110, 0\.3\d+ s before", told)
+    replayed = n2.namespace.run(n2.command("replay", str(file))[3:])
+    assert len(re.findall("^same", replayed, re.MULTILINE)) == 2
+    assert "DIFFERS" not in replayed

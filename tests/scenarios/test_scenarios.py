@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from holdfast_testing.scenario import COMMANDS, ScenarioError, play, seconds
+from holdfast_speaker.vrrp import journal
+from holdfast_testing.scenario import COMMANDS, Scenario, ScenarioError, play, seconds
 from holdfast_testing.scenario_settings import SETTINGS
 
 SCENARIOS = sorted(Path(__file__).parent.glob("*.txt"))
@@ -29,6 +30,15 @@ def test_scenario(path: Path) -> None:
     if os.environ.get("HOLDFAST_REWRITE") == "1":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_the_journals_of_a_scenario_replay_to_the_same_transitions_byte_for_byte(path: Path) -> None:
+    scenario = Scenario()
+    play(path, scenario)
+    for name, router in scenario.routers.items():
+        for played in journal.play(list(journal.write(name, router))):
+            assert played.replayed == played.recorded
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

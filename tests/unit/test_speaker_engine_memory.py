@@ -30,7 +30,7 @@ def test_the_last_snapshot_is_read_whatever_was_there_before(snapshots: list[byt
 def test_a_snapshot_that_is_too_large_leaves_the_one_before() -> None:
     memory = Memory()
     assert memory.write(b"small")
-    assert not memory.write(bytes(2 * 1024 * 1024))
+    assert not memory.write(bytes(5 * 1024 * 1024))
     assert memory.read() == b"small"
 
 

@@ -43,6 +43,7 @@ import click
     type=click.Choice(["text", "json"]),
     help="Lines for people, or JSON objects.",
 )
+@click.option("--journal", is_flag=True, help="Keep what each virtual router heard and decided, for why and replay.")
 def command(
     files: tuple[Path, ...],
     node_name: str,
@@ -50,6 +51,7 @@ def command(
     state_dir: Path,
     log_level: str,
     log_format: str,
+    journal: bool,
 ) -> None:
     """Hold VIPs on this host, from VirtualIP files, in the foreground and in the current network namespace.
 
@@ -68,5 +70,5 @@ def command(
         raise click.BadParameter("must not be empty", param_hint="--node-name")
     feed = Feed(list(files), node_name, interface)
     log = Log(log_level, log_format, node_name)
-    supervisor = Supervisor(feed, state_dir, log)
+    supervisor = Supervisor(feed, state_dir, log, journal=journal)
     sys.exit(supervisor.run())

@@ -25,7 +25,9 @@ class EngineProcess:
         self._writer = writer
 
     @classmethod
-    async def start(cls, node_name: str, state_directory: Path) -> tuple[EngineProcess, asyncio.StreamReader]:
+    async def start(
+        cls, node_name: str, state_directory: Path, *, journal: bool
+    ) -> tuple[EngineProcess, asyncio.StreamReader]:
         """Start an engine; returns it and the reader of its answers."""
         ours, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
@@ -37,6 +39,7 @@ class EngineProcess:
             f"--state-dir={state_directory}",
             f"--control-descriptor={theirs.fileno()}",
             f"--parent={os.getpid()}",
+            *(["--journal"] if journal else []),
             pass_fds=(theirs.fileno(),),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -29,7 +29,8 @@ _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}  # linux/capability.h
 class Supervisor:
     """One `holdfast run`."""
 
-    def __init__(self, feed: Feed, state_directory: Path, log: Log) -> None:
+    def __init__(self, feed: Feed, state_directory: Path, log: Log, *, journal: bool = False) -> None:
+        self._journal = journal
         self._feed = feed
         self._state_directory = state_directory
         self._log = log
@@ -53,7 +54,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, reread.set)
-        engine, answers = await EngineProcess.start(self._feed.node_name, self._state_directory)
+        engine, answers = await EngineProcess.start(self._feed.node_name, self._state_directory, journal=self._journal)
         monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
         self._plan = plan
         self._say_warnings(plan)

@@ -41,7 +41,7 @@ def main() -> int:
     log = Log()
     directory = StateDirectory(Path(arguments.state_dir), log)
     directory.acquire_lock()
-    estate = Estate()
+    estate = Estate(keeps_journal=arguments.journal)
     try:
         estate.listener = open_listener(directory.socket_path)
     except EnvironmentFailure as failure:
@@ -61,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--node-name", required=True)
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--control-descriptor", type=int)
+    parser.add_argument("--journal", action="store_true")
     parser.add_argument("--parent", type=int, default=os.getppid())
     return parser.parse_args()
 

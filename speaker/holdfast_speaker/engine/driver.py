@@ -16,6 +16,7 @@ from holdfast_api.messages import (
     Answer,
     Configure,
     Done,
+    GetHistory,
     RealTime,
     Refused,
     ReportHealth,
@@ -190,6 +191,8 @@ class Driver:
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
                 engine.report_health(name, health, detail, now)
                 return Done()
+            case GetHistory(virtual_ip=name):
+                return reports.history(reports.find_virtual_ip(engine.instances, name))
             case Switchover(virtual_ip=name, to=to):
                 return Done(message=engine.switchover(name, to, now))
             case _:

@@ -67,6 +67,7 @@ class Engine:
         self._unpublished = False
         self._unsaved = False
         self._memory = estate.memory
+        self._keeps_journal = estate.keeps_journal
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
 
@@ -80,7 +81,7 @@ class Engine:
                 self._remove(instance, now)
         for name, item in wanted.items():
             if name not in self.instances:
-                self.instances[name] = Instance(item, LastMove(clock.timestamp()))
+                self.instances[name] = Instance(item, LastMove(clock.timestamp()), is_recorded=self._keeps_journal)
                 if name in self._former:
                     self.instances[name].inherit(self._former[name])
             elif self.instances[name].configuration != item:
@@ -336,6 +337,7 @@ class Engine:
             self._log.error(f"the addresses could not be announced: {error}", virtualIP=instance.name)
 
     def _tell(self, instance: Instance, message: Transition) -> None:
+        instance.history.append(message)
         last = instance.last_move
         moves = last.moves + moved(message.from_state, message.to_state)
         instance.last_move = LastMove(message.time, message.reason, message.message, moves)

@@ -19,6 +19,8 @@ class Estate:
     """The control socket, bound and listening; None where it could not be made."""
     supervisor: socket.socket | None = None
     """The connection of whoever started the keeper."""
+    keeps_journal: bool = False
+    """Record the inputs of every virtual router."""
     cpu_latency: str = ""
     """What came of asking for processors that stay awake."""
     warnings: list[str] = field(default_factory=list)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
-from holdfast_api.messages import RouterStatus
+from holdfast_api.messages import RouterStatus, Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
@@ -18,9 +19,13 @@ from holdfast_speaker.net.netlink import Link
 from holdfast_speaker.net.reconcile import KernelAddress
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.states import Backup
+
+HISTORY = 10
+"""How many transitions of each VirtualIP are remembered."""
 
 QUIET_PERIOD = SECOND
 """How long a starting node distrusts silence: ports of switches and bridges need some time before they forward."""
@@ -72,11 +77,14 @@ class Instance:
     """Packed addresses and prefix lengths, in the user's order."""
     widths: tuple[int, ...] = field(init=False)
     """4 for IPv4, 16 for IPv6: the families of this VirtualIP."""
+    is_recorded: bool = False
+    history: deque[Transition] = field(default_factory=lambda: deque(maxlen=HISTORY))
     router: VirtualRouter = field(init=False)
 
     def __post_init__(self) -> None:
         self._parse()
-        self.router = VirtualRouter(self.core_configuration({}))
+        kind = RecordedRouter if self.is_recorded else VirtualRouter
+        self.router = kind(self.core_configuration({}))
 
     def _parse(self) -> None:
         self.addresses = tuple(map(parse_address, self.configuration.addresses))
@@ -133,6 +141,7 @@ class Instance:
     def inherit(self, former: PublishedRouter) -> None:
         """Go on with what is known from a process before this one."""
         self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
+        self.history.extend(former.history)
         self.reported_health, self.reported_detail = former.health, former.health_detail
 
     def becomes_another_router(self, configuration: VirtualRouterConfiguration) -> bool:

@@ -11,7 +11,7 @@ import struct
 
 from holdfast_speaker.vrrp.instants import Instant
 
-_SLOT_BYTES = 1024 * 1024
+_SLOT_BYTES = 4 * 1024 * 1024
 _HEADER = struct.Struct("@qqqq")  # heartbeat, current slot, length of slot 0, length of slot 1
 _HEARTBEAT = struct.Struct("@q")
 _SLOT_FIELD = 8

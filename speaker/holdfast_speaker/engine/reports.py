@@ -10,10 +10,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.messages import Lateness, RealTime, Status, Transition
+from holdfast_api.messages import History, Lateness, RealTime, Status, Transition
 from holdfast_speaker.engine import clock
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState
+from holdfast_speaker.vrrp import journal
 from holdfast_speaker.vrrp.actions import Transitioned
 from holdfast_speaker.vrrp.instants import MILLISECOND
 from holdfast_speaker.vrrp.sentences import sentence
@@ -52,6 +53,7 @@ def published_state(node_name: str, instances: Iterable[Instance], handed_over_a
                 moves=instance.last_move.moves,
                 health=instance.reported_health,
                 health_detail=instance.reported_detail,
+                history=list(instance.history),
             )
             for instance in instances
         ],
@@ -95,6 +97,17 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def history(instance: Instance) -> History:
+    """The last moves of a VIP, and its journal where one is kept."""
+    router = instance.router
+    lines = journal.write(instance.name, router) if isinstance(router, journal.RecordedRouter) else ()
+    return History(
+        virtual_ip=instance.name,
+        transitions=list(instance.history),
+        journal=[line.decode() for line in lines],
+    )
 
 
 def find_virtual_ip(instances: dict[str, Instance], name: str) -> Instance:

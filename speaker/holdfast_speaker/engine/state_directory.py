@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from holdfast_api.messages import Transition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
@@ -42,6 +43,7 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     health: Health = Health.UNKNOWN
     """As the probes reported it."""
     health_detail: str = ""
+    history: list[Transition] = field(default_factory=list)
 
 
 class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

@@ -17,6 +17,7 @@ from holdfast_speaker.vrrp.actions import AnnounceAddresses, SendAdvertisement, 
 from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, decode
 from holdfast_speaker.vrrp.sentences import sentence
 from holdfast_speaker.vrrp.states import Backup, Initialize, Master, Silence
@@ -32,9 +33,9 @@ class ScenarioError(AssertionError):
     """A command that cannot be understood, or an expectation that was not met: names the file and the line."""
 
 
-def play(path: Path) -> str:
+def play(path: Path, scenario: Scenario | None = None) -> str:
     """The file's text with the output that its commands give. Raises ScenarioError."""
-    scenario = Scenario()
+    scenario = scenario or Scenario()
     result: list[str] = []
     in_output = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -328,6 +329,11 @@ class Scenario:
         if self._made is None:
             raise ScenarioError("begin with the nodes, as in: nodes a=200 b=150")
         return self._made
+
+    @property
+    def routers(self) -> dict[str, RecordedRouter]:
+        """The routers that run now, by node."""
+        return {name: node.router for name, node in self._lan.nodes.items() if node.router} if self._made else {}
 
     def _node(self, name: str) -> Node:
         return self._lan.nodes[name]

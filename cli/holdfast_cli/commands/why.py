@@ -1,0 +1,84 @@
+"""`holdfast why`."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_api.messages import GetHistory, History, Transition
+from holdfast_api.reasons import State
+from holdfast_cli.client import ask
+from holdfast_cli.commands.status import STATE_DIRECTORY
+
+_NANOSECONDS = 1_000_000_000
+
+
+@click.command(short_help="Tell why a VIP moved.")
+@click.argument("virtual_ip", metavar="VIP")
+@click.option("--journal", "journal_file", type=click.Path(path_type=Path), help="Write the journal there, for replay.")
+@STATE_DIRECTORY
+def command(virtual_ip: str, journal_file: Path | None, state_dir: Path) -> None:
+    """Tell the story of the last moves of a VIP on this host: when, why, who decided it, and how long nobody held.
+
+    Where holdfast run keeps a journal (--journal), also what was heard last before each move.
+
+    \b
+    Example:
+      holdfast why shop/web
+      holdfast why shop/web --journal web.journal && holdfast replay web.journal
+    """
+    answer = ask(state_dir, GetHistory(virtual_ip=virtual_ip))
+    if not isinstance(answer, History):
+        raise EnvironmentFailure("the engine answered something else than a history")
+    if journal_file is not None:
+        _write(journal_file, answer)
+    heard = _heard_before_each(answer.journal)
+    lines = [line for transition in answer.transitions for line in _story(transition, heard)]
+    click.echo("\n".join(lines) if lines else f"{answer.virtual_ip} has not moved since the engine started")
+
+
+def _write(path: Path, history: History) -> None:
+    if not history.journal:
+        raise ConfigurationError("no journal is kept: start holdfast run with --journal", field=history.virtual_ip)
+    try:
+        path.write_text("\n".join(history.journal) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _story(transition: Transition, heard: list[tuple[str, str, list[str]]]) -> list[str]:
+    move = f"{transition.from_state} -> {transition.to_state}"
+    lines = [f"{transition.time}  {move}  {transition.reason}: {transition.message}"]
+    if transition.to_state is State.MASTER and transition.silent_milliseconds:
+        seconds = transition.silent_milliseconds / 1000
+        lines.append(f"    nothing was heard for {seconds:.3f} s: nobody held for at most so long")
+    for index, (to_state, reason, last) in enumerate(heard):
+        if (to_state, reason) == (transition.to_state, transition.reason):
+            lines += [f"    {line}" for line in last]
+            del heard[: index + 1]
+            break
+    return lines
+
+
+def _heard_before_each(journal: list[str]) -> list[tuple[str, str, list[str]]]:
+    """For each recorded transition, to which state and why, the last advertisement of each router heard before it."""
+    found: list[tuple[str, str, list[str]]] = []
+    last: dict[str, tuple[int, int]] = {}
+    for line in journal[1:]:
+        entry: dict[str, Any] = msgspec.json.decode(line)
+        if entry["verb"] == "receive":
+            advertisement, now = entry["arguments"]
+            source = str(ip_address(msgspec.convert(advertisement[5], bytes)))
+            last[source] = (now, advertisement[2])
+        for transition in entry["transitions"]:
+            told = [
+                f"last heard of {source}: priority {priority}, {(transition['at'] - at) / _NANOSECONDS:.3f} s before"
+                for source, (at, priority) in sorted(last.items())
+            ]
+            found.append((transition["to_state"], transition["reason"], told))
+    return found
