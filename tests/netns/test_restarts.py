@@ -230,3 +230,30 @@ def test_why_tells_the_story_of_the_last_moves_and_replay_agrees(segment: Any) -
     replayed = n2.namespace.run(n2.command("replay", str(file))[3:])
     assert len(re.findall("^same", replayed, re.MULTILINE)) == 2
     assert "DIFFERS" not in replayed
+
+
+def test_255_virtual_routers_survive_a_killed_engine_and_a_hand_over(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    documents = [
+        web(interface="eth0", addresses=[f"10.77.{block}.{vrid}/32" for block in range(1, 5)], virtualRouterID=vrid)
+        .replace('"web"', f'"v{vrid:03}"')
+        for vrid in range(1, 256)
+    ]  # fmt: skip
+
+    def states(host: Host, state: str) -> int:
+        return sum(router["state"] == state for router in host.routers.values())
+
+    n1.run("\n---\n".join(documents))
+    eventually(lambda: states(n1, "Master") == 255, "n1 holds all", within_seconds=20.0)
+    n2.run("\n---\n".join(documents))
+    eventually(lambda: states(n2, "Backup") == 255, "n2 hears all", within_seconds=20.0)
+    kill_engine(n1)
+    time.sleep(1.0)
+    restart(n1)
+    time.sleep(1.0)
+    assert states(n1, "Master") == 255
+    assert sum(router["transitions"] for router in n2.routers.values()) == 0
+    n1.stop()
+    eventually(lambda: states(n2, "Master") == 255, "n2 has taken all", within_seconds=10.0)
+    assert [text for text in n1.namespace.addresses("eth0") if text.startswith("10.77.") and text != "10.77.0.11"] == []

@@ -97,10 +97,10 @@ class Kernel:
 
     def foreign(self, addresses: frozenset[KernelAddress]) -> list[LinkAddress]:
         """Where one of the addresses is already, on whatever interface, and was not put there by Holdfast."""
+        others = [item for index in self.table.by_index for item in self.table.others(index)]
+        found = plan(addresses, others, frozenset()).foreign
         # A kernel before 5.18 does not tell whose an address is (IFA_PROTO): what we hold is ours all the same.
-        mine = {(held.index, held.address) for held in self._held}
-        present = plan(addresses, self._addresses(), frozenset()).foreign
-        return [item for item in present if (item.index, item.address) not in mine]
+        return [item for item in found if KernelAddress(item.index, item.address, item.prefix_length) not in self._held]
 
     def remove_leftovers(self, known: set[bytes]) -> list[KernelAddress]:
         """Take away what a predecessor left of the known addresses; returns what was removed.
@@ -127,10 +127,9 @@ class Kernel:
 
     def adopt(self, addresses: Iterable[KernelAddress], now: Instant) -> frozenset[KernelAddress]:
         """Of the addresses, those that a predecessor left there: held from now on, and refreshed at once."""
-        present = {
-            KernelAddress(item.index, item.address, item.prefix_length) for item in self._addresses() if item.ours
-        }
-        adopted = frozenset(present.intersection(addresses))
+        adopted = frozenset(
+            item for item in addresses if self.table.has_ours(item.index, item.address, item.prefix_length)
+        )
         self._held |= {address: self._request(address, exclusive=False) for address in adopted}
         if adopted:
             self._refresh_at = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from holdfast_speaker.net.netlink import (
     AddressAdded,
@@ -31,13 +31,16 @@ class LinkTable:
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
         self._by_name: dict[str, Link] = {}
-        self._addresses: dict[int, dict[tuple[bytes, int], LinkAddress]] = {}
+        # Apart, because there may be a thousand of ours, and most questions are about the few others.
+        self._ours: dict[int, dict[tuple[bytes, int], LinkAddress]] = {}
+        self._others: dict[int, dict[tuple[bytes, int], LinkAddress]] = {}
 
     def replace(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> None:
         """Forget everything and take this, from dumps, in its place."""
         self.by_index.clear()
         self._by_name.clear()
-        self._addresses.clear()
+        self._ours.clear()
+        self._others.clear()
         for link in links:
             self._put(link)
         for address in addresses:
@@ -51,9 +54,15 @@ class LinkTable:
             case LinkRemoved(index):
                 self._remove(index)
             case AddressAdded(address):
-                self._addresses.setdefault(address.index, {})[address.address, address.prefix_length] = address
+                self._forget(address)
+                kept = self._ours if address.ours else self._others
+                kept.setdefault(address.index, {})[address.address, address.prefix_length] = address
             case AddressRemoved(address):
-                self._addresses.get(address.index, {}).pop((address.address, address.prefix_length), None)
+                self._forget(address)
+
+    def _forget(self, address: LinkAddress) -> None:
+        for kept in (self._ours, self._others):
+            kept.get(address.index, {}).pop((address.address, address.prefix_length), None)
 
     def _put(self, link: Link) -> None:
         self._forget_name(link.index)
@@ -63,7 +72,8 @@ class LinkTable:
     def _remove(self, index: int) -> None:
         self._forget_name(index)
         self.by_index.pop(index, None)
-        self._addresses.pop(index, None)
+        self._ours.pop(index, None)
+        self._others.pop(index, None)
 
     def _forget_name(self, index: int) -> None:
         link = self.by_index.get(index)
@@ -76,8 +86,16 @@ class LinkTable:
         return self._by_name.get(name)
 
     def addresses(self, index: int) -> list[LinkAddress]:
-        """The addresses of a link, in the kernel's order."""
-        return list(self._addresses.get(index, {}).values())
+        """The addresses of a link: the others, then ours, each in the kernel's order."""
+        return [*self.others(index), *self._ours.get(index, {}).values()]
+
+    def others(self, index: int) -> Collection[LinkAddress]:
+        """The addresses of a link that are not ours, in the kernel's order."""
+        return self._others.get(index, {}).values()
+
+    def has_ours(self, index: int, address: bytes, prefix_length: int) -> bool:
+        """Whether the link had this address of ours at the last dump, and has not lost it since."""
+        return (address, prefix_length) in self._ours.get(index, {})
 
 
 def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int | None]]) -> Link | None:
@@ -94,8 +112,8 @@ def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int | None]
         (-own.prefix_length, link.index)
         for link in table.by_index.values()
         if not link.loopback
-        for own in table.addresses(link.index)
-        if not own.ours and _in_subnet(telling[0], own)
+        for own in table.others(link.index)
+        if _in_subnet(telling[0], own)
     ]
     return table.by_index[min(fitting)[1]] if fitting else None
 
@@ -123,18 +141,18 @@ def source_address(
     """
     usable = [
         address
-        for address in table.addresses(index)
+        for address in table.others(index)
         if address.family == family and not address.flags & (_TENTATIVE | _DAD_FAILED)
     ]
     if wanted is not None:
         return wanted if any(address.address == wanted for address in usable) else None
     scope = _SCOPE_LINK if family == socket.AF_INET6 else _SCOPE_GLOBAL
     for address in usable:
-        if address.scope == scope and not address.ours and address.address not in excluded:
+        if address.scope == scope and address.address not in excluded:
             return address.address
     return None
 
 
 def has_subnet_of(table: LinkTable, index: int, address: bytes) -> bool:
     """Whether the link has an address of its own, not one of ours, whose subnet holds this address."""
-    return any(not own.ours and _in_subnet(address, own) for own in table.addresses(index))
+    return any(_in_subnet(address, own) for own in table.others(index))
