@@ -225,8 +225,8 @@ def test_why_tells_the_story_of_the_last_moves_and_replay_agrees(segment: Any) -
     why = n2.command("why", "web", f"--journal={file}", f"--state-dir={n2.state_directory}")[3:]
     told = n2.namespace.run(why)
     assert "Initialize -> Backup  Started: started" in told
-    assert re.search(r"Backup -> Master  MasterSilent: 10\.77\.0\.11 \(priority 110\) was silent for 0\.3\d+ s", told)
-    assert re.search(r"last heard of 10\.77\.0\.11: priority 110, 0\.3\d+ s before", told)
+    assert re.search(r"Backup -> Master  MasterSilent: 10\.77\.0\.11 \(priority 110\) was silent for \d\.\d+ s", told)
+    assert re.search(r"last heard of 10\.77\.0\.11: priority 110, \d\.\d+ s before", told)
     replayed = n2.namespace.run(n2.command("replay", str(file))[3:])
     assert len(re.findall("^same", replayed, re.MULTILINE)) == 2
     assert "DIFFERS" not in replayed

@@ -50,6 +50,7 @@ def advertisements(namespace: Namespace, seconds: float) -> list[tuple[float, in
     script = (
         "import socket,sys,time\n"
         "s=socket.socket(socket.AF_INET,socket.SOCK_RAW,112)\n"
+        "s.setsockopt(socket.SOL_SOCKET,33,1<<24)\n"  # SO_RCVBUFFORCE: a flood must not deafen the witness
         "s.setsockopt(socket.IPPROTO_IP,socket.IP_ADD_MEMBERSHIP,\n"
         "  socket.inet_aton('224.0.0.18')+socket.inet_aton('10.77.0.100'))\n"
         f"end=time.monotonic()+{seconds}\n"

@@ -89,10 +89,12 @@ class Driver:
         deadline = self._engine.next_deadline()
         self._timer.arm(deadline)
         ready = dict(self._poller.poll(timeout_seconds, 256))
+        self._drain([item for item in self._engine.wire.descriptors if item in ready], _READS)
         now = clock.monotonic()
+        if deadline is not None and now - deadline > _STALL:
+            # Asked now, not before: the process may have been stopped after it learned which sockets are ready.
+            self._drain(self._engine.wire.descriptors, _READS_AFTER_STALL)
         self._estate.memory.beat(now)
-        stalled = deadline is not None and now - deadline > _STALL
-        self._drain(ready, _READS_AFTER_STALL if stalled else _READS)
         if self._engine.kernel.fileno() in ready:
             # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
             self._engine.take_in(clock.monotonic())
@@ -101,8 +103,7 @@ class Driver:
         self._serve(ready)
         self._engine.publish()
 
-    def _drain(self, ready: dict[int, int], reads: int) -> None:
-        unread = [descriptor for descriptor in self._engine.wire.descriptors if descriptor in ready]
+    def _drain(self, unread: list[int], reads: int) -> None:
         for _ in range(reads):
             if not unread:
                 return

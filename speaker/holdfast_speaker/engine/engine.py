@@ -393,7 +393,7 @@ class Engine:
         """Leave everything as it is to a successor on this node, who has as long as the protocol spares it."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.hand_over(now), now)
-        self.kernel.refresh(now, hurried=True)
+        self.kernel.refresh_now()
         self._directory.publish(published_state(self.node_name, self.instances.values(), handed_over_at=now))
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")

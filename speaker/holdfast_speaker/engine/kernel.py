@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from holdfast_speaker.engine import clock
 from holdfast_speaker.engine.log import Log
+from holdfast_speaker.engine.refresher import Refresher
 from holdfast_speaker.net.links import LinkTable, has_subnet_of
 from holdfast_speaker.net.netlink import (
     AddressRemoved,
@@ -49,6 +50,8 @@ class Kernel:
         self._requests = RequestSocket()
         self._held: dict[KernelAddress, bytes] = {}
         self._refresh_at: Instant | None = None
+        self._refresher = Refresher()
+        self._refreshing: list[KernelAddress] = []
         self.table = LinkTable()
         self.resynchronise()
 
@@ -149,6 +152,7 @@ class Kernel:
 
     def release(self, addresses: Iterable[KernelAddress]) -> None:
         """Take addresses away."""
+        self._settle()
         gone = [address for address in addresses if self._held.pop(address, None) is not None]
         results = self._requests.apply([_removal(address) for address in gone])
         for address, result in zip(gone, results, strict=True):
@@ -173,14 +177,34 @@ class Kernel:
         """When the held addresses must be refreshed."""
         return self._refresh_at
 
-    def refresh(self, now: Instant, *, hurried: bool = False) -> dict[KernelAddress, int]:
-        """Renew the lifetime of everything held, when it is time or `hurried`; the errno of each that was refused."""
-        if self._refresh_at is None or (now < self._refresh_at and not hurried):
+    def refresh(self, now: Instant) -> dict[KernelAddress, int]:
+        """Begin to renew the lifetime of everything held, when it is time; the errno of each that was refused before.
+
+        It goes on beside the loop. One that is still under way is waiting for the kernel, and so would the next.
+        """
+        if self._refresh_at is None or now < self._refresh_at:
             return {}
         self._refresh_at = Instant(now + REFRESH_INTERVAL)
-        held = list(self._held)
-        results = self._requests.apply(list(self._held.values()))
-        return {address: result for address, result in zip(held, results, strict=True) if result != 0}
+        if self._refresher.is_busy:
+            return {}
+        refused = self._settle()
+        self._refreshing = list(self._held)
+        self._refresher.begin(list(self._held.values()))
+        return refused
+
+    def refresh_now(self) -> None:
+        """Renew everything held, and wait for it."""
+        self._settle()
+        self._requests.apply(list(self._held.values()))
+
+    def _settle(self) -> dict[KernelAddress, int]:
+        """Wait for a renewal that is under way, so that it puts nothing back that goes after this.
+
+        Returns the errno of each that was refused and is still held.
+        """
+        results = self._refresher.finish() or []
+        refreshed = zip(self._refreshing, results, strict=False)
+        return {address: result for address, result in refreshed if result and address in self._held}
 
 
 def text(address: KernelAddress | LinkAddress) -> str:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,11 @@ class Namespace:
                 _enter(before.fileno())
 
     def close(self) -> None:
-        """Kill what was started here and remove the namespace with its links."""
+        """Kill what was started here, with all its children, and remove the namespace with its links."""
+        # A child that was frozen would outlive its parent.
+        for pid in _run(["ip", "netns", "pids", self.name]).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         for process in self._started:
             process.kill()
             process.wait()
