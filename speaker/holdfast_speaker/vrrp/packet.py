@@ -60,7 +60,7 @@ def decode(payload: bytes, source: bytes, destination: bytes, ttl: int) -> Adver
     if len(payload) < _HEADER_LENGTH:
         raise PacketError(Counter.PACKET_LENGTH_ERRORS)
     version_type, vrid, priority, count, interval_field, _ = _HEADER.unpack_from(payload)
-    if ttl != _TTL:
+    if ttl != _TTL and not (_is_link_local(source) and _is_link_local(destination)):
         raise PacketError(Counter.IP_TTL_ERRORS, vrid)
     version = version_type >> 4
     if version != 3 and (version != 2 or len(source) != 4):
@@ -82,6 +82,14 @@ def decode(payload: bytes, source: bytes, destination: bytes, ttl: int) -> Adver
         raise PacketError(Counter.INTERVAL_ZERO, vrid)
     interval = Duration(interval_cs * CENTISECOND)
     return Advertisement(3, vrid, priority, interval, addresses, source, None, pseudo_header)
+
+
+def _is_link_local(address: bytes) -> bool:
+    """fe80::/10, which no router forwards (RFC 4291 section 2.5.6): proof enough that a unicast packet is of this link.
+
+    keepalived 2.2.7 sends unicast advertisements over IPv6 with the host's hop limit, 64 (ADR 0011).
+    """
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _verify_version_3(payload: bytes, source: bytes, destination: bytes, vrid: int) -> bool:

@@ -99,12 +99,17 @@ class Namespace:
             finally:
                 _enter(before.fileno())
 
+    @property
+    def pids(self) -> list[int]:
+        """Every process that is in this namespace now."""
+        return [int(pid) for pid in _run(["ip", "netns", "pids", self.name]).split()]
+
     def close(self) -> None:
         """Kill what was started here, with all its children, and remove the namespace with its links."""
         # A child that was frozen would outlive its parent.
-        for pid in _run(["ip", "netns", "pids", self.name]).split():
+        for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         for process in self._started:
             process.kill()
             process.wait()
