@@ -35,7 +35,7 @@ def test_no_module_is_longer_than_a_reader_can_hold(root: Path, tree: list[Path]
 
 def test_tests_are_named_after_a_package(root: Path, packages: dict[str, Path], tree: list[Path]) -> None:
     parts = "|".join(name.removeprefix("holdfast_") for name in packages)
-    pattern = re.compile(rf"test_({parts})_\w+\.py|conftest\.py")
+    pattern = re.compile(rf"test_({parts}|bench)_\w+\.py|conftest\.py")
     unit = [path for path in tree if path.parent == root / "tests" / "unit" and path.suffix == ".py"]
     assert unit
     assert [path.name for path in unit if not pattern.fullmatch(path.name)] == []
