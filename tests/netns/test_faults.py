@@ -13,7 +13,7 @@ import pytest
 
 from holdfast_testing.hosts import Host, eventually
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 VIP = "10.77.0.200"
 BURNERS_SECONDS = float(os.environ.get("HOLDFAST_OVERLOAD_SECONDS", "10"))

@@ -13,7 +13,7 @@ from holdfast_lab.demo import HOLDFAST_LAB, KEEPALIVED_LAB
 from holdfast_lab.record import LabStore, namespace_name
 from holdfast_testing.hosts import eventually
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 DEMO = [sys.executable, "-P", "-m", "holdfast_cli.main", "lab", "demo"]
 

@@ -17,7 +17,7 @@ import pytest
 
 from holdfast_testing.hosts import Host, eventually
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 VIP = "10.77.0.200"
 

@@ -17,7 +17,7 @@ from holdfast_speaker.net.netlink import RequestSocket, address_request
 from holdfast_testing.hosts import Host, eventually
 from holdfast_testing.namespaces import Namespace
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 VIP = "10.77.0.200"
 VIP6 = "fd77::200"

@@ -16,7 +16,7 @@ from holdfast_lab.scenes import FENCE_MS, Pace, scenes
 from holdfast_lab.script import write_script
 from holdfast_lab.stage import Stage
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 FAST_IPV6 = """
 apiVersion: holdfast.dev/v1alpha1
