@@ -60,13 +60,21 @@ def read_text(text: str, file: str) -> list[Document]:
     Raises ConfigurationErrors with everything that is wrong in it.
     """
     try:
-        raw = list(yaml.safe_load_all(text))
+        raw = list(yaml.load_all(text, _Loader))  # a SafeLoader that refuses more
     except yaml.YAMLError as error:
         raise ConfigurationErrors([ConfigurationError(_yaml_reason(error), file=file)]) from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; a date or number that is none
+        reason = f"is not YAML: {error}" if isinstance(error, ValueError) else "is nested too deeply"
+        raise ConfigurationErrors([ConfigurationError(reason, file=file)]) from error
     documents: list[Document] = []
     errors: list[ConfigurationError] = []
     for number, value in enumerate(raw, start=1):
         if value is None:
+            continue
+        lacking = [name for name in ("apiVersion", "kind") if isinstance(value, dict) and name not in value]
+        if lacking:
+            where = _name_of(value) or f"document {number}"
+            errors.append(ConfigurationError("is missing", file=file, field=f"{where}: {lacking[0]}"))
             continue
         try:
             documents.append(Document(file, msgspec.convert(value, VirtualIP)))
@@ -75,6 +83,27 @@ def read_text(text: str, file: str) -> list[Document]:
     if errors:
         raise ConfigurationErrors(errors)
     return documents
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what PyYAML takes in silence, or for very long: keys that come twice, and aliases."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader does, but each key once."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} comes twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As SafeLoader does, without aliases: a few lines of them stand for gigabytes."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+            raise yaml.composer.ComposerError(None, None, "aliases are not taken", event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
