@@ -22,7 +22,8 @@ def documents(*texts, file="vip.yaml"):
 
 
 def vip(name, spec, namespace="default"):
-    return f"metadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}"
+    head = "apiVersion: holdfast.dev/v1alpha1\nkind: VirtualIP"
+    return f"{head}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}"
 
 
 def plan(*texts, host=N1):
