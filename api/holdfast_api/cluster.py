@@ -1,0 +1,231 @@
+"""What operator and speakers tell each other through the API server: VirtualIP.status, and the resource SpeakerConfig.
+
+Every struct here is also a schema in crds/; a test holds one against the other. Who writes what, server-side applied:
+
+    VirtualIP.status.nodes[one entry]     that node's agent, field manager `holdfast-agent-NODE`
+    the rest of VirtualIP.status          the operator, field manager `holdfast-operator`
+    SpeakerConfig.spec                    the operator
+    SpeakerConfig.status                  the agent of that node
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from holdfast_api.naming import kubernetes_name
+from holdfast_api.reasons import Health, Obstacle, Reason, State
+from holdfast_api.resources import API_VERSION, NodeName, Probe, TrackedPods
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+
+GROUP: Final = "holdfast.dev"
+VERSION: Final = "v1alpha1"
+
+NODES_MAX: Final = 64
+"""Nodes that can take part in one election."""
+
+TRANSITIONS_MAX: Final = 20
+"""Moves that a VirtualIP's status remembers."""
+
+OPERATOR_FIELD_MANAGER: Final = "holdfast-operator"
+
+
+def agent_field_manager(node_name: str) -> str:
+    """The field manager of one node's agent: its own, or one node would remove the others' entries.
+
+    The API server takes at most 128 characters; a longer node name is cut and told apart by its hash.
+
+    >>> agent_field_manager("worker-1")
+    'holdfast-agent-worker-1'
+    """
+    name = f"holdfast-agent-{node_name}"
+    if len(name) <= 128:
+        return name
+    return f"{name[:111]}-{hashlib.sha256(node_name.encode()).hexdigest()[:16]}"
+
+
+class _Model(Struct, frozen=True, kw_only=True, rename=kubernetes_name, omit_defaults=True):
+    pass
+
+
+# ----- VirtualIP.status -----
+
+
+class ConditionType(enum.StrEnum):
+    """The conditions of a VirtualIP."""
+
+    ACCEPTED = "Accepted"
+    """The specification is valid, in conflict with no other, and some node can run it."""
+    PROGRAMMED = "Programmed"
+    """Every node's engine that shall run it runs this generation."""
+    READY = "Ready"
+    """Exactly one node holds it."""
+    SPLIT_BRAIN = "SplitBrain"
+    """More than one node says that it holds it, for longer than the protocol needs to settle that."""
+
+
+class ConditionReason(enum.StrEnum):
+    """Why a condition is what it is. docs/reference/status.md explains each to a person."""
+
+    # Accepted
+    ACCEPTED = "Accepted"
+    INVALID = "Invalid"
+    ADDRESS_IN_USE = "AddressInUse"
+    VIRTUAL_ROUTER_ID_IN_USE = "VirtualRouterIDInUse"
+    NO_VIRTUAL_ROUTER_ID_LEFT = "NoVirtualRouterIDLeft"
+    NO_NODE_SELECTED = "NoNodeSelected"
+    NO_MATCHING_SUBNET = "NoMatchingSubnet"
+    # Programmed
+    PROGRAMMED = "Programmed"
+    WAITING_FOR_SPEAKERS = "WaitingForSpeakers"
+    REFUSED_BY_ENGINE = "RefusedByEngine"
+    NOT_ACCEPTED = "NotAccepted"
+    # Ready
+    HELD = "Held"
+    NOT_HELD = "NotHeld"
+    SEVERAL_HOLDERS = "SeveralHolders"
+    # SplitBrain
+    ONE_HOLDER_AT_MOST = "OneHolderAtMost"
+
+
+class Condition(_Model, frozen=True, kw_only=True):
+    """metav1.Condition."""
+
+    type: Annotated[str, Meta(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Meta(min_length=1, max_length=1024)]
+    message: Annotated[str, Meta(max_length=32768)]
+    last_transition_time: str
+    observed_generation: Annotated[int, Meta(ge=0)] = 0
+
+
+class VirtualIPState(enum.StrEnum):
+    """One word for the printer column STATE."""
+
+    PENDING = "Pending"
+    """Accepted, and no node has said anything yet."""
+    HELD = "Held"
+    UNHELD = "Unheld"
+    """No node holds it."""
+    SPLIT_BRAIN = "SplitBrain"
+    REFUSED = "Refused"
+    """The specification is refused and no earlier one is in force."""
+
+
+class NodeStatus(_Model, frozen=True, kw_only=True):
+    """What one node's engine says about a VirtualIP: written by that node's agent when something of it changed."""
+
+    node_name: NodeName
+    state: State
+    since: Annotated[str, Meta(max_length=64)]
+    """UTC, RFC 3339, milliseconds: when this state was entered."""
+    priority: Annotated[int, Meta(ge=0, le=255)]
+    """As advertised: 1 to 49 while failing."""
+    health: Health
+    health_message: Annotated[str, Meta(max_length=1024)] = ""
+    reason: Reason | None = None
+    """Of the last transition of this node."""
+    message: Annotated[str, Meta(max_length=1024)] = ""
+    """The reason and its facts as a sentence."""
+    silent_milliseconds: Annotated[int, Meta(ge=0)] = 0
+    """With state Master: how long nobody had been heard when it took over, which is how long nobody held the VIP."""
+    obstacles: Annotated[list[Obstacle], Meta(max_length=16)] = field(default_factory=list)
+    """What keeps it in Initialize."""
+    interface: Annotated[str, Meta(max_length=15)] = ""
+
+
+class MoveRecord(_Model, frozen=True, kw_only=True):
+    """One move of a VirtualIP from a node to another; an empty name stands for nobody."""
+
+    from_node: Annotated[str, Meta(max_length=253)] = field(default="", name="from")
+    to_node: Annotated[str, Meta(max_length=253)] = field(default="", name="to")
+    reason: Reason | None = None
+    message: Annotated[str, Meta(max_length=1024)] = ""
+    time: Annotated[str, Meta(max_length=64)]
+    """UTC, RFC 3339, milliseconds."""
+    outage_milliseconds: Annotated[int, Meta(ge=0)] = 0
+    """How long nobody held it, as the new holder estimates; 0 in a planned move."""
+
+
+class VirtualIPStatus(_Model, frozen=True, kw_only=True):
+    """VirtualIP.status."""
+
+    observed_generation: Annotated[int, Meta(ge=0)] = 0
+    state: VirtualIPState = VirtualIPState.PENDING
+    holder: Annotated[str, Meta(max_length=253)] = ""
+    """The node that holds it; empty: nobody."""
+    virtual_router_id: Annotated[int, Meta(ge=0, le=255)] | None = None
+    moves: Annotated[int, Meta(ge=0)] = 0
+    last_move: Annotated[str, Meta(max_length=64)] = ""
+    last_reason: Reason | None = None
+    nodes: Annotated[list[NodeStatus], Meta(max_length=NODES_MAX)] = field(default_factory=list)
+    transitions: Annotated[list[MoveRecord], Meta(max_length=TRANSITIONS_MAX)] = field(default_factory=list)
+    """The last moves, oldest first."""
+    conditions: Annotated[list[Condition], Meta(max_length=8)] = field(default_factory=list)
+
+
+# ----- SpeakerConfig -----
+
+
+class Tracking(_Model, frozen=True, kw_only=True):
+    """What a node's agent watches for one VirtualIP, to report its health to the engine."""
+
+    virtual_ip: str
+    """namespace/name."""
+    pods: TrackedPods | None = None
+    probes: list[Probe] = field(default_factory=list)
+
+
+class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
+    """All that one node's speaker runs: the engine's part, and the agent's."""
+
+    node_name: NodeName
+    virtual_routers: Annotated[list[VirtualRouterConfiguration], Meta(max_length=1000)] = field(default_factory=list)
+    tracking: Annotated[list[Tracking], Meta(max_length=1000)] = field(default_factory=list)
+
+    def engine_configuration(self, generation: int) -> SpeakerConfiguration:
+        """What the engine is told; `generation` is the object's metadata.generation."""
+        return SpeakerConfiguration(
+            node_name=self.node_name, generation=generation, virtual_routers=self.virtual_routers
+        )
+
+
+class Link(_Model, frozen=True, kw_only=True):
+    """An interface of the node that a VIP can live on."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=15)]
+    addresses: Annotated[list[str], Meta(max_length=64)] = field(default_factory=list)
+    """Its own addresses with prefix length, without VIPs; sorted."""
+
+
+class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):
+    """What the node's agent says about its speaker, when it changes."""
+
+    observed_generation: Annotated[int, Meta(ge=0)] = 0
+    """The generation that the engine runs."""
+    engine_version: Annotated[str, Meta(max_length=64)] = ""
+    links: Annotated[list[Link], Meta(max_length=64)] = field(default_factory=list)
+    warnings: Annotated[list[Annotated[str, Meta(max_length=1024)]], Meta(max_length=32)] = field(default_factory=list)
+    conditions: Annotated[list[Condition], Meta(max_length=8)] = field(default_factory=list)
+    """Applied: the engine runs the observed generation; False with the engine's reason where it refused it."""
+
+
+class SpeakerConfigMetadata(_Model, frozen=True, kw_only=True):
+    """The part of metav1.ObjectMeta that Holdfast reads."""
+
+    name: NodeName
+    generation: int = 0
+    resource_version: str = ""
+
+
+class SpeakerConfig(_Model, frozen=True, kw_only=True):
+    """One node's configuration; cluster-scoped, named after the node, written by the operator alone."""
+
+    api_version: Literal["holdfast.dev/v1alpha1"] = API_VERSION
+    kind: Literal["SpeakerConfig"] = "SpeakerConfig"
+    metadata: SpeakerConfigMetadata
+    spec: SpeakerConfigSpec
+    status: SpeakerConfigStatus = field(default_factory=SpeakerConfigStatus)
