@@ -36,6 +36,7 @@ class Reason(enum.StrEnum):
     MASTER_SILENT = "MasterSilent"
     MASTER_RELEASED = "MasterReleased"
     MASTER_FAILING = "MasterFailing"
+    MASTER_STEPPED_ASIDE = "MasterSteppedAside"
     HIGHER_PRIORITY = "HigherPriority"
     SWITCHOVER = "Switchover"
     # Master -> Backup (HIGHER_PRIORITY and SWITCHOVER too)

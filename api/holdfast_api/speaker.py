@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.resources import ForeignRouters, Transport, WhenFailing
@@ -17,29 +17,31 @@ class VirtualRouterConfiguration(
 
     name: str
     """namespace/name of the VirtualIP."""
-    addresses: list[str]
+    addresses: Annotated[list[str], Meta(min_length=1, max_length=40)]
     """As the user wrote them, with prefix length where given."""
-    virtual_router_id: int
+    virtual_router_id: Annotated[int, Meta(ge=1, le=255)]
     version: Literal[2, 3] = 3
-    priority: int = 100
+    priority: Annotated[int, Meta(ge=50, le=255)] = 100
     nopreempt: bool = True
-    preempt_delay_milliseconds: int = 0
-    advertisement_interval_milliseconds: int = 1000
+    preempt_delay_milliseconds: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    advertisement_interval_milliseconds: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] = 1000
     interface: str | None = None
     """None: the interface whose subnet holds the first address."""
     transport: Transport = Transport.MULTICAST
-    members: list[str] = field(default_factory=list)
+    members: Annotated[list[str], Meta(max_length=256)] = field(default_factory=list)
     """Addresses of the other routers of this virtual router, where they are known. With Unicast also who is sent to."""
     foreign_routers: ForeignRouters = ForeignRouters.OBEY
-    source_addresses: list[str] = field(default_factory=list)
+    source_addresses: Annotated[list[str], Meta(max_length=2)] = field(default_factory=list)
     """At most one per family; by default the interface's first address that is not a VIP."""
-    simple_password: str | None = None
+    simple_password: Annotated[str, Meta(max_length=8)] | None = None
     when_failing: WhenFailing = WhenFailing.DEGRADE
-    tracked_interfaces: list[str] = field(default_factory=list)
+    tracked_interfaces: Annotated[list[str], Meta(max_length=16)] = field(default_factory=list)
     tracks_services: bool = False
     """Somebody will report this node's service health; until the first report it counts as failing."""
-    recovery_hold_milliseconds: int = 0
+    recovery_hold_milliseconds: Annotated[int, Meta(ge=0, le=60_000)] = 0
     """How long a Backup whose services recovered waits before it takes over from a failing Master."""
+    draining: bool = False
+    """The node is being emptied: it counts as failing, and goes on as the holder of last resort if nobody else can."""
     last_holder_elsewhere: bool = False
     """The last known holder is another node: be slow to believe in silence when starting."""
 

@@ -160,6 +160,19 @@ def test_an_engine_without_its_keeper_gives_everything_up(segment: Any) -> None:
     assert n2.routers["web"]["reason"] == "MasterReleased"
 
 
+def test_a_stop_loses_nothing_while_a_healthy_backup_is_there(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(100))
+    with probed(lan) as lost:
+        time.sleep(0.2)
+        assert n1.stop() == 0
+        n2.becomes("Master", within_seconds=2.0)
+        time.sleep(0.2)
+        assert lost() == 0
+    assert n2.routers["web"]["reason"] == "MasterSteppedAside"
+    assert not n1.has(VIP)
+
+
 def restart(host: Host) -> None:
     """What an upgrade does: the new one starts beside the old one, which is then told to stop."""
     old, former = host.process, host.engine

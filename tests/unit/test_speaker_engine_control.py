@@ -86,3 +86,16 @@ def test_a_client_that_never_reads_is_let_go_when_too_much_waits_for_it() -> Non
         served.tell(connection, Done(message="x" * 1_000_000))
     assert served.connections == {}
     client.close()
+
+
+def mode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mode & 0o777, found.st_gid
+
+
+def test_the_socket_is_its_owners_alone_unless_a_group_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with control.open_listener(path):
+        assert mode(path) == (0o600, os.getegid())
+    with control.open_listener(path, os.getegid()):
+        assert mode(path) == (0o660, os.getegid())

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_speaker.vrrp.configuration import FAILING_PRIORITY_MAX, Configuration, Family, band, failing_priority
+from holdfast_speaker.vrrp.configuration import (
+    FAILING_PRIORITY_MAX,
+    STEPPING_ASIDE,
+    Configuration,
+    Family,
+    band,
+    failing_priority,
+)
 
 configured = st.integers(50, 255)
 
@@ -28,8 +35,8 @@ def test_failing_priorities_keep_the_order(one: int, other: int) -> None:
     assert failing_priority(low) <= failing_priority(high)
 
 
-def test_the_whole_failing_band_is_used() -> None:
-    assert {failing_priority(priority) for priority in range(50, 255)} == set(range(1, 50))
+def test_the_whole_failing_band_is_used_but_for_the_priority_of_stepping_aside() -> None:
+    assert {failing_priority(priority) for priority in range(50, 255)} == set(range(1, 50)) - {STEPPING_ASIDE}
 
 
 def test_a_family_is_found_by_the_width_of_its_addresses() -> None:

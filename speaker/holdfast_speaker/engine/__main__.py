@@ -1,8 +1,9 @@
-"""The speaker's process: `python -m holdfast_speaker.engine --node-name NAME --state-dir DIR [--control-descriptor N]`.
+"""The speaker's process: `python -m holdfast_speaker.engine --node-name NAME --state-dir DIR`.
 
-It is the keeper, which forks the engine. Somebody else starts it and reads its log (standard error, JSON lines):
-`holdfast run` on a plain host. With a control descriptor the engine is told its configuration there; without, it starts
-from the last good one in the state directory.
+It is the keeper, which forks the engine; its log goes to standard error, JSON lines. `holdfast run` starts it on a
+plain host and tells the engine its configuration on an inherited socket (--control-descriptor). In a pod it is a
+container of its own: the engine starts from the last good configuration in the state directory, and an agent of the
+group --agent-group tells it another on the control socket.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from holdfast_api.errors import EnvironmentFailure
+from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine import clock, realtime
 from holdfast_speaker.engine.control import open_listener
 from holdfast_speaker.engine.driver import Driver
@@ -26,7 +28,8 @@ from holdfast_speaker.engine.keeper import Keeper
 from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.reports import boot_id
 from holdfast_speaker.engine.state_directory import SNAPSHOTS, StateDirectory
-from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_speaker.engine.vetting import vet
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _PR_SET_PDEATHSIG = 1
 _EXIT_OWN_FAULT = 70  # sysexits.h, EX_SOFTWARE
@@ -40,10 +43,13 @@ def main() -> int:
     _die_with(arguments.parent)
     log = Log()
     directory = StateDirectory(Path(arguments.state_dir), log)
+    # The first process of a container is not ended by a signal that nobody catches, and this may wait for long.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     directory.acquire_lock()
-    estate = Estate(keeps_journal=arguments.journal)
+    within = Duration(arguments.step_aside_milliseconds * MILLISECOND)
+    estate = Estate(keeps_journal=arguments.journal, step_aside_within=within)
     try:
-        estate.listener = open_listener(directory.socket_path)
+        estate.listener = open_listener(directory.socket_path, arguments.agent_group)
     except EnvironmentFailure as failure:
         log.warning(str(failure))
         estate.warnings.append(str(failure))
@@ -61,6 +67,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--node-name", required=True)
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--control-descriptor", type=int)
+    parser.add_argument("--agent-group", type=int, metavar="GID", help="may use the control socket too")
+    parser.add_argument("--step-aside-milliseconds", type=int, default=400, help="how long a stop waits for Backups")
     parser.add_argument("--journal", action="store_true")
     parser.add_argument("--parent", type=int, default=os.getppid())
     return parser.parse_args()
@@ -121,8 +129,17 @@ def _take_up(engine: Engine, directory: StateDirectory, estate: Estate, log: Log
     if estate.supervisor is None:
         configuration = directory.load_configuration()
         if configuration is not None:
-            engine.configure(configuration, now)
+            _go_by_the_last_good_one(engine, configuration, log)
     return driver
+
+
+def _go_by_the_last_good_one(engine: Engine, configuration: SpeakerConfiguration, log: Log) -> None:
+    try:
+        vet(configuration, engine.node_name)
+    except ConfigurationError as error:
+        log.warning(f"the configuration in the state directory is ignored: {error}")
+        return
+    engine.configure(configuration, clock.monotonic())
 
 
 if __name__ == "__main__":

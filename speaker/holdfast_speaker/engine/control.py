@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,19 +28,24 @@ class Connection:
 
     stream: socket.socket
     trusted: bool = False
-    """It came with the process (the supervisor's end), so that it may configure."""
+    """It came with the process: the supervisor's end, whose close is a reason to stop."""
     received: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
     subscribed: bool = False
 
 
-def open_listener(path: Path) -> socket.socket:
-    """Bind the control socket, in place of a dead predecessor's. Raises EnvironmentFailure where it cannot be made."""
+def open_listener(path: Path, group: int | None = None) -> socket.socket:
+    """Bind the control socket, in place of a dead predecessor's: root's alone, or also a group's (by its number).
+
+    Raises EnvironmentFailure where it cannot be made.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
-        path.chmod(0o600)
+        if group is not None and path.stat().st_gid != group:
+            os.chown(path, -1, group)
+        path.chmod(0o600 if group is None else 0o660)
         listener.listen(16)
     except OSError as error:
         listener.close()
@@ -48,7 +54,7 @@ def open_listener(path: Path) -> socket.socket:
 
 
 class ControlServer:
-    """Listens on a unix socket (mode 0600: root and nobody else), and talks on inherited connections."""
+    """Listens on a unix socket, whose mode says who may talk, and talks on inherited connections."""
 
     def __init__(self, handler: Handler, log: Log) -> None:
         self._handler = handler

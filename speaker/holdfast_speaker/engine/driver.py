@@ -31,7 +31,8 @@ from holdfast_speaker.engine.estate import Estate
 from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.state_directory import StateDirectory
 from holdfast_speaker.engine.timer import Timer
-from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
+from holdfast_speaker.engine.vetting import vet
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Instant
 
 _DATAGRAMS_PER_READ = 64
 _READS = 8
@@ -80,8 +81,16 @@ class Driver:
             self.turn(-1)
         if self._directory.successor_waits():
             self._engine.hand_over(clock.monotonic())
-        else:
-            self._engine.stop(clock.monotonic())
+            return
+        self._step_aside()
+        self._engine.stop(clock.monotonic())
+
+    def _step_aside(self) -> None:
+        """Let healthy Backups take over before the addresses go (ADR 0012); whatever is held after that is given up."""
+        began = clock.monotonic()
+        end = min(self._engine.step_aside(began), began + self._estate.step_aside_within)
+        while self._engine.holds_addresses and (left := end - clock.monotonic()) > 0:
+            self.turn(left / SECOND)
 
     def turn(self, timeout_seconds: float) -> None:
         """Once around: wait for something (negative: as long as it takes), read, decide, serve."""
@@ -187,6 +196,7 @@ class Driver:
         engine = self._engine
         match request:
             case Configure(configuration=configuration):
+                vet(configuration, engine.node_name)
                 engine.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
             case ReportHealth(virtual_ip=name, health=health, detail=detail):

@@ -10,7 +10,7 @@ import os
 
 import msgspec
 
-from holdfast_api.errors import EnvironmentFailure
+from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
@@ -19,11 +19,13 @@ from holdfast_speaker.engine.control import ControlServer
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.estate import Estate
 from holdfast_speaker.engine.hearing import Hearing
-from holdfast_speaker.engine.instance import Instance, LastMove, moved, parse_address
+from holdfast_speaker.engine.instance import Instance, LastMove
 from holdfast_speaker.engine.kernel import Kernel, text
 from holdfast_speaker.engine.lateness import LatenessHistogram
+from holdfast_speaker.engine.leftovers import no_longer_held
 from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.obstacles import concerns, find_obstacles, first_by_vrid
+from holdfast_speaker.engine.outgoing import Outgoing
 from holdfast_speaker.engine.reports import find_virtual_ip, published_state, transition_message
 from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState, Snapshot, StateDirectory
 from holdfast_speaker.engine.wire import Wire
@@ -58,6 +60,7 @@ class Engine:
         self.wire = Wire(estate.safekeeping)
         self.kernel = Kernel(log)
         self._hearing = Hearing(self.wire)
+        self._outgoing = Outgoing(self.wire, log)
         self.subscribers: ControlServer | None = None
         self._directory = directory
         self._log = log
@@ -106,14 +109,10 @@ class Engine:
     def _remove_leftovers(self) -> None:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
         self._cleaned = True
-        known = {address for instance in self.instances.values() for address, _ in instance.addresses}
-        state = None if self._former else self._directory.load_state()
-        for router in self._former.values() if self._former else state.routers if state else ():
-            known |= {parse_address(text)[0] for text in router.addresses}
-        for former in self._former.values():
-            if former.state is State.MASTER and former.virtual_ip in self.instances:
-                known -= {address for address, _ in self.instances[former.virtual_ip].addresses}
-        for leftover in self.kernel.remove_leftovers(known):
+        former = self._former.values() or self._directory.published_routers()
+        for leftover in self.kernel.remove_leftovers(
+            no_longer_held(self.instances, former, goes_on=bool(self._former))
+        ):
             self._log.info("removed an address that a former engine left", address=text(leftover))
 
     # ----- links and addresses of the machine -----
@@ -125,7 +124,7 @@ class Engine:
             if put_back & instance.held:
                 texts = ", ".join(sorted(text(address) for address in put_back & instance.held))
                 self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
-                self._announce(instance)
+                self._outgoing.announce(instance)
         if events is None or any(concerns(event, self.instances.values()) for event in events):
             self._look_at_links(now)
 
@@ -168,6 +167,8 @@ class Engine:
                 self._carry_out(instance, router.obstruct(obstacle, now, detail), now)
         instance.obstacle_details = obstacles
         configuration = instance.core_configuration(sources)
+        if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
+            self._settle_health(instance, now)
         if router.configuration != configuration:
             self._carry_out(instance, router.reconfigure(configuration, now), now)
         self._settle_health(instance, now)
@@ -203,6 +204,8 @@ class Engine:
             # Not knowing (yet, again) is no reason to forget what is known.
             instance.reported_health, instance.reported_detail = health, detail
             self._unpublished = True
+            if instance.configuration.draining:  # what a failing node does depends on why it fails
+                self._look_at_links(now)
             self._settle_health(instance, now)
 
     def _settle_health(self, instance: Instance, now: Instant) -> None:
@@ -309,38 +312,17 @@ class Engine:
     def _do(self, instance: Instance, action: Action) -> None:
         match action:
             case SendAdvertisement():
-                self._send(instance, action)
+                self._outgoing.send(instance, action)
             case AnnounceAddresses():
-                self._announce(instance)
+                self._outgoing.announce(instance)
             case Transitioned():
                 self._tell(instance, transition_message(instance.name, action))
                 self._unpublished = True
                 if action.to_state is State.BACKUP and instance.router.distrusts_silence:
                     instance.ask_at = action.at
 
-    def _send(self, instance: Instance, action: SendAdvertisement) -> None:
-        if instance.link is None:
-            return
-        try:
-            self.wire.send(instance.link.index, action)
-        except EnvironmentFailure as error:
-            instance.router.counters[Counter.SEND_ERRORS] += 1
-            if instance.router.counters[Counter.SEND_ERRORS] == 1:
-                self._log.error(f"an advertisement could not be sent: {error}", virtualIP=instance.name)
-
-    def _announce(self, instance: Instance) -> None:
-        if instance.link is None:
-            return
-        try:
-            self.wire.announce(instance.link.index, instance.announcements)
-        except EnvironmentFailure as error:
-            self._log.error(f"the addresses could not be announced: {error}", virtualIP=instance.name)
-
     def _tell(self, instance: Instance, message: Transition) -> None:
-        instance.history.append(message)
-        last = instance.last_move
-        moves = last.moves + moved(message.from_state, message.to_state)
-        instance.last_move = LastMove(message.time, message.reason, message.message, moves)
+        instance.remember(message)
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",
             virtualIP=instance.name,
@@ -382,6 +364,22 @@ class Engine:
             return f"{instance.name} is held by {to} now"
         self._carry_out(instance, instance.router.step_aside(now), now)
         return f"{self.node_name} steps aside for the best healthy Backup of {instance.name}"
+
+    def step_aside(self, now: Instant) -> Instant:
+        """Ask healthy Backups to take every VIP over, make before break; until when it is worth waiting for them."""
+        end = now
+        for instance in self.instances.values():
+            try:
+                self._carry_out(instance, instance.router.step_aside(now), now)
+            except ConfigurationError:  # not Master, or the owner of the addresses
+                continue
+            end = max(end, Instant(now + instance.router.challenge_time))
+        return end
+
+    @property
+    def holds_addresses(self) -> bool:
+        """Whether any VIP is held here."""
+        return any(instance.router.holds_addresses for instance in self.instances.values())
 
     def stop(self, now: Instant) -> None:
         """Give everything up: addresses gone, priority 0 sent, state published."""

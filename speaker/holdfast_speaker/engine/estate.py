@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from holdfast_speaker.engine.memory import Memory
 from holdfast_speaker.engine.safekeeping import Safekeeping
+from holdfast_speaker.vrrp.instants import ZERO, Duration
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class Estate:
     """The connection of whoever started the keeper."""
     keeps_journal: bool = False
     """Record the inputs of every virtual router."""
+    step_aside_within: Duration = ZERO
+    """How long a stop waits for Backups to take over; what is held then is given up."""
     cpu_latency: str = ""
     """What came of asking for processors that stay awake."""
     warnings: list[str] = field(default_factory=list)

@@ -33,6 +33,9 @@ QUIET_PERIOD = SECOND
 QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 """The same where the last known holder is another node: its silence is more likely our own deafness."""
 
+DRAINING = "the node is being emptied"
+"""The health detail of a node that serves well and shall not hold anything."""
+
 _GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
 
 FAMILIES = {4: int(socket.AF_INET), 16: int(socket.AF_INET6)}
@@ -138,6 +141,12 @@ class Instance:
         self._parse()
         self.prepare_announcements()
 
+    def remember(self, message: Transition) -> None:
+        """Keep a transition, for status and for the story of the last moves."""
+        self.history.append(message)
+        moves = self.last_move.moves + moved(message.from_state, message.to_state)
+        self.last_move = LastMove(message.time, message.reason, message.message, moves)
+
     def inherit(self, former: PublishedRouter) -> None:
         """Go on with what is known from a process before this one."""
         self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
@@ -159,9 +168,17 @@ class Instance:
             link = table.link(name)
             if link is None or not link.operational:
                 return Health.FAILING, f"tracked interface {name} is down"
-        if not self.configuration.tracks_services:
-            return Health.HEALTHY, ""
-        return self.reported_health, self.reported_detail or "not reported yet"
+        if self.configuration.tracks_services and self.reported_health is not Health.HEALTHY:
+            return self.reported_health, self.reported_detail or "not reported yet"
+        if self.configuration.draining:
+            return Health.FAILING, DRAINING
+        return Health.HEALTHY, self.reported_detail if self.configuration.tracks_services else ""
+
+    @property
+    def _only_drains(self) -> bool:
+        """Nothing fails here; so until another node takes the VIP over, it is better held than given up."""
+        serves = not self.configuration.tracks_services or self.reported_health is Health.HEALTHY
+        return self.configuration.draining and serves
 
     def core_configuration(self, sources: dict[int, bytes]) -> Configuration:
         """The configuration in the core's units. A family without a source yet gets zeroes: it does not run."""
@@ -178,7 +195,7 @@ class Instance:
             preempt_delay=Duration(asked.preempt_delay_milliseconds * MILLISECOND),
             obey_foreign=asked.foreign_routers is ForeignRouters.OBEY,
             password=asked.simple_password.encode() if asked.simple_password else None,
-            release_when_failing=asked.when_failing is WhenFailing.RELEASE,
+            release_when_failing=asked.when_failing is WhenFailing.RELEASE and not self._only_drains,
             recovery_hold=Duration(asked.recovery_hold_milliseconds * MILLISECOND),
             quiet_period=QUIET_PERIOD_WITH_HOLDER if elsewhere else QUIET_PERIOD,
         )

@@ -145,6 +145,11 @@ class StateDirectory:
         """What the last engine published; None where there is none or it is not readable."""
         return self._load("state.json", PublishedState)
 
+    def published_routers(self) -> list[PublishedRouter]:
+        """Those of the last published state; none where there is none."""
+        state = self.load_state()
+        return state.routers if state else []
+
     def publish(self, state: PublishedState) -> None:
         """Keep the state for the next engine, and for whoever looks."""
         self._save("state.json", state)

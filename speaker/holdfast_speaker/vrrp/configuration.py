@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
 from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration, Instant
 
-FAILING_PRIORITY_MAX = HEALTHY_PRIORITY_MIN - 1
+STEPPING_ASIDE = HEALTHY_PRIORITY_MIN - 1
+"""Of a Master that wants to be replaced, for whatever reason but failing services: above all failing priorities."""
+
+FAILING_PRIORITY_MAX = STEPPING_ASIDE - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,10 @@ def band(priority: int) -> int:
 
 
 def failing_priority(priority: int) -> int:
-    """The configured priority scaled into 1 to 49: an ordinary low priority to every other router.
+    """The configured priority scaled into 1 to 48: an ordinary low priority to every other router.
 
     >>> failing_priority(50), failing_priority(254), failing_priority(255)
-    (1, 49, 49)
+    (1, 48, 48)
     """
     above = min(priority, HEALTHY_PRIORITY_MAX) - HEALTHY_PRIORITY_MIN
     return 1 + above * (FAILING_PRIORITY_MAX - 1) // (HEALTHY_PRIORITY_MAX - HEALTHY_PRIORITY_MIN)

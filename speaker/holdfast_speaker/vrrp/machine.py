@@ -22,7 +22,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.admission import admits
-from holdfast_speaker.vrrp.configuration import NEVER, Configuration, Family, band, failing_priority
+from holdfast_speaker.vrrp.configuration import NEVER, STEPPING_ASIDE, Configuration, Family, band, failing_priority
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import (
     MILLISECOND,
@@ -170,14 +170,16 @@ class StateMachine:
             # Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
             interval = silence.heard.interval if silence.heard else self.configuration.interval
             down_at = Instant(now + self._skew_time(interval))
+            if silence.because is Reason.MASTER_STEPPED_ASIDE:  # it asked before, and that time counts (ADR 0012)
+                down_at = min(silence.down_at, down_at)
             silence = Silence(down_at, silence.heard, Reason.MASTER_RELEASED)
         elif self._may_challenge(advertisement, now):
             # Beyond the RFC: a Master of a lower band is replaced after Skew_Time, not Active_Down_Interval (ADR 0004).
             self.counters[Counter.LOWER_PRIORITY] += 1
             heard = self._heard(advertisement, now)
             down_at = min(silence.down_at, Instant(now + self._skew_time(heard.interval)))
-            because = Reason.ADDRESS_OWNER if self.configuration.owner else Reason.MASTER_FAILING
-            silence = Silence(down_at, heard, because)
+            because = Reason.MASTER_STEPPED_ASIDE if priority == STEPPING_ASIDE else Reason.MASTER_FAILING
+            silence = Silence(down_at, heard, Reason.ADDRESS_OWNER if self.configuration.owner else because)
         elif (
             priority >= self._own_priority or self.configuration.nopreempt or band(priority) < band(self._own_priority)
         ):
@@ -220,7 +222,8 @@ class StateMachine:
         self.counters[Counter.LOWER_PRIORITY] += 1
         if family is self.configuration.families[0]:
             self.state = state = replace(state, rival_at=now)
-        return (*self._answer(state, now), AnnounceAddresses()) if self._may_answer(state, now) else NOTHING
+        answer = self._answer(state, now)
+        return (*answer, AnnounceAddresses()) if answer else NOTHING
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
         """Section 6.4.3: of equals the higher address stays, in the first family that they hear each other in.
@@ -243,13 +246,12 @@ class StateMachine:
         """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
         return now - state.next_advertisement_at > 2 * self.configuration.interval
 
-    def _may_answer(self, state: Master, now: Instant) -> bool:
-        """At once, but a flood of rivals is answered four times an interval, not each time."""
-        return state.answered_at is None or now - state.answered_at >= self.configuration.interval // 4
-
     def _answer(self, state: Master, now: Instant) -> Actions:
-        """Section 6.4.3: assert Master at once, so that the rival and the bridges learn it."""
-        if not self._may_answer(state, now):
+        """Section 6.4.3: assert Master at once, so that the rival and the bridges learn it.
+
+        A flood of rivals is answered four times an interval, not each time.
+        """
+        if state.answered_at is not None and now - state.answered_at < self.configuration.interval // 4:
             return NOTHING
         due = Instant(now + self.configuration.interval)
         self.state = replace(state, next_advertisement_at=due, answered_at=now)

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle, Reason
-from holdfast_api.resources import HEALTHY_PRIORITY_MAX, PRIORITY_OWNER
+from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
 from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
-from holdfast_speaker.vrrp.configuration import FAILING_PRIORITY_MAX, NEVER, Configuration
-from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_speaker.vrrp.configuration import NEVER, STEPPING_ASIDE, Configuration
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant, skew_time
 from holdfast_speaker.vrrp.machine import StateMachine
 from holdfast_speaker.vrrp.states import Backup, Master, Silence
 
@@ -21,7 +21,9 @@ HAND_OVER_INTERVAL = SECOND
 
 _OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
 
-_CHALLENGES = frozenset({Reason.MASTER_FAILING, Reason.HIGHER_PRIORITY, Reason.ADDRESS_OWNER})
+_CHALLENGES = frozenset(
+    {Reason.MASTER_FAILING, Reason.MASTER_STEPPED_ASIDE, Reason.HIGHER_PRIORITY, Reason.ADDRESS_OWNER}
+)
 
 
 class VirtualRouter(StateMachine):
@@ -139,10 +141,15 @@ class VirtualRouter(StateMachine):
         ends_at = self._down_at(now, heard.interval) if self.configuration.nopreempt else None
         return self._promote(now, Reason.SWITCHOVER, heard, heard.priority + 1, ends_at)
 
-    def step_aside(self, now: Instant) -> Actions:
-        """Switchover away from this Master: advertise a failing priority until a healthy Backup takes over (or none).
+    @property
+    def challenge_time(self) -> Duration:
+        """How long the slowest healthy Backup listens to a failing Master before it takes over (ADR 0004)."""
+        return skew_time(self.configuration.version, HEALTHY_PRIORITY_MIN, self.configuration.interval)
 
-        It is the highest failing priority, so that no failing Backup preempts.
+    def step_aside(self, now: Instant) -> Actions:
+        """Switchover away from this Master: advertise a lower band until a healthy Backup takes over (or none).
+
+        The priority is above every failing one, so that no failing Backup preempts.
 
         Raises ConfigurationError, with nothing changed, where this node is not Master or would be again at once.
         """
@@ -152,7 +159,7 @@ class VirtualRouter(StateMachine):
             raise ConfigurationError("this node owns the addresses (priority 255)")
         self.state = replace(
             self.state,
-            wished_priority=FAILING_PRIORITY_MAX,
+            wished_priority=STEPPING_ASIDE,
             wish_ends_at=self._down_at(now, self.configuration.interval),
             stepping_aside=True,
         )

@@ -17,6 +17,7 @@ _SENTENCES = {
     Reason.MASTER_SILENT: "{peer} (priority {peer_priority}) was silent for {silent}",
     Reason.MASTER_RELEASED: "{peer} (priority {peer_priority}) gave the addresses up",
     Reason.MASTER_FAILING: "{peer} is failing (priority {peer_priority}), this node is healthy",
+    Reason.MASTER_STEPPED_ASIDE: "{peer} asked to be replaced (priority {peer_priority})",
     Reason.HIGHER_PRIORITY: "{peer} has priority {peer_priority}, this node {priority}",
     Reason.SWITCHOVER: "a switchover was asked for",
     Reason.HEALTHIER_MASTER: "{peer} is healthier (priority {peer_priority}, this node {priority})",

@@ -1,0 +1,184 @@
+"""The engine as a pod has it: no supervisor, the first process of its container, told what to run by another user."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast_testing.hosts import Host, eventually
+
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
+
+VIP = "10.77.0.200"
+AGENT_GROUP = 65533
+_AGENT = f"""
+import os, socket, sys
+os.setgroups([]); os.setgid({AGENT_GROUP}); os.setuid(65532)
+stream = socket.socket(socket.AF_UNIX); stream.settimeout(5); stream.connect(sys.argv[1])
+stream.sendall(sys.stdin.buffer.read()); print(stream.makefile().readline(), end="")
+"""
+
+
+def router(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "shop/web",
+        "addresses": [f"{VIP}/24"],
+        "virtualRouterID": 51,
+        "advertisementIntervalMilliseconds": 100,
+        **fields,
+    }
+
+
+def configuration(node: str, generation: int = 1, **fields: Any) -> dict[str, Any]:
+    return {"nodeName": node, "generation": generation, "virtualRouters": [router(**fields)]}
+
+
+class Pod:
+    """A speaker pod's engine container, and what its agent says to it."""
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.host = host
+        self.folder = folder
+
+    def start(self) -> subprocess.Popen[str]:
+        engine = [sys.executable, "-P", "-m", "holdfast_speaker.engine", f"--node-name={self.host.name}"]
+        options = [f"--state-dir={self.folder}", f"--agent-group={AGENT_GROUP}", "--step-aside-milliseconds=2000"]
+        # The first process of a PID namespace, and the one that --kill-child leaves no orphan of.
+        container = ["unshare", "--pid", "--fork", "--kill-child"]
+        with (self.folder / "log").open("a", encoding="utf-8") as log:
+            return self.host.namespace.start([*container, *engine, *options], stderr=log, stdin=subprocess.DEVNULL)
+
+    def say(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What the engine answers a client that is not root."""
+        told = subprocess.run(
+            [sys.executable, "-P", "-c", _AGENT, str(self.folder / "engine.sock")],
+            input=json.dumps(message) + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(told.stdout) if told.stdout else {"type": "NoAnswer", "why": told.stderr}
+        return answer
+
+    def configure(self, generation: int = 1, **fields: Any) -> dict[str, Any]:
+        return self.say({"type": "Configure", "configuration": configuration(self.host.name, generation, **fields)})
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def state(self) -> str:
+        routers = self.say({"type": "GetStatus"}).get("routers", [])
+        return str(routers[0]["state"]) if routers else ""
+
+
+def stop(container: subprocess.Popen[str]) -> int:
+    """SIGTERM to the container's first process, as a container runtime sends it."""
+    child = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text(encoding="ascii").split()[0]
+    subprocess.run(["kill", "-TERM", child], check=True)
+    return container.wait(timeout=10)
+
+
+@pytest.fixture
+def pods(segment: Any) -> Iterator[list[Pod]]:
+    # Not below pytest's own folder, which only root can enter.
+    with tempfile.TemporaryDirectory(prefix="holdfast-pod-") as folder:
+        Path(folder).chmod(0o755)
+        made = []
+        for host in segment("n1", "n2").hosts:
+            (Path(folder) / host.name).mkdir(mode=0o755)
+            made.append(Pod(host, Path(folder) / host.name))
+        yield made
+
+
+def test_an_agent_that_is_not_root_configures_the_engine_and_a_bad_configuration_stops_nothing(pods: list[Pod]) -> None:
+    n1, _ = pods
+    container = n1.start()
+    eventually(lambda: n1.configure()["type"] == "Done", "the engine is configured")
+    eventually(lambda: n1.state() == "Master", "it holds the VIP")
+    refused = n1.configure(2, addresses=["10.77.0.300"])
+    assert refused == {
+        "type": "Refused",
+        "reason": "virtualRouters[0].addresses[0]: '10.77.0.300' is no IP address",
+    }
+    assert n1.say({"type": "GetStatus"})["generation"] == 1
+    assert n1.host.has(VIP)
+    assert stop(container) == 0
+    assert not n1.host.has(VIP)
+
+
+def test_an_engine_starts_from_the_last_good_configuration_when_no_agent_is_there(pods: list[Pod]) -> None:
+    n1, _ = pods
+    container = n1.start()
+    eventually(lambda: n1.configure()["type"] == "Done", "the engine is configured")
+    stop(container)
+    n1.start()
+    eventually(lambda: n1.host.has(VIP), "it holds the VIP again", 15)
+
+
+def test_a_successor_that_waits_ends_when_told_to(pods: list[Pod]) -> None:
+    n1, _ = pods
+    n1.start()
+    eventually(lambda: n1.configure()["type"] == "Done", "the engine is configured")
+    successor = n1.start()
+    eventually(lambda: "waiting until it ends" in n1.log, "the successor waits")
+    assert stop(successor) == 0
+    assert n1.state() != ""
+
+
+def test_a_rolling_update_moves_nothing(pods: list[Pod]) -> None:
+    n1, n2 = pods
+    containers = {}
+    for pod in (n1, n2):
+        containers[pod] = pod.start()
+        eventually(lambda pod=pod: pod.configure()["type"] == "Done", "the engine is configured")
+        eventually(lambda pod=pod: pod.state() in ("Master" if pod is n1 else "Backup"), "the election is over")
+    for pod in (n1, n2):
+        waiting = pod.log.count("waiting until it ends")
+        pod.start()
+        eventually(lambda pod=pod, waiting=waiting: pod.log.count("waiting until it ends") > waiting, "it waits")
+        assert stop(containers[pod]) == 0
+        eventually(lambda pod=pod: pod.state() != "", "the successor runs")
+    assert (n1.state(), n2.state()) == ("Master", "Backup")
+    assert all(pod.say({"type": "GetStatus"})["routers"][0]["transitions"] <= 1 for pod in (n1, n2))
+
+
+@pytest.mark.parametrize("when_failing", ["Degrade", "Release"])
+def test_a_node_that_is_emptied_hands_over_and_goes_on_alone(pods: list[Pod], when_failing: str) -> None:
+    n1, n2 = pods
+    n1.start()
+    eventually(lambda: n1.configure(whenFailing=when_failing)["type"] == "Done", "the engine is configured")
+    eventually(lambda: n1.state() == "Master", "n1 holds the VIP")
+    draining = {"whenFailing": when_failing, "draining": True}
+    assert n1.configure(2, **draining)["type"] == "Done"
+    assert n1.state() == "Master", "nobody else is there"
+    second = n2.start()
+    eventually(lambda: n2.configure(whenFailing=when_failing)["type"] == "Done", "the engine is configured")
+    eventually(lambda: n2.host.has(VIP) and not n1.host.has(VIP), "n2 holds the VIP")
+    assert n1.configure(3, whenFailing=when_failing)["type"] == "Done"
+    assert (n1.state(), n2.state()) == ("Backup", "Master"), "a node that is back takes nothing"
+    second.send_signal(signal.SIGKILL)
+    eventually(lambda: n1.host.has(VIP), "n1 holds the VIP again", 5)
+
+
+def test_what_is_tracked_counts_also_on_a_node_that_is_emptied(pods: list[Pod]) -> None:
+    n1, _ = pods
+    n1.start()
+    tracked = {"tracksServices": True, "whenFailing": "Release"}
+    eventually(lambda: n1.configure(**tracked)["type"] == "Done", "the engine is configured")
+    health = {"type": "ReportHealth", "virtualIP": "shop/web", "health": "Healthy"}
+    assert n1.say(health)["type"] == "Done"
+    eventually(lambda: n1.state() == "Master", "n1 holds the VIP")
+    n1.configure(2, draining=True, **tracked)
+    assert n1.state() == "Master", "nobody else is there"
+    n1.say({**health, "health": "Failing", "detail": "0 of 1 pods are ready"})
+    eventually(lambda: n1.state() == "Initialize", "with Release, nobody holds what nobody serves")
+    assert not n1.host.has(VIP)
