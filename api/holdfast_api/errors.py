@@ -5,6 +5,13 @@
 * EnvironmentFailure: the machine's: kernel, disk, permissions. May pass by itself.
 """
 
+from typing import Final
+
+import msgspec
+
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are no document: a text that is not UTF-8 is no DecodeError to it."""
+
 
 class HoldfastError(Exception):
     """The base of every error that Holdfast raises on purpose."""

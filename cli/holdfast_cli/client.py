@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_api.messages import Answer, Refused, Request
 
 _TIMEOUT_SECONDS = 5.0
@@ -35,7 +35,7 @@ def ask(state_directory: Path, request: Request) -> Answer:
             ) from error
     try:
         answer: Answer = msgspec.json.decode(line, type=Answer)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise EnvironmentFailure(f"the engine behind {path} speaks another language: {error}") from error
     if isinstance(answer, Refused):
         raise ConfigurationError(answer.reason)

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
-from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_lab.processes import ProcessIdentity
 
 LABS_FOLDER = Path("/run/holdfast-lab")
@@ -159,7 +159,7 @@ class LabStore:
         except FileNotFoundError:
             hint = f" --name {self.name}" if self.name != DEFAULT_NAME else ""
             raise ConfigurationError(f"no lab {self.name} is up: `holdfast lab up FILE{hint}` makes one") from None
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise EnvironmentFailure(f"{self._file}: is no record of a lab: {error}") from error
 
     def save(self, record: LabRecord) -> None:

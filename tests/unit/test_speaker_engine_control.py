@@ -99,3 +99,12 @@ def test_the_socket_is_its_owners_alone_unless_a_group_is_named(tmp_path: Path) 
         assert mode(path) == (0o600, os.getegid())
     with control.open_listener(path, os.getegid()):
         assert mode(path) == (0o660, os.getegid())
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    served, connection, client = connected()
+    client.sendall(b'{"type":"\xff"}\n{"type":"GetStatus"}\n')
+    assert served.read(connection)
+    first, second = answers(client, 2)
+    assert isinstance(first, Refused)
+    assert second == Done(message="GetStatus")

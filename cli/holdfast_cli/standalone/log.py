@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from holdfast_api.errors import UNDECODABLE
+
 _LEVELS = ("debug", "info", "warning", "error")
 _SHOWN_FACTS = ("detail", "address", "linesLost")
 
@@ -29,7 +31,7 @@ class Log:
         """One line that the engine wrote: JSON, or whatever an interpreter prints when it dies."""
         try:
             entry = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             self.write("error", f"engine: {line.decode(errors='replace').rstrip()}")
             return
         self._show(entry)

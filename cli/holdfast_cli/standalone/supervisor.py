@@ -10,9 +10,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-import msgspec
-
-from holdfast_api.errors import ConfigurationErrors, EnvironmentFailure
+from holdfast_api.errors import UNDECODABLE, ConfigurationErrors, EnvironmentFailure
 from holdfast_api.messages import Configure, Refused, ReportHealth, Started
 from holdfast_api.reasons import Health
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
@@ -106,7 +104,7 @@ class Supervisor:
         while line := await answers.readline():
             try:
                 answer = decode_answer(line)
-            except msgspec.DecodeError:  # the rest of what a dying engine had begun to say
+            except UNDECODABLE:  # the rest of what a dying engine had begun to say
                 continue
             match answer:
                 case Refused(reason=reason):

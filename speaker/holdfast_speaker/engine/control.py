@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast_api.errors import EnvironmentFailure
+from holdfast_api.errors import UNDECODABLE, EnvironmentFailure
 from holdfast_api.messages import Answer, GetStatus, Refused, Request, Subscribe, Transition
 from holdfast_speaker.engine.log import Log
 
@@ -116,7 +116,7 @@ class ControlServer:
     def _answer(self, connection: Connection, line: bytes) -> Answer:
         try:
             request = _DECODER.decode(line)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             return Refused(reason=f"not a request: {error}")
         if isinstance(request, Subscribe):
             connection.subscribed = True

@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from holdfast_api.errors import UNDECODABLE
 from holdfast_api.messages import Transition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Reason, State
@@ -168,7 +169,7 @@ class StateDirectory:
             return None
         except OSError as error:
             self._warn(name, error)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             self._log.warning(f"{self._path / name} is ignored: {error}")
             self._refused.add(f"{name} was not readable at the start and is ignored")
         return None
