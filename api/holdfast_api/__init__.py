@@ -2,3 +2,5 @@
 
 Pure and small to import: the engine imports it too. It imports none of the other parts.
 """
+
+__version__ = "0.1.0"

@@ -62,13 +62,16 @@ def command(
     Example:
       holdfast run -f /etc/holdfast/vip.yaml --node-name n1
     """
+    from holdfast_cli.standalone.spawn import spawn_engine
+
+    if not node_name.strip():
+        raise click.BadParameter("must not be empty", param_hint="--node-name")
+    spawned = spawn_engine(node_name, state_dir, journal=journal)
+
     from holdfast_cli.standalone.feed import Feed
     from holdfast_cli.standalone.log import Log
     from holdfast_cli.standalone.supervisor import Supervisor
 
-    if not node_name.strip():
-        raise click.BadParameter("must not be empty", param_hint="--node-name")
     feed = Feed(list(files), node_name, interface)
     log = Log(log_level, log_format, node_name)
-    supervisor = Supervisor(feed, state_dir, log, journal=journal)
-    sys.exit(supervisor.run())
+    sys.exit(Supervisor(feed, spawned, log).run())

@@ -4,50 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import sys
-from pathlib import Path
 
 import msgspec
 
 from holdfast_api.messages import Answer, Request
 from holdfast_cli.standalone.log import Log
+from holdfast_cli.standalone.spawn import Spawned
 
 _LIMIT = 16 * 1024 * 1024
 _DECODER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 class EngineProcess:
-    """Started with `start`; ends with the process that started it, whatever happens to that."""
+    """What `spawn_engine` started, followed by an event loop."""
 
-    def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
-        self._process = process
+    def __init__(self, spawned: Spawned, writer: asyncio.StreamWriter, log: asyncio.StreamReader) -> None:
+        self._process = spawned.process
         self._writer = writer
+        self._log = log
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        descriptor = os.pidfd_open(self._process.pid)
+        asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
 
     @classmethod
-    async def start(
-        cls, node_name: str, state_directory: Path, *, journal: bool
-    ) -> tuple[EngineProcess, asyncio.StreamReader]:
-        """Start an engine; returns it and the reader of its answers."""
-        ours, theirs = socket.socketpair()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "holdfast_speaker.engine",
-            f"--node-name={node_name}",
-            f"--state-dir={state_directory}",
-            f"--control-descriptor={theirs.fileno()}",
-            f"--parent={os.getpid()}",
-            *(["--journal"] if journal else []),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LIMIT,
-        )
-        theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LIMIT)
-        return cls(process, writer), reader
+    async def follow(cls, spawned: Spawned) -> tuple[EngineProcess, asyncio.StreamReader]:
+        """Returns it and the reader of its answers."""
+        log = asyncio.StreamReader(limit=_LIMIT)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(log), spawned.process.stderr)
+        reader, writer = await asyncio.open_connection(sock=spawned.control, limit=_LIMIT)
+        return cls(spawned, writer, log), reader
+
+    def _reap(self, descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        self._ended.set_result(self._process.wait())
 
     def send(self, request: Request) -> None:
         """Queue one request; answers come in order on the reader."""
@@ -55,24 +46,23 @@ class EngineProcess:
 
     async def relay_log(self, log: Log) -> None:
         """Show the engine's log until it ends."""
-        stream = self._process.stderr
-        while stream is not None and (line := await stream.readline()):
+        while line := await self._log.readline():
             log.relay(line)
 
     async def wait(self) -> int:
         """Its exit status; negative: the signal that ended it."""
-        return await self._process.wait()
+        return await asyncio.shield(self._ended)
 
     async def stop(self, patience_seconds: float) -> None:
         """Tell it to give everything up; one that does not is killed, and the kernel takes its addresses."""
-        if self._process.returncode is not None:
+        if self._ended.done():
             return
         self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), patience_seconds)
+            await asyncio.wait_for(self.wait(), patience_seconds)
         except TimeoutError:
             self._process.kill()
-            await self._process.wait()
+            await self.wait()
 
 
 def decode_answer(line: bytes) -> Answer:

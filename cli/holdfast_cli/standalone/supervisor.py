@@ -11,11 +11,12 @@ import signal
 from pathlib import Path
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationErrors, EnvironmentFailure
-from holdfast_api.messages import Configure, Refused, ReportHealth, Started
+from holdfast_api.messages import Configure, GetStatus, Refused, ReportHealth, Started
 from holdfast_api.reasons import Health
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed, Signature
 from holdfast_cli.standalone.log import Log
+from holdfast_cli.standalone.spawn import Spawned
 from holdfast_operator.planner.standalone import HostPlan
 from holdfast_speaker.health.monitor import HealthMonitor
 
@@ -27,10 +28,9 @@ _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}  # linux/capability.h
 class Supervisor:
     """One `holdfast run`."""
 
-    def __init__(self, feed: Feed, state_directory: Path, log: Log, *, journal: bool = False) -> None:
-        self._journal = journal
+    def __init__(self, feed: Feed, spawned: Spawned, log: Log) -> None:
         self._feed = feed
-        self._state_directory = state_directory
+        self._spawned = spawned
         self._log = log
         self._stop = asyncio.Event()
         self._plan: HostPlan
@@ -52,7 +52,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, reread.set)
-        engine, answers = await EngineProcess.start(self._feed.node_name, self._state_directory, journal=self._journal)
+        engine, answers = await EngineProcess.follow(self._spawned)
+        engine.send(GetStatus())  # the word that it waits for; what it shall run is told when it has Started
         monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
         self._plan = plan
         self._say_warnings(plan)

@@ -41,6 +41,8 @@ def main() -> int:
     """Run until told to stop. Exit status 0 after SIGTERM, 1 where the machine refuses what an engine needs."""
     arguments = _arguments()
     _die_with(arguments.parent)
+    if arguments.control_descriptor is not None and not _is_told_something(arguments.control_descriptor):
+        return 0
     log = Log()
     directory = StateDirectory(Path(arguments.state_dir), log)
     # The first process of a container is not ended by a signal that nobody catches, and this may wait for long.
@@ -79,6 +81,12 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before it could be asked for
         raise SystemExit(0)
+
+
+def _is_told_something(descriptor: int) -> bool:
+    """Wait for the first word, which stays unread. Returns False where there will be none."""
+    with socket.socket(fileno=os.dup(descriptor)) as control:
+        return bool(control.recv(1, socket.MSG_PEEK))
 
 
 def _run_engine(node_name: str, directory: StateDirectory, estate: Estate, log: Log) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable
-from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 
+from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import History, Lateness, RealTime, Status, Transition
 from holdfast_speaker.engine import clock
@@ -76,7 +76,7 @@ def status(
     """Everything that `holdfast status` shows."""
     return Status(
         node_name=node_name,
-        version=version("holdfast"),
+        version=__version__,
         pid=os.getpid(),
         started=started,
         generation=generation,
