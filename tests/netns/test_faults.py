@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,125 @@ def test_the_backup_does_not_matter_to_the_holder_when_it(segment: Any, freeze: 
     time.sleep(1.0)
     assert n1.routers["web"]["transitions"] == 1
     assert lan.holders(VIP) == ["n1"]
+
+
+def deaf(segment: Any, host: Host, now: bool) -> None:
+    """What is sent to all reaches this host no more (or again); what it sends itself goes out as ever."""
+    flags = "off" if now else "on"
+    segment.switch.ip(
+        f"link set port-{host.name} type bridge_slave flood {flags} mcast_flood {flags} bcast_flood {flags}"
+    )
+
+
+def test_a_backup_that_goes_deaf_takes_nothing_away_from_a_holder_of_higher_priority(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web())
+    deaf(lan, n2, True)
+    n2.becomes("Master")
+    time.sleep(1.0)
+    assert n1.has(VIP), "it hears a Master of lower priority, and goes on"
+    deaf(lan, n2, False)
+    n2.becomes("Backup")
+    time.sleep(0.5)
+    assert lan.holders(VIP) == ["n1"]
+    assert n1.routers["web"]["transitions"] == 1
+
+
+def test_a_backup_of_higher_priority_that_goes_deaf_takes_over_and_stays(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    n2.run(web()).becomes("Master")
+    n1.run(web()).becomes("Backup")
+    deaf(lan, n1, True)
+    n1.becomes("Master")
+    n2.becomes("Backup")
+    deaf(lan, n1, False)
+    time.sleep(1.0)
+    assert lan.holders(VIP) == ["n1"]
+    assert (n1.routers["web"]["transitions"], n2.routers["web"]["transitions"]) == (1, 2)
+
+
+def libfaketime() -> str:
+    """Debian's libfaketime, which gives a process another wall clock than the machine's."""
+    found = sorted(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")))
+    if found:
+        return found[0]
+    if "netns" in os.environ.get("HOLDFAST_REQUIRE", ""):
+        pytest.fail("HOLDFAST_REQUIRE has netns, but faketime is not installed", pytrace=False)
+    pytest.skip("not installed: faketime")
+
+
+@pytest.mark.parametrize("which", ["holder", "backup"])
+def test_a_wall_clock_that_steps_moves_nothing(
+    segment: Any, which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    stepped = n1 if which == "holder" else n2
+    step = tmp_path / "step"
+    step.write_text("+0", encoding="ascii")
+    faked = {
+        "LD_PRELOAD": libfaketime(),
+        "FAKETIME_TIMESTAMP_FILE": str(step),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    for host, state in ((n1, "Master"), (n2, "Backup")):
+        with monkeypatch.context() as patched:
+            for name, value in faked.items() if host is stepped else ():
+                patched.setenv(name, value)
+            host.run(web(100))
+        host.becomes(state)
+    for offset in ("-3600", "+86400", "-31536000", "+0"):
+        step.write_text(offset, encoding="ascii")
+        time.sleep(0.5)
+    assert lan.holders(VIP) == ["n1"]
+    assert (n1.routers["web"]["transitions"], n2.routers["web"]["transitions"]) == (1, 0)
+    # The step did reach the engine: its next transition carries the other date.
+    step.write_text("-31536000", encoding="ascii")
+    stepped.namespace.ip("link set eth0 down")
+    eventually(lambda: stepped.state() == "Initialize", "the stepped host sees its link")
+    assert int(stepped.routers["web"]["since"][:4]) < time.gmtime().tm_year
+
+
+class MemoryLimit:
+    """A memory cgroup for what a host runs, of either version of cgroups."""
+
+    def __init__(self, mebibytes: int) -> None:
+        unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        self.folder = Path("/sys/fs/cgroup", *([] if unified else ["memory"]), f"hf-test-{os.getpid()}")
+        try:
+            self.folder.mkdir()
+            limit = self.folder / ("memory.max" if unified else "memory.limit_in_bytes")
+            limit.write_text(str(mebibytes << 20), encoding="ascii")
+        except OSError as error:
+            pytest.skip(f"no memory cgroup can be made here: {error}")
+
+    def add(self, pid: int) -> None:
+        (self.folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+    def close(self) -> None:
+        eventually(lambda: not (self.folder / "cgroup.procs").read_text(encoding="ascii"), "its processes are gone")
+        self.folder.rmdir()
+
+
+def test_an_engine_short_of_memory_keeps_its_timers_and_the_hog_beside_it_dies(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(20))
+    limit = MemoryLimit(160)
+    hog = "import itertools\nkept = []\nfor _ in itertools.count(): kept.append(bytearray(b'x') * (1 << 20))"
+    try:
+        for pid in n1.processes:
+            limit.add(pid)
+        for _ in range(3):
+            process = n1.namespace.start(
+                ["sh", "-c", f'echo $$ >{limit.folder}/cgroup.procs; exec "$0" -c "$1"', sys.executable, hog],
+                stderr=subprocess.DEVNULL,
+            )
+            assert process.wait(timeout=60) == -9, "the kernel kills what takes the memory"
+        assert n1.state() == "Master"
+        assert n1.status["restarts"] == 0
+        assert (n1.routers["web"]["transitions"], n2.routers["web"]["transitions"]) == (1, 0)
+    finally:
+        n1.stop()
+        limit.close()

@@ -28,7 +28,7 @@ class _TimerSpecification(ctypes.Structure):
     )
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL("libc.so.6", use_errno=True)  # glibc itself, not what a preloaded library has in its place
 _timerfd_settime = _libc.timerfd_settime
 _timerfd_settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.POINTER(_TimerSpecification), ctypes.c_void_p)
 
