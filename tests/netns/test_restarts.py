@@ -270,3 +270,19 @@ def test_255_virtual_routers_survive_a_killed_engine_and_a_hand_over(segment: An
     n1.stop()
     eventually(lambda: states(n2, "Master") == 255, "n2 has taken all", within_seconds=10.0)
     assert [text for text in n1.namespace.addresses("eth0") if text.startswith("10.77.") and text != "10.77.0.11"] == []
+
+
+RESTARTS = int(os.environ.get("HOLDFAST_RESTARTS", "10"))
+"""10000 by hand, as docs/testing.md says."""
+
+
+@pytest.mark.timeout(120 + 5 * RESTARTS)
+def test_restart_after_restart_moves_nothing_and_loses_nothing(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(100))
+    with probed(lan) as lost:
+        for number in range(RESTARTS):
+            restart((n1, n2)[number % 2])
+        assert lost() == 0
+    assert lan.holders(VIP) == ["n1"]
+    assert (n1.routers["web"]["transitions"], n2.routers["web"]["transitions"]) == (1, 0)
