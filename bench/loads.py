@@ -14,7 +14,7 @@ from bench.figures import Goal, Series, Statistic, percentile
 from bench.routers import FIRST, SECOND, Holdfast, Routers
 from bench.segment import Segment, eventually
 from bench.sniffer import inside
-from bench.works import NOT_SLOWER, Sample, Work
+from bench.works import NOT_SLOWER, Sample, Work, announced_after_ms
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_lab import network
@@ -54,7 +54,7 @@ def last_moved_ms(moved: Iterable[tuple[int, int]], off_ns: int) -> float:
 def _crowd(interval_ms: int, *, fails: bool) -> Work:
     def measure(routers: Routers, _: float) -> Sample:
         sample = _crowd_usage(routers)
-        return sample | {"last": _last_moved(routers)} if fails else sample
+        return sample | _last_moved(routers, interval_ms) if fails else sample
 
     name = f"{CROWD} virtual routers, {interval_ms} ms"
     series = {
@@ -66,10 +66,12 @@ def _crowd(interval_ms: int, *, fails: bool) -> Work:
     series["rate"] = Series(f"{name}: the Master's advertisements (of {wanted:.0f})", "per second")
     if fails:
         series["last"] = Series(f"{name}, power-off: last one moved", "ms", NOT_SLOWER)
+        title = f"{name}, power-off: end of the silence to the first gratuitous ARP, p99"
+        series["announced"] = Series(title, "ms", Goal(Statistic.MAXIMUM, 10))
     return Work(f"crowd-{interval_ms}", interval_ms, series, measure, count=CROWD, probes=False, is_heavy=True)
 
 
-def _last_moved(routers: Routers) -> float:
+def _last_moved(routers: Routers, interval_ms: int) -> dict[str, float]:
     segment, successor = routers.segment, routers.segment.address(SECOND)
     began = time.monotonic_ns()
     off = segment.power_off(FIRST)
@@ -78,7 +80,9 @@ def _last_moved(routers: Routers) -> float:
         return [(heard.vrid, heard.at_ns) for heard in segment.sniffer.since(began) if heard.source == successor]
 
     eventually(lambda: len({vrid for vrid, _ in moved()}) == CROWD, f"{segment.name}: all have moved")
-    return last_moved_ms(moved(), off)
+    time.sleep(0.2)
+    late = announced_after_ms(segment, began, interval_ms)
+    return {"last": last_moved_ms(moved(), off), "announced": percentile(late, 0.99)}
 
 
 def _start() -> Work:

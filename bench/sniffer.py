@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ _CLONE_NEWNET = 0x40000000
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 _VRRP = 112
 _GROUP = "224.0.0.18"
+_ETH_P_ARP = 0x0806  # linux/if_ether.h
 _TIMESPEC = struct.Struct("@qq")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,6 +46,22 @@ def parse(packet: bytes, at_ns: int) -> Advertisement | None:
     return Advertisement(at_ns, socket.inet_ntoa(packet[12:16]), packet[header + 1], packet[header + 2])
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One gratuitous ARP: its sender asks for, or answers with, its own address."""
+
+    at_ns: int
+    """CLOCK_MONOTONIC, when it arrived."""
+    address: str
+
+
+def parse_arp(packet: bytes, at_ns: int) -> Announcement | None:
+    """An ARP packet without its Ethernet header (RFC 826); None unless it is gratuitous."""
+    if len(packet) < 28 or packet[14:18] != packet[24:28]:
+        return None
+    return Announcement(at_ns, socket.inet_ntoa(packet[14:18]))
+
+
 def _enter(descriptor: int) -> None:
     if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
@@ -62,32 +80,36 @@ def inside(namespace: Path) -> Iterator[None]:
 
 
 class Sniffer:
-    """Hears VRRP's multicast group on one interface of a namespace, in a thread of its own, until `close`."""
+    """Hears VRRP's group and gratuitous ARP on one interface of a namespace, in a thread of its own, until `close`."""
 
     def __init__(self, namespace: Path, address: str) -> None:
         """`address` is the interface's own. OSError when the socket is refused."""
         with inside(namespace):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, _VRRP)
+            self._arp = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ARP))
         member = socket.inet_aton(_GROUP) + socket.inet_aton(address)
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 23)
-        self._socket.settimeout(0.1)
+        for one in (self._socket, self._arp):
+            one.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 23)
         self._heard: list[Advertisement] = []
+        self._announced: list[Announcement] = []
         self._is_closing = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
         while not self._is_closing:
-            try:
-                packet, ancillary, _, _ = self._socket.recvmsg(2048, 64)
-            except TimeoutError:
-                continue
-            seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-            arrived = seconds * 1_000_000_000 + nanoseconds - (time.time_ns() - time.monotonic_ns())
-            if (heard := parse(packet, arrived)) is not None:
-                self._heard.append(heard)
+            ready, _, _ = select.select([self._socket, self._arp], [], [], 0.1)
+            for one in ready:
+                packet, ancillary, _, _ = one.recvmsg(2048, 64)
+                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+                arrived = seconds * 1_000_000_000 + nanoseconds - (time.time_ns() - time.monotonic_ns())
+                if one is self._arp:
+                    if (announced := parse_arp(packet, arrived)) is not None:
+                        self._announced.append(announced)
+                elif (heard := parse(packet, arrived)) is not None:
+                    self._heard.append(heard)
 
     def since(self, at_ns: int) -> list[Advertisement]:
         """Everything heard from that time on (CLOCK_MONOTONIC), in order of arrival."""
@@ -98,12 +120,22 @@ class Sniffer:
             found.append(heard)
         return found[::-1]
 
+    def first_announced(self, since_ns: int) -> dict[str, int]:
+        """When each address was announced first from that time on."""
+        first: dict[str, int] = {}
+        for one in list(self._announced):
+            if one.at_ns >= since_ns:
+                first.setdefault(one.address, one.at_ns)
+        return first
+
     def forget(self) -> None:
         """Begin anew."""
         self._heard = []
+        self._announced = []
 
     def close(self) -> None:
         """Stop listening."""
         self._is_closing = True
         self._thread.join()
         self._socket.close()
+        self._arp.close()

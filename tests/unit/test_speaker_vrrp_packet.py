@@ -20,6 +20,7 @@ from holdfast_speaker.vrrp.packet import (
     MULTICAST_GROUP_V6,
     PROTOCOL,
     Advertisement,
+    Decoder,
     PacketError,
     decode,
     encode,
@@ -324,3 +325,16 @@ def test_one_flipped_bit_never_passes_the_checksum(bit: int) -> None:
     flipped[bit // 8] ^= 1 << bit % 8
     with pytest.raises(PacketError):
         checked(bytes(flipped))
+
+
+def test_a_decoder_says_of_repeated_and_of_changed_bytes_what_decode_says() -> None:
+    good = encode(3, 51, 100, Duration(SECOND), [V4_VIP], V4, MULTICAST_GROUP_V4)
+    other = encode(3, 51, 0, Duration(SECOND), [V4_VIP], V4, MULTICAST_GROUP_V4)
+    decoder = Decoder()
+    for payload in (good, good, other, good):
+        assert decoder.decode(payload, V4, MULTICAST_GROUP_V4, TTL) == decode(payload, V4, MULTICAST_GROUP_V4, TTL)
+    for payload, source, ttl in ((good[:-1], V4, TTL), (good, V4_PEER, TTL), (good, V4, 254)):
+        for _ in range(2):
+            with pytest.raises(PacketError):
+                decoder.decode(payload, source, MULTICAST_GROUP_V4, ttl)
+    assert decoder.decode(good, V4, MULTICAST_GROUP_V4, TTL).priority == 100

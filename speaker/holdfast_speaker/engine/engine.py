@@ -40,7 +40,7 @@ from holdfast_speaker.vrrp.actions import (
 )
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import PacketError, decode
+from holdfast_speaker.vrrp.packet import PacketError
 
 _NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, Obstacle.STOPPED})
 
@@ -235,7 +235,7 @@ class Engine:
                 self.wire.counters[counter] += 1
                 continue
             try:
-                advertisement = decode(payload, source, destination, ttl)
+                advertisement = instance.decoder.decode(payload, source, destination, ttl)
             except PacketError as error:
                 instance.router.counters[error.counter] += 1
                 continue

@@ -20,7 +20,7 @@ from holdfast_speaker.net.reconcile import KernelAddress
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.journal import RecordedRouter
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.states import Backup
 
@@ -83,6 +83,7 @@ class Instance:
     is_recorded: bool = False
     history: deque[Transition] = field(default_factory=lambda: deque(maxlen=HISTORY))
     router: VirtualRouter = field(init=False)
+    decoder: Decoder = field(default_factory=Decoder)
 
     def __post_init__(self) -> None:
         self._parse()

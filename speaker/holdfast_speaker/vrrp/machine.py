@@ -367,8 +367,8 @@ class StateMachine:
         return Transitioned(now, before, after, reason, self.effective_priority, peer, peer_priority, silent, detail)
 
     def _family_index(self, advertisement: Advertisement) -> int:
-        width = len(advertisement.source)
-        return next(index for index, family in enumerate(self.configuration.families) if family.width == width)
+        # One family or two, and what came was admitted: it is the first, or else the second.
+        return 0 if self.configuration.families[0].width == len(advertisement.source) else 1
 
     def _heard(self, advertisement: Advertisement, now: Instant) -> Heard:
         limit = learned_interval_limit(self.configuration.interval)

@@ -84,6 +84,24 @@ def decode(payload: bytes, source: bytes, destination: bytes, ttl: int) -> Adver
     return Advertisement(3, vrid, priority, interval, addresses, source, None, pseudo_header)
 
 
+class Decoder:
+    """`decode` for one virtual router, whose Master says the same again and again: the same bytes are checked once."""
+
+    __slots__ = ("_advertisement", "_datagram")
+
+    def __init__(self) -> None:
+        self._datagram: tuple[bytes, bytes, bytes, int] | None = None
+        self._advertisement: Advertisement
+
+    def decode(self, payload: bytes, source: bytes, destination: bytes, ttl: int) -> Advertisement:
+        """As `decode`, with the same errors."""
+        datagram = (payload, source, destination, ttl)
+        if datagram != self._datagram:
+            self._advertisement = decode(payload, source, destination, ttl)
+            self._datagram = datagram
+        return self._advertisement
+
+
 def _is_link_local(address: bytes) -> bool:
     """fe80::/10, which no router forwards (RFC 4291 section 2.5.6): proof enough that a unicast packet is of this link.
 
