@@ -113,15 +113,20 @@ def _yaml_reason(error: yaml.YAMLError) -> str:
     return "is not YAML: " + " ".join(str(error).split())
 
 
-def _refusal(error: msgspec.ValidationError, value: Any, file: str, number: int) -> ConfigurationError:
+def path_and_reason(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The field that is wrong, as it is written in YAML (empty: the whole document), and what is wrong with it."""
     reason, _, path = str(error).partition(" - at `")
     where = path.rstrip("`").removeprefix("$").removeprefix(".")
     unknown = re.match(r"Object contains unknown field `(.*)`", reason)
     if unknown:
         where = f"{where}.{unknown[1]}".removeprefix(".")
         reason = "unknown field"
+    return where, reason[:1].lower() + reason[1:]
+
+
+def _refusal(error: msgspec.ValidationError, value: Any, file: str, number: int) -> ConfigurationError:
+    where, reason = path_and_reason(error)
     name = _name_of(value) or f"document {number}"
-    reason = reason[:1].lower() + reason[1:]
     return ConfigurationError(reason, file=file, field=f"{name}: {where}" if where else name)
 
 

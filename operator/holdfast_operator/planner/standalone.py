@@ -137,13 +137,16 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,
         tracks_services=bool(spec.track.probes),
-        recovery_hold_milliseconds=_recovery_hold_ms(spec.track.probes),
+        recovery_hold_milliseconds=recovery_hold_ms(spec.track.probes),
     )
 
 
-def _recovery_hold_ms(probes: Sequence[Probe]) -> int:
-    # Hosts that check the same service notice its recovery up to one period apart, and one whose last run hit its
-    # timeout later still. A Backup that notices first must not take the VIP from a holder that recovers too (ADR 0007).
+def recovery_hold_ms(probes: Sequence[Probe]) -> int:
+    """How long a Backup that recovered waits, in milliseconds (ADR 0007).
+
+    Hosts that check the same service notice its recovery up to one period apart, and one whose last run hit its timeout
+    later still. A Backup that notices first must not take the VIP from a holder that recovers too.
+    """
     return min(2 * max((probe.period_ms for probe in probes), default=0), RECOVERY_HOLD_MAX_MS)
 
 

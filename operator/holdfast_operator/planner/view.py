@@ -19,6 +19,8 @@ class NodeView:
     is_cordoned: bool = False
     """spec.unschedulable, or a taint that evicts: its VIPs are handed over to others, make before break."""
     internal_addresses: Sequence[str] = ()
+    is_ready: bool = True
+    """Whether the control plane hears of the node; what one that it does not hear of has said may be long past."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,155 @@
+"""The plan of a whole cluster: from everything that the API server has to what is to be written there. Pure.
+
+The same view gives the same plan, in whatever order its parts come, and what was planned already is planned again byte
+for byte: so nothing is written in a steady state, nor after a restart of the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from holdfast_api.cluster import (
+    ConditionType,
+    NodeStatus,
+    SpeakerConfig,
+    SpeakerConfigSpec,
+    Tracking,
+    VirtualIPStatus,
+)
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner.acceptance import Accepted, Refusal, Verdicts, in_force, judge, key_of
+from holdfast_operator.planner.routers import router_on, tracking_of
+from holdfast_operator.planner.status import Facts, decode_status, holders, next_status
+from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
+
+_Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
+
+
+def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
+    """What is to be in force; `now` (RFC 3339) dates what changes. Never raises for what users may write."""
+    raws = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
+    view = ClusterView(tuple(raws.values()), view.nodes, view.speakers)
+    olds = {key: decode_status(raw) for key, raw in raws.items()}
+    verdicts = judge(view, olds)
+    assigned = _assign(view, verdicts, olds)
+    statuses: dict[str, VirtualIPStatus] = {}
+    departed: dict[str, list[str]] = {}
+    notices: list[Notice] = []
+    for key in sorted(raws):
+        mine = {node: routers[key][0] for node, routers in assigned.items() if key in routers}
+        entries = [entry for entry in olds[key].nodes if entry.node_name in mine]
+        gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in mine)
+        if gone:
+            departed[key] = gone
+        facts = _facts(raws[key], key, view, verdicts[key], mine, entries, now, olds[key])
+        statuses[key], told = next_status(olds[key], facts)
+        notices += told
+    return ClusterPlan(
+        speakers={node: _speaker(node, routers) for node, routers in assigned.items()},
+        statuses=statuses,
+        departed=departed,
+        notices=tuple(notices),
+    )
+
+
+def _assign(
+    view: ClusterView, verdicts: Verdicts, olds: Mapping[str, VirtualIPStatus]
+) -> dict[str, dict[str, _Assignment]]:
+    """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
+    assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in sorted(view.nodes, key=lambda n: n.name)}
+    nodes = {node.name: node for node in view.nodes}
+    running = in_force(view.speakers)
+    for key, verdict in sorted(verdicts.items()):
+        if isinstance(verdict, Accepted):
+            held_by = holders(olds[key].nodes, nodes)
+            holder = held_by[0].node_name if held_by else _last_holder(olds[key])
+            tracking = tracking_of(verdict.virtual_ip)
+            for member in verdict.membership.members:
+                assigned[member.node.name][key] = router_on(member, verdict, holder), tracking
+            continue
+        for node, router in running.get(key, {}).items():
+            if node in assigned:
+                assigned[node][key] = router, _tracking_in_force(view.speakers[node], key)
+    return assigned
+
+
+def _last_holder(old: VirtualIPStatus) -> str:
+    return old.holder or (old.transitions[-1].to_node if old.transitions else "")
+
+
+def _tracking_in_force(speaker: SpeakerConfig, key: str) -> Tracking | None:
+    return next((tracking for tracking in speaker.spec.tracking if tracking.virtual_ip == key), None)
+
+
+def _speaker(node: str, routers: Mapping[str, _Assignment]) -> SpeakerConfigSpec:
+    return SpeakerConfigSpec(
+        node_name=node,
+        virtual_routers=[router for _, (router, _) in sorted(routers.items())],
+        tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
+    )
+
+
+def _facts(
+    raw: Mapping[str, Any],
+    key: str,
+    view: ClusterView,
+    verdict: Accepted | Refusal,
+    mine: Mapping[str, VirtualRouterConfiguration],
+    entries: Sequence[NodeStatus],
+    now: str,
+    old: VirtualIPStatus,
+) -> Facts:
+    generation = int(raw["metadata"].get("generation", 0))
+    # A node that runs it is not asked again whenever another VirtualIP changes the node's SpeakerConfig.
+    is_settled = any(
+        condition.type == ConditionType.PROGRAMMED
+        and condition.status == "True"
+        and condition.observed_generation == generation
+        for condition in old.conditions
+    )
+    refused_by = []
+    waiting_for = []
+    for node, router in sorted(mine.items()):
+        speaker = view.speakers.get(node)
+        if speaker is None or not _runs(speaker, router):
+            waiting_for.append(node)
+        elif refusal := _engines_refusal(speaker):
+            refused_by.append(f"{node}: {refusal}")
+        elif not is_settled and speaker.status.observed_generation < speaker.metadata.generation:
+            waiting_for.append(node)
+    return Facts(
+        key=key,
+        generation=generation,
+        now=now,
+        refusal=verdict if isinstance(verdict, Refusal) else None,
+        runs=bool(mine),
+        vrid=verdict.vrid if isinstance(verdict, Accepted) else _vrid_of(mine),
+        waiting_for=waiting_for,
+        refused_by=refused_by,
+        entries=entries,
+        nodes={node.name: node for node in view.nodes},
+    )
+
+
+def _runs(speaker: SpeakerConfig, router: VirtualRouterConfiguration) -> bool:
+    """Whether that is what it is told already. Who held the VIP last is no part of what the user wants."""
+    return any(
+        structs.replace(one, last_holder_elsewhere=router.last_holder_elsewhere) == router
+        for one in speaker.spec.virtual_routers
+        if one.name == router.name
+    )
+
+
+def _vrid_of(mine: Mapping[str, VirtualRouterConfiguration]) -> int | None:
+    return next((router.virtual_router_id for router in mine.values()), None)
+
+
+def _engines_refusal(speaker: SpeakerConfig) -> str:
+    """Why the engine does not run the SpeakerConfig; empty where it does, or has not said."""
+    for condition in speaker.status.conditions:
+        if condition.type == "Applied" and condition.status == "False":
+            return condition.message
+    return ""

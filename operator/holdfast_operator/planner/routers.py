@@ -1,0 +1,72 @@
+"""What each node's speaker runs for a VirtualIP that is accepted. Pure."""
+
+from __future__ import annotations
+
+from holdfast_api.cluster import Tracking
+from holdfast_api.resources import ForeignRouters, VirtualIP
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner.acceptance import Accepted
+from holdfast_operator.planner.addresses import parse_address
+from holdfast_operator.planner.membership import Member, needs_source_addresses
+from holdfast_operator.planner.standalone import recovery_hold_ms
+
+PODS_RECOVERY_HOLD_MS = 2000
+"""The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
+
+
+def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterConfiguration:
+    """One node's part; `holder` is the node that holds the VIP as far as is known, or empty."""
+    virtual_ip, membership = accepted.virtual_ip, accepted.membership
+    spec, name = virtual_ip.spec, member.node.name
+    priorities = {node.node_name: node.priority for node in spec.nodes.priorities}
+    sources = [entry.address for entry in spec.nodes.source_addresses if entry.node_name == name]
+    if not sources and needs_source_addresses(virtual_ip):
+        sources = list(member.first_sources)
+    return VirtualRouterConfiguration(
+        name=virtual_ip.key,
+        addresses=spec.addresses,
+        virtual_router_id=accepted.vrid,
+        version=spec.version,
+        priority=priorities.get(name, spec.priority),
+        nopreempt=spec.nopreempt,
+        preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
+        advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
+        interface=spec.interface,
+        transport=spec.transport,
+        members=_members(accepted),
+        # Where somebody's addresses are not known yet, to refuse strangers would be to refuse that node.
+        foreign_routers=spec.foreign_routers if membership.is_complete else ForeignRouters.OBEY,
+        source_addresses=sources,
+        simple_password=spec.authentication.simple_password if spec.authentication else None,
+        when_failing=spec.track.when_failing,
+        tracked_interfaces=spec.track.interfaces,
+        tracks_services=tracks_services(virtual_ip),
+        recovery_hold_milliseconds=max(
+            recovery_hold_ms(spec.track.probes), PODS_RECOVERY_HOLD_MS if spec.track.pods else 0
+        ),
+        draining=member.node.is_cordoned,
+        last_holder_elsewhere=holder not in ("", name),
+    )
+
+
+def _members(accepted: Accepted) -> list[str]:
+    """Every address that a member may send from, the same list on all nodes. With Unicast one of each family."""
+    membership = accepted.membership
+    peers = [str(address) for text in accepted.virtual_ip.spec.external_peers if (address := parse_address(text))]
+    if not needs_source_addresses(accepted.virtual_ip):
+        return [*membership.addresses, *(peer for peer in peers if peer not in membership.addresses)]
+    chosen = {source for member in membership.members for source in member.first_sources}
+    return [*(address for address in membership.addresses if address in chosen), *peers]
+
+
+def tracks_services(virtual_ip: VirtualIP) -> bool:
+    """Whether an agent has anything to watch for it."""
+    return bool(virtual_ip.spec.track.probes) or virtual_ip.spec.track.pods is not None
+
+
+def tracking_of(virtual_ip: VirtualIP) -> Tracking | None:
+    """What an agent watches for it; None: nothing."""
+    if not tracks_services(virtual_ip):
+        return None
+    track = virtual_ip.spec.track
+    return Tracking(virtual_ip=virtual_ip.key, pods=track.pods, probes=track.probes)

@@ -1,0 +1,238 @@
+"""The operator's part of VirtualIP.status, and what is worth an Event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from holdfast_api.cluster import (
+    TRANSITIONS_MAX,
+    Condition,
+    ConditionReason,
+    ConditionType,
+    MoveRecord,
+    NodeStatus,
+    VirtualIPState,
+    VirtualIPStatus,
+)
+from holdfast_api.reasons import State
+from holdfast_operator.planner.acceptance import Refusal
+from holdfast_operator.planner.view import EventType, NodeView, Notice
+
+SPLIT_BRAIN_AFTER_SECONDS = 60
+"""How long two nodes may both say that they hold a VIP.
+
+A node that died says so for ever. The control plane calls it NotReady after 40 s (node-monitor-grace-period), and what
+a node that is not Ready has said is not believed any more; so two that still say it after this are both alive.
+"""
+
+_ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true of one VirtualIP at the moment."""
+
+    key: str
+    generation: int
+    now: str
+    refusal: Refusal | None
+    runs: bool
+    """Something of it is in force: its specification, or the last good one."""
+    vrid: int | None
+    waiting_for: Sequence[str]
+    """Nodes whose engine does not run it yet."""
+    refused_by: Sequence[str]
+    """Nodes whose engine refuses it, with its words."""
+    entries: Sequence[NodeStatus]
+    """Of the nodes that take part."""
+    nodes: Mapping[str, NodeView]
+
+
+def decode_status(raw: Mapping[str, Any]) -> VirtualIPStatus:
+    """What the API server has; nothing where it is of another version and cannot be read."""
+    try:
+        return msgspec.convert(raw.get("status") or {}, VirtualIPStatus)
+    except msgspec.ValidationError:
+        return VirtualIPStatus()
+
+
+def holders(entries: Sequence[NodeStatus], nodes: Mapping[str, NodeView]) -> list[NodeStatus]:
+    """The nodes that say they hold it and can be believed, the newest first.
+
+    One that the control plane does not hear counts only where nobody else says so: it may be dead, or hold on alone.
+    """
+    masters = sorted((entry for entry in entries if entry.state is State.MASTER), key=lambda entry: entry.since)[::-1]
+    believed = [entry for entry in masters if entry.node_name in nodes and nodes[entry.node_name].is_ready]
+    return believed or masters[:1]
+
+
+def next_status(old: VirtualIPStatus, facts: Facts) -> tuple[VirtualIPStatus, list[Notice]]:
+    """The status as it is to be, without `nodes`, and what changed that people are told of."""
+    held_by = holders(facts.entries, facts.nodes)
+    holder = held_by[0].node_name if held_by else ""
+    is_split = len(held_by) > 1 and _seconds_since(held_by[0].since, facts.now) > SPLIT_BRAIN_AFTER_SECONDS
+    move = _move(old, held_by[0]) if held_by else None
+    is_move = move is not None and move.from_node != ""
+    conditions = _conditions(old, facts, held_by, is_split=is_split)
+    status = VirtualIPStatus(
+        observed_generation=facts.generation,
+        state=_state(facts, holder, is_split=is_split),
+        holder=holder,
+        virtual_router_id=facts.vrid,
+        moves=old.moves + is_move,
+        last_move=move.time if move else old.last_move,
+        last_reason=move.reason if move else old.last_reason,
+        transitions=[*old.transitions, *([move] if move else [])][-TRANSITIONS_MAX:],
+        conditions=conditions,
+    )
+    return status, _notices(old, facts, move if is_move else None, conditions)
+
+
+def _seconds_since(time: str, now: str) -> float:
+    try:
+        return (_parsed(now) - _parsed(time)).total_seconds()
+    except ValueError:
+        return 0.0
+
+
+def _parsed(time: str) -> datetime:
+    found = datetime.fromisoformat(time)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _move(old: VirtualIPStatus, holder: NodeStatus) -> MoveRecord | None:
+    """The move that brought it to this holder; None where it is there already.
+
+    A time in between without a holder is part of the move. The first holder of all comes from nobody.
+    """
+    last = old.transitions[-1].to_node if old.transitions else old.holder
+    if last == holder.node_name:
+        return None
+    return MoveRecord(
+        from_node=last,
+        to_node=holder.node_name,
+        reason=holder.reason,
+        message=holder.message,
+        time=holder.since,
+        outage_milliseconds=holder.silent_milliseconds if last else 0,
+    )
+
+
+def _state(facts: Facts, holder: str, *, is_split: bool) -> VirtualIPState:
+    if facts.refusal is not None and not facts.runs:
+        return VirtualIPState.REFUSED
+    if is_split:
+        return VirtualIPState.SPLIT_BRAIN
+    if holder:
+        return VirtualIPState.HELD
+    return VirtualIPState.UNHELD if facts.entries else VirtualIPState.PENDING
+
+
+def _conditions(
+    old: VirtualIPStatus, facts: Facts, held_by: Sequence[NodeStatus], *, is_split: bool
+) -> list[Condition]:
+    known = {condition.type: condition for condition in old.conditions}
+    found = [_accepted(facts), _programmed(facts), _ready(facts, held_by, is_split), _split(held_by, is_split)]
+    merged = []
+    for kind, status, reason, message in found:
+        before = known.get(kind)
+        since = before.last_transition_time if before is not None and before.status == status else facts.now
+        merged.append(
+            Condition(
+                type=kind,
+                status=status,
+                reason=reason,
+                message=message,
+                last_transition_time=since,
+                observed_generation=facts.generation,
+            )
+        )
+    return merged
+
+
+_Finding = tuple[ConditionType, _ConditionStatus, ConditionReason, str]
+
+
+def _accepted(facts: Facts) -> _Finding:
+    if facts.refusal is None:
+        return ConditionType.ACCEPTED, "True", ConditionReason.ACCEPTED, "the specification is in force"
+    kept = "; the last good specification stays in force" if facts.runs else ""
+    return ConditionType.ACCEPTED, "False", facts.refusal.reason, facts.refusal.message + kept
+
+
+def _programmed(facts: Facts) -> _Finding:
+    kind = ConditionType.PROGRAMMED
+    if facts.refusal is not None:
+        return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
+    if facts.refused_by:
+        return kind, "False", ConditionReason.REFUSED_BY_ENGINE, "; ".join(facts.refused_by)
+    if facts.waiting_for:
+        names = ", ".join(facts.waiting_for)
+        return kind, "False", ConditionReason.WAITING_FOR_SPEAKERS, f"not in force yet on {names}"
+    return kind, "True", ConditionReason.PROGRAMMED, "every node's engine runs this specification"
+
+
+def _ready(facts: Facts, held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
+    kind = ConditionType.READY
+    if is_split:
+        names = " and ".join(sorted(entry.node_name for entry in held_by))
+        return kind, "False", ConditionReason.SEVERAL_HOLDERS, f"{names} say that they hold it"
+    if held_by:
+        return kind, "True", ConditionReason.HELD, f"{held_by[0].node_name} holds it"
+    if not facts.runs:
+        return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
+    why = _why_not_held(facts.entries)
+    return kind, "False", ConditionReason.NOT_HELD, f"no node holds it{why}"
+
+
+def _why_not_held(entries: Sequence[NodeStatus]) -> str:
+    told = [
+        f"{entry.node_name}: {entry.message or entry.health_message or ', '.join(entry.obstacles)}"
+        for entry in entries
+        if entry.obstacles
+    ]
+    return f" ({'; '.join(told[:4])})" if told else ""
+
+
+def _split(held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
+    kind = ConditionType.SPLIT_BRAIN
+    if is_split:
+        names = " and ".join(sorted(entry.node_name for entry in held_by))
+        message = f"{names} have both held it for more than {SPLIT_BRAIN_AFTER_SECONDS} s: do they hear each other?"
+        return kind, "True", ConditionReason.SEVERAL_HOLDERS, message
+    return kind, "False", ConditionReason.ONE_HOLDER_AT_MOST, "no two nodes hold it"
+
+
+def _notices(
+    old: VirtualIPStatus, facts: Facts, move: MoveRecord | None, conditions: Sequence[Condition]
+) -> list[Notice]:
+    before = {condition.type: condition for condition in old.conditions}
+    after = {condition.type: condition for condition in conditions}
+
+    def became(kind: ConditionType, status: str) -> bool:
+        was = before[kind].status if kind in before else None
+        return after[kind].status == status and was != status
+
+    notices = []
+    if move is not None:
+        why = f"{move.reason or 'unknown reason'}: {move.message}" if move.message else f"{move.reason}"
+        notices.append(
+            Notice(facts.key, EventType.NORMAL, "Moved", f"from {move.from_node} to {move.to_node}, {why}"[:1024])
+        )
+    accepted = after[ConditionType.ACCEPTED]
+    if facts.refusal is not None and (
+        became(ConditionType.ACCEPTED, "False") or before[ConditionType.ACCEPTED].message != accepted.message
+    ):
+        message = f"{accepted.reason}: {accepted.message}"
+        notices.append(Notice(facts.key, EventType.WARNING, "Refused", message[:1024]))
+    if facts.refusal is None and ConditionType.ACCEPTED in before and became(ConditionType.ACCEPTED, "True"):
+        notices.append(Notice(facts.key, EventType.NORMAL, "Accepted", accepted.message))
+    if became(ConditionType.SPLIT_BRAIN, "True"):
+        message = after[ConditionType.SPLIT_BRAIN].message
+        notices.append(Notice(facts.key, EventType.WARNING, "SplitBrainSuspected", message))
+    return notices

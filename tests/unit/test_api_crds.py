@@ -1,0 +1,160 @@
+"""The schemas in crds/ say what the models in holdfast_api say, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from holdfast_api.cluster import NODES_MAX, SpeakerConfig, VirtualIPStatus
+from holdfast_api.resources import VirtualIP
+
+CRDS = Path(__file__).parents[2] / "crds"
+BOUNDS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "pattern")
+TIGHTER = {"maxLength", "minLength", "maxItems"}
+"""What a schema may bound though the model does not: the API server wants every size bounded."""
+
+
+def definition(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CRDS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def version(name: str) -> dict[str, Any]:
+    (only,) = definition(name)["spec"]["versions"]
+    found: dict[str, Any] = only
+    return found
+
+
+def schema(name: str, part: str) -> dict[str, Any]:
+    found: dict[str, Any] = version(name)["schema"]["openAPIV3Schema"]["properties"][part]
+    return found
+
+
+def model(kind: type, part: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    whole = msgspec.json.schema(kind)
+    top = resolved(whole, whole["$defs"])
+    return (resolved(top["properties"][part], whole["$defs"]) if part else top), whole["$defs"]
+
+
+def resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in node:
+        (node,) = (one for one in node["anyOf"] if one != {"type": "null"})
+    while "$ref" in node:
+        node = definitions[node["$ref"].rpartition("/")[2]]
+    return node
+
+
+def pairs(
+    ours: dict[str, Any], theirs: dict[str, Any], definitions: dict[str, Any], path: str
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every field of both, the model's side with its references resolved."""
+    bare = resolved(ours, definitions)
+    yield path, bare, theirs
+    if "properties" in bare:
+        for name, field in bare["properties"].items():
+            assert name in theirs["properties"], f"{path}.{name} is not in the schema"
+            yield from pairs(field, theirs["properties"][name], definitions, f"{path}.{name}")
+    elif bare.get("type") == "array" and not path.endswith("matchExpressions"):
+        yield from pairs(bare["items"], theirs["items"], definitions, f"{path}[]")
+
+
+def fields(name: str, kind: type, part: str, of: str | None) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    ours, definitions = model(kind, of)
+    return list(pairs(ours, schema(name, part), definitions, part))
+
+
+EVERYTHING = [
+    *fields("virtualip", VirtualIP, "spec", "spec"),
+    *fields("virtualip", VirtualIPStatus, "status", None),
+    *fields("speakerconfig", SpeakerConfig, "spec", "spec"),
+    *fields("speakerconfig", SpeakerConfig, "status", "status"),
+]
+
+
+@pytest.mark.parametrize(("path", "ours", "theirs"), EVERYTHING, ids=[path for path, _, _ in EVERYTHING])
+def test_model_and_schema_agree(path: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    if "properties" in ours:
+        assert set(ours["properties"]) == set(theirs["properties"])
+        assert sorted(ours.get("required", [])) == sorted(theirs.get("required", []))
+    if "enum" in ours:
+        assert sorted(ours["enum"]) == sorted(theirs["enum"])
+    elif theirs["type"] == "object":
+        assert ours["type"] == "object"
+    else:
+        assert ours["type"] == theirs["type"]
+    if theirs.get("format") == "date-time":
+        return
+    for bound in BOUNDS:
+        if bound in ours:
+            assert theirs.get(bound) == ours[bound], bound
+        elif bound in theirs:  # metav1.Condition has a pattern for the reason
+            assert bound in TIGHTER or path.endswith("conditions[].reason"), f"{bound} is in the schema alone"
+
+
+def test_every_default_of_the_specification_is_the_models() -> None:
+    """Stored objects are explicit, so that a later version with other defaults does not change what runs."""
+    ours, definitions = model(VirtualIP, "spec")
+    for path, schema_of, theirs in pairs(ours, schema("virtualip", "spec"), definitions, "spec"):
+        for name, field in schema_of.get("properties", {}).items():
+            default = field.get("default")
+            if default not in (None, [], {}):
+                assert theirs["properties"][name]["default"] == default, f"{path}.{name}"
+            else:
+                assert "default" not in theirs["properties"][name], f"{path}.{name}"
+
+
+def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, field in node.get("properties", {}).items():
+        yield from walk(field, f"{path}.{name}")
+    if "items" in node:
+        yield from walk(node["items"], f"{path}[]")
+
+
+@pytest.mark.parametrize("name", ["virtualip", "speakerconfig"])
+def test_everything_is_explained_and_bounded_and_every_list_says_how_it_merges(name: str) -> None:
+    for part in ("spec", "status"):
+        for path, node in walk(schema(name, part), part):
+            if not path.endswith("[]"):
+                assert node.get("description", "").strip(), f"{path} has no description for kubectl explain"
+            if node["type"] == "array":
+                assert node["x-kubernetes-list-type"] in ("atomic", "map", "set"), path
+                assert node["maxItems"] <= 1000, path
+            if node["type"] == "string" and "enum" not in node and node.get("format") != "date-time":
+                assert node["maxLength"] <= 32768, path
+
+
+def test_each_node_owns_its_own_entry_of_the_status() -> None:
+    nodes = schema("virtualip", "status")["properties"]["nodes"]
+    assert (nodes["x-kubernetes-list-type"], nodes["x-kubernetes-list-map-keys"]) == ("map", ["nodeName"])
+    assert nodes["maxItems"] == NODES_MAX
+    conditions = schema("virtualip", "status")["properties"]["conditions"]
+    assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
+
+
+def test_names_columns_and_status_are_what_kubectl_users_expect() -> None:
+    spec = definition("virtualip")["spec"]
+    assert (spec["group"], spec["scope"]) == ("holdfast.dev", "Namespaced")
+    assert (spec["names"]["shortNames"], spec["names"]["categories"]) == (["vip"], ["holdfast"])
+    columns = [
+        column["name"] for column in version("virtualip")["additionalPrinterColumns"] if "priority" not in column
+    ]
+    assert columns == ["Address", "Holder", "State", "Moves", "Last-Move", "Reason", "Age"]
+    assert definition("speakerconfig")["spec"]["scope"] == "Cluster"
+    for name in ("virtualip", "speakerconfig"):
+        assert version(name)["subresources"] == {"status": {}}
+
+
+def test_every_cross_field_rule_has_a_message_that_says_what_must_be() -> None:
+    rules = [
+        rule
+        for path, node in walk(schema("virtualip", "spec"), "spec")
+        for rule in node.get("x-kubernetes-validations", [])
+    ]
+    assert len(rules) >= 8
+    assert all("must" in rule["message"] for rule in rules)

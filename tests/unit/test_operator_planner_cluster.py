@@ -1,0 +1,535 @@
+"""The cluster's plan: who is accepted, what runs where, what the status says, and the laws that any view obeys."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast_api.cluster import (
+    Condition,
+    Link,
+    SpeakerConfig,
+    SpeakerConfigMetadata,
+    SpeakerConfigSpec,
+    SpeakerConfigStatus,
+)
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner.cluster import plan_cluster
+from holdfast_operator.planner.view import ClusterPlan, ClusterView, NodeView
+
+NOW = "2026-11-23T12:00:00.000Z"
+LATER = "2026-11-23T12:00:05.000Z"
+MUCH_LATER = "2026-11-23T12:05:00.000Z"
+
+
+class World:
+    """An API server's objects, and agents that do what they are told."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.virtual_ips: dict[str, dict[str, Any]] = {}
+        self.nodes = {
+            name: NodeView(name, {"zone": name[-1]}, internal_addresses=(f"10.0.0.{index}",))
+            for index, name in enumerate(nodes, start=1)
+        }
+        self.speakers: dict[str, SpeakerConfig] = {}
+        self.links = {
+            name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
+            for index, name in enumerate(nodes, start=1)
+        }
+        for name in nodes:
+            self.report(name)
+
+    def report(self, name: str, **changes: Any) -> None:
+        """The agent of a node says what runs there."""
+        speaker = self.speakers.get(name) or SpeakerConfig(
+            metadata=SpeakerConfigMetadata(name=name, generation=1), spec=SpeakerConfigSpec(node_name=name)
+        )
+        status = SpeakerConfigStatus(
+            **{"observed_generation": speaker.metadata.generation, "links": self.links[name], **changes}
+        )
+        self.speakers[name] = msgspec.structs.replace(speaker, status=status)
+
+    def apply(self, name: str, namespace: str = "shop", **spec: Any) -> None:
+        """`kubectl apply`."""
+        key = f"{namespace}/{name}"
+        known = self.virtual_ips.get(key)
+        self.virtual_ips[key] = {
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "VirtualIP",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": key,
+                "generation": known["metadata"]["generation"] + 1 if known else 1,
+                "creationTimestamp": known["metadata"]["creationTimestamp"]
+                if known
+                else f"2026-11-23T11:00:{len(self.virtual_ips):02}Z",
+            },
+            "spec": {"addresses": ["10.0.0.100/24"], **spec},
+            "status": known["status"] if known else {},
+        }
+
+    def say(self, key: str, node: str, state: str, since: str = NOW, **fields: Any) -> None:
+        """A node's agent writes its entry."""
+        entries = self.virtual_ips[key]["status"].setdefault("nodes", [])
+        entries[:] = [entry for entry in entries if entry["nodeName"] != node]
+        entries.append(
+            {"nodeName": node, "state": state, "since": since, "priority": 100, "health": "Healthy", **fields}
+        )
+
+    @property
+    def view(self) -> ClusterView:
+        return ClusterView(tuple(self.virtual_ips.values()), tuple(self.nodes.values()), self.speakers)
+
+    def plan(self, now: str = NOW) -> ClusterPlan:
+        return plan_cluster(self.view, now)
+
+    def reconcile(self, now: str = NOW, *, observed: bool = True) -> ClusterPlan:
+        """Plan, write what was planned, and let the agents take it up."""
+        plan = self.plan(now)
+        for node, spec in plan.speakers.items():
+            before = self.speakers.get(node)
+            if before is None or before.spec != spec:
+                generation = before.metadata.generation + 1 if before else 1
+                status = before.status if before else SpeakerConfigStatus()
+                metadata = SpeakerConfigMetadata(name=node, generation=generation)
+                self.speakers[node] = SpeakerConfig(metadata=metadata, spec=spec, status=status)
+                if observed:
+                    self.report(node)
+        for node in set(self.speakers) - set(plan.speakers):
+            del self.speakers[node]
+        for key, status in plan.statuses.items():
+            if key in self.virtual_ips:
+                own = self.virtual_ips[key]["status"].get("nodes", [])
+                kept = [entry for entry in own if entry["nodeName"] not in plan.departed.get(key, ())]
+                self.virtual_ips[key]["status"] = {**msgspec.to_builtins(status), "nodes": kept}
+        return plan
+
+    def settle(self, now: str = NOW) -> ClusterPlan:
+        """Until nothing changes."""
+        for _ in range(3):
+            plan = self.reconcile(now)
+        return plan
+
+
+def routers(plan: ClusterPlan, key: str = "shop/web") -> dict[str, VirtualRouterConfiguration]:
+    return {
+        node: router for node, spec in plan.speakers.items() for router in spec.virtual_routers if router.name == key
+    }
+
+
+def condition(plan: ClusterPlan, kind: str, key: str = "shop/web") -> tuple[str, str, str]:
+    found = next(one for one in plan.statuses[key].conditions if one.type == kind)
+    return found.status, found.reason, found.message
+
+
+# ----- who takes part, and with what -----
+
+
+def test_every_node_with_a_speaker_takes_part_with_the_others_as_members() -> None:
+    world = World("n1", "n2", "n3")
+    del world.speakers["n3"]
+    world.apply("web")
+    plan = world.plan()
+    made = routers(plan)
+    assert set(made) == {"n1", "n2"}
+    assert set(plan.speakers) == {"n1", "n2", "n3"}, "a node without VIPs is told so"
+    assert made["n1"].members == ["10.0.0.1", "10.0.0.2"]
+    assert made["n1"].foreign_routers == "Refuse"
+    assert made["n1"].virtual_router_id == made["n2"].virtual_router_id
+    assert condition(plan, "Accepted")[0] == "True"
+    assert condition(plan, "Programmed")[:2] == ("False", "WaitingForSpeakers")
+
+
+def test_names_and_selector_must_both_fit() -> None:
+    world = World("n1", "n2", "n3")
+    expression = {"key": "zone", "operator": "In", "values": ["1", "2"]}
+    world.apply("web", nodes={"names": ["n2", "n3"], "selector": {"matchExpressions": [expression]}})
+    assert set(routers(world.plan())) == {"n2"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "fits"),
+    [
+        ({"key": "zone", "operator": "NotIn", "values": ["1"]}, {"n2"}),
+        ({"key": "rack", "operator": "NotIn", "values": ["1"]}, {"n1", "n2"}),
+        ({"key": "zone", "operator": "Exists"}, {"n1", "n2"}),
+        ({"key": "zone", "operator": "DoesNotExist"}, set()),
+    ],
+)
+def test_label_selectors_mean_what_they_mean_in_kubernetes(expression: dict[str, Any], fits: set[str]) -> None:
+    world = World("n1", "n2")
+    world.apply("web", nodes={"selector": {"matchExpressions": [expression]}})
+    assert set(routers(world.plan())) == fits
+
+
+def test_priorities_health_and_drain_are_each_nodes_own() -> None:
+    world = World("n1", "n2")
+    world.nodes["n1"] = NodeView("n1", {}, is_cordoned=True)
+    world.apply(
+        "web",
+        nodes={"priorities": [{"nodeName": "n2", "priority": 150}]},
+        track={"pods": {"selector": {"matchLabels": {"app": "web"}}}, "whenFailing": "Release"},
+    )
+    plan = world.plan()
+    made = routers(plan)
+    assert (made["n1"].priority, made["n2"].priority) == (100, 150)
+    assert (made["n1"].draining, made["n2"].draining) == (True, False)
+    assert made["n1"].tracks_services
+    assert made["n1"].recovery_hold_milliseconds == 2000
+    assert plan.speakers["n1"].tracking[0].virtual_ip == "shop/web"
+
+
+def test_a_selected_node_that_has_not_reported_is_taken_on_trust_and_obeyed() -> None:
+    world = World("n1", "n2")
+    del world.speakers["n2"]
+    world.apply("web", nodes={"names": ["n1", "n2"]})
+    made = routers(world.plan())
+    assert made["n1"].members == ["10.0.0.1", "10.0.0.2"], "the Node's InternalIP"
+    world.apply("web", addresses=["10.0.0.100/24", "fd00::1/64"], nodes={"names": ["n1", "n2"]})
+    assert routers(world.plan())["n1"].foreign_routers == "Obey"
+
+
+def test_a_node_without_a_subnet_for_the_vip_takes_no_part() -> None:
+    world = World("n1", "n2")
+    world.links["n2"] = [Link(name="eth0", addresses=["192.168.7.2/24"])]
+    world.report("n2")
+    world.apply("web")
+    assert set(routers(world.plan())) == {"n1"}
+
+
+def test_unicast_is_sent_to_one_address_of_each_member_from_which_that_member_sends() -> None:
+    world = World("n1", "n2")
+    world.links["n1"] = [Link(name="eth0", addresses=["10.0.0.1/24", "10.0.0.51/24"])]
+    world.report("n1")
+    world.apply("web", transport="Unicast")
+    made = routers(world.plan())
+    assert made["n2"].members == ["10.0.0.1", "10.0.0.2"]
+    assert made["n1"].source_addresses == ["10.0.0.1"]
+
+
+def test_the_last_holder_is_known_to_the_others() -> None:
+    world = World("n1", "n2")
+    world.apply("web")
+    world.settle()
+    world.say("shop/web", "n2", "Master")
+    made = routers(world.plan())
+    assert (made["n1"].last_holder_elsewhere, made["n2"].last_holder_elsewhere) == (True, False)
+
+
+# ----- refusals -----
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "field"),
+    [
+        ({"priority": 300}, "Invalid", "spec.priority"),
+        ({"surprise": 1}, "Invalid", "spec.surprise"),
+        ({"addresses": ["224.0.0.1/24"]}, "Invalid", "spec.addresses[0]"),
+        ({"addresses": ["198.51.100.1/24"]}, "NoMatchingSubnet", "spec.addresses[0]"),
+        ({"interface": "eth7"}, "NoMatchingSubnet", "spec.interface"),
+        ({"nodes": {"names": ["n9"]}}, "NoNodeSelected", "spec.nodes.names"),
+        ({"nodes": {"selector": {"matchLabels": {"a": "b"}}}}, "NoNodeSelected", "spec.nodes.selector"),
+        ({"virtualRouterID": 7}, "VirtualRouterIDInUse", "spec.virtualRouterID"),
+        ({"addresses": ["10.0.0.50/24"]}, "AddressInUse", "spec.addresses[0]"),
+        ({"track": {"probes": [{"name": "a", "exec": {"command": ["x"]}}]}}, "Invalid", "spec.track.probes[0].exec"),
+    ],
+)
+def test_a_refusal_names_the_field_and_disturbs_nobody(spec: dict[str, Any], reason: str, field: str) -> None:
+    world = World("n1", "n2")
+    world.apply("other", addresses=["10.0.0.50/24"], virtualRouterID=7)
+    before = routers(world.settle(), "shop/other")
+    world.apply("web", **spec)
+    plan = world.reconcile()
+    status, found, message = condition(plan, "Accepted")
+    assert (status, found) == ("False", reason)
+    assert field in message
+    assert plan.statuses["shop/web"].state == "Refused"
+    assert [notice.reason for notice in plan.notices] == ["Refused"]
+    assert routers(plan, "shop/other") == before
+    assert world.reconcile().notices == (), "told once"
+
+
+def test_a_running_virtual_ip_that_becomes_invalid_goes_on_as_it_was() -> None:
+    world = World("n1", "n2")
+    world.apply("web", track={"probes": [{"name": "a", "tcpSocket": {"port": 80}}]})
+    good = world.settle()
+    world.apply("web", priority=300)
+    plan = world.reconcile()
+    assert routers(plan) == routers(good)
+    assert plan.speakers["n1"].tracking == good.speakers["n1"].tracking
+    assert "last good" in condition(plan, "Accepted")[2]
+    assert plan.statuses["shop/web"].state != "Refused"
+    world.apply("web", priority=120)
+    mended = world.reconcile()
+    assert routers(mended)["n1"].priority == 120
+    assert "Accepted" in [notice.reason for notice in mended.notices]
+
+
+def test_an_edited_virtual_ip_cannot_take_the_address_of_one_that_runs_though_it_is_older() -> None:
+    world = World("n1")
+    world.apply("older", addresses=["10.0.0.50/24"])
+    world.apply("web")
+    world.settle()
+    world.apply("older", addresses=["10.0.0.100/24"])
+    plan = world.reconcile()
+    assert condition(plan, "Accepted", "shop/older")[:2] == ("False", "AddressInUse")
+    assert condition(plan, "Accepted")[0] == "True"
+    assert routers(plan, "shop/older")["n1"].addresses == ["10.0.0.50/24"]
+
+
+def test_a_pinned_vrid_cannot_take_one_that_was_allocated() -> None:
+    world = World("n1")
+    world.apply("web")
+    vrid = routers(world.settle())["n1"].virtual_router_id
+    world.apply("new", addresses=["10.0.0.51/24"], virtualRouterID=vrid)
+    plan = world.reconcile()
+    assert condition(plan, "Accepted", "shop/new")[:2] == ("False", "VirtualRouterIDInUse")
+    assert routers(plan)["n1"].virtual_router_id == vrid
+
+
+def test_255_fit_on_a_link_and_the_next_is_told_so() -> None:
+    world = World("n1")
+    for number in range(256):
+        world.apply(
+            f"v{number:03}",
+            addresses=[f"10.0.{number // 200 + 1}.{number % 200 + 1}/32"],
+            interface="eth0",
+        )
+    plan = world.plan()
+    vrids = [router.virtual_router_id for router in plan.speakers["n1"].virtual_routers]
+    assert sorted(vrids) == list(range(1, 256))
+    refused = [key for key in plan.statuses if condition(plan, "Accepted", key)[1] == "NoVirtualRouterIDLeft"]
+    assert len(refused) == 1
+
+
+def test_a_virtual_ip_that_is_being_deleted_is_gone() -> None:
+    world = World("n1")
+    world.apply("web")
+    world.settle()
+    world.virtual_ips["shop/web"]["metadata"]["deletionTimestamp"] = NOW
+    plan = world.plan()
+    assert routers(plan) == {}
+    assert "shop/web" not in plan.statuses
+
+
+# ----- status -----
+
+
+def held(*names: str) -> World:
+    world = World(*(names or ("n1", "n2")))
+    world.apply("web")
+    world.settle()
+    world.say("shop/web", "n1", "Master", NOW, reason="NoMasterHeard", message="no Master was heard")
+    world.say("shop/web", "n2", "Backup", NOW)
+    world.settle()
+    return world
+
+
+def test_the_first_holder_comes_from_nobody_and_is_no_move() -> None:
+    status = held().plan().statuses["shop/web"]
+    assert (status.holder, status.state, status.moves) == ("n1", "Held", 0)
+    assert [(move.from_node, move.to_node, move.reason) for move in status.transitions] == [("", "n1", "NoMasterHeard")]
+    assert {one.type: one.status for one in status.conditions} == {
+        "Accepted": "True",
+        "Programmed": "True",
+        "Ready": "True",
+        "SplitBrain": "False",
+    }
+
+
+def test_a_move_is_told_once_with_both_nodes_the_reason_and_the_outage() -> None:
+    world = held()
+    world.say("shop/web", "n2", "Master", LATER, reason="MasterSilent", message="it was silent", silentMilliseconds=361)
+    plan = world.reconcile(LATER)
+    status = plan.statuses["shop/web"]
+    assert (status.holder, status.moves, status.last_move, status.last_reason) == ("n2", 1, LATER, "MasterSilent")
+    move = status.transitions[-1]
+    assert (move.from_node, move.to_node, move.outage_milliseconds, move.time) == ("n1", "n2", 361, LATER)
+    assert [(notice.reason, notice.message) for notice in plan.notices] == [
+        ("Moved", "from n1 to n2, MasterSilent: it was silent")
+    ]
+    assert condition(plan, "SplitBrain")[0] == "False", "n1 may be dead, and cannot say so"
+    again = world.reconcile(LATER)
+    assert again.notices == ()
+    assert again.statuses == plan.statuses
+
+
+def test_a_time_without_a_holder_is_part_of_one_move() -> None:
+    world = held()
+    world.say("shop/web", "n1", "Initialize", LATER, obstacles=["ServiceFailed"], message="the services fail")
+    plan = world.reconcile(LATER)
+    assert (plan.statuses["shop/web"].holder, plan.statuses["shop/web"].state) == ("", "Unheld")
+    status, reason, message = condition(plan, "Ready")
+    assert (status, reason) == ("False", "NotHeld")
+    assert "n1: the services fail" in message
+    world.say("shop/web", "n2", "Master", MUCH_LATER, reason="MasterReleased")
+    plan = world.reconcile(MUCH_LATER)
+    assert [(move.from_node, move.to_node) for move in plan.statuses["shop/web"].transitions] == [
+        ("", "n1"),
+        ("n1", "n2"),
+    ]
+
+
+def test_two_that_hold_it_for_long_are_a_split_brain_unless_one_is_not_heard_of() -> None:
+    world = held()
+    world.say("shop/web", "n2", "Master", LATER, reason="MasterSilent")
+    world.reconcile(LATER)
+    plan = world.plan(MUCH_LATER)
+    assert condition(plan, "SplitBrain")[0] == "True"
+    assert condition(plan, "Ready")[:2] == ("False", "SeveralHolders")
+    assert [notice.reason for notice in plan.notices] == ["SplitBrainSuspected"]
+    world.nodes["n1"] = NodeView("n1", is_ready=False)
+    plan = world.plan(MUCH_LATER)
+    assert condition(plan, "SplitBrain")[0] == "False"
+    assert plan.statuses["shop/web"].holder == "n2"
+
+
+def test_a_holder_that_the_control_plane_does_not_hear_of_holds_on() -> None:
+    world = held()
+    world.nodes["n1"] = NodeView("n1", is_ready=False)
+    plan = world.plan(MUCH_LATER)
+    assert plan.statuses["shop/web"].holder == "n1"
+    assert set(routers(plan)) == {"n1", "n2"}, "the protocol decides who takes part"
+
+
+def test_history_is_bounded() -> None:
+    world = held()
+    for number in range(30):
+        time = f"2026-11-23T13:00:{number:02}.000Z"
+        world.say("shop/web", "n2" if number % 2 == 0 else "n1", "Master", time, reason="MasterSilent")
+        world.say("shop/web", "n1" if number % 2 == 0 else "n2", "Backup", time)
+        plan = world.reconcile(time)
+    assert len(plan.statuses["shop/web"].transitions) == 20
+    assert plan.statuses["shop/web"].moves == 30
+
+
+def test_programmed_follows_the_speakers_and_says_whom_it_waits_for() -> None:
+    world = World("n1", "n2")
+    world.apply("web")
+    world.reconcile(observed=False)
+    world.report("n1")
+    assert condition(world.plan(), "Programmed") == ("False", "WaitingForSpeakers", "not in force yet on n2")
+    world.report("n2")
+    world.reconcile()
+    assert condition(world.plan(), "Programmed")[0] == "True"
+    world.apply("other", addresses=["10.0.0.51/24"])
+    world.reconcile(observed=False)
+    assert condition(world.plan(), "Programmed")[0] == "True", "another one's change is not its business"
+
+
+def test_an_engines_refusal_is_told() -> None:
+    world = World("n1")
+    world.apply("web")
+    world.settle()
+    world.apply("web", priority=90)
+    world.reconcile(observed=False)
+    refusal = {
+        "type": "Applied",
+        "status": "False",
+        "reason": "Refused",
+        "message": "too much",
+        "lastTransitionTime": NOW,
+    }
+    world.report("n1", observed_generation=1, conditions=[msgspec.convert(refusal, Condition)])
+    assert condition(world.plan(), "Programmed") == ("False", "RefusedByEngine", "n1: too much")
+
+
+def test_the_entry_of_a_node_that_takes_part_no_more_is_to_go() -> None:
+    world = held()
+    world.apply("web", nodes={"names": ["n2"]})
+    plan = world.reconcile()
+    assert plan.departed == {"shop/web": ["n1"]}
+    assert plan.statuses["shop/web"].holder == ""
+
+
+def test_a_node_that_is_gone_has_no_speaker_config() -> None:
+    world = held()
+    del world.nodes["n2"]
+    assert set(world.plan().speakers) == {"n1"}
+
+
+# ----- laws -----
+
+names = st.sampled_from(["a", "b", "c", "d", "e"])
+specs = st.fixed_dictionaries(
+    {"addresses": st.lists(st.sampled_from([f"10.0.0.{last}/24" for last in range(60, 66)]), min_size=1, max_size=2)},
+    optional={
+        "virtualRouterID": st.sampled_from([1, 2, 300]),
+        "priority": st.sampled_from([40, 100, 200]),
+        "nodes": st.sampled_from([{"names": ["n1"]}, {"names": ["n9"]}, {"selector": {"matchLabels": {"zone": "2"}}}]),
+        "version": st.just(2),
+    },
+)
+worlds = st.dictionaries(names, specs, max_size=5)
+
+
+def made(specs_by_name: dict[str, dict[str, Any]]) -> World:
+    world = World("n1", "n2", "n3")
+    for name, spec in sorted(specs_by_name.items()):
+        world.apply(name, **copy.deepcopy(spec))
+    return world
+
+
+@given(worlds)
+@settings(max_examples=60, deadline=None)
+def test_what_was_written_is_planned_again_byte_for_byte_and_says_nothing(
+    specs_by_name: dict[str, dict[str, Any]],
+) -> None:
+    world = made(specs_by_name)
+    settled = world.settle()
+    again = world.plan(LATER)
+    assert msgspec.json.encode(again.speakers) == msgspec.json.encode(settled.speakers)
+    assert msgspec.json.encode(again.statuses) == msgspec.json.encode(settled.statuses)
+    assert again.notices == ()
+
+
+@given(worlds, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_what_is_listed_does_not_matter(specs_by_name: dict[str, dict[str, Any]], random: Any) -> None:
+    view = made(specs_by_name).view
+    virtual_ips, nodes = list(view.virtual_ips), list(view.nodes)
+    random.shuffle(virtual_ips)
+    random.shuffle(nodes)
+    assert plan_cluster(ClusterView(virtual_ips, nodes, view.speakers), NOW) == plan_cluster(view, NOW)
+
+
+@given(worlds, names, st.none() | specs)
+@settings(max_examples=100, deadline=None)
+def test_a_change_of_one_virtual_ip_disturbs_no_other_that_runs(
+    specs_by_name: dict[str, dict[str, Any]], name: str, spec: dict[str, Any] | None
+) -> None:
+    world = made(specs_by_name)
+    before = world.settle()
+    if spec is None:
+        world.virtual_ips.pop(f"shop/{name}", None)
+    else:
+        world.apply(name, **spec)
+    after = world.plan()
+    for key in {f"shop/{other}" for other in specs_by_name} - {f"shop/{name}"}:
+        if routers(before, key):
+            assert routers(after, key) == routers(before, key)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.sampled_from(["addresses", "nodes", "track", "interface", "version", "virtualRouterID", "externalPeers"])
+
+
+@given(st.dictionaries(fields, json_values, max_size=4), json_values)
+@settings(max_examples=150, deadline=None)
+def test_no_garbage_in_one_virtual_ip_raises_or_disturbs_another(spec: dict[str, Any], status: Any) -> None:
+    world = World("n1", "n2")
+    world.apply("good")
+    before = routers(world.settle(), "shop/good")
+    world.apply("bad", **spec)
+    world.virtual_ips["shop/bad"]["status"] = status
+    assert routers(world.plan(), "shop/good") == before
