@@ -24,6 +24,10 @@ class _Message(
     pass
 
 
+class _Answer(Struct, frozen=True, kw_only=True, rename=kubernetes_name, tag_field="type", tag=True):
+    """Not strict: in a rolling update an agent reads the answers of an engine that is newer, and may say more."""
+
+
 # ----- requests -----
 
 
@@ -72,7 +76,7 @@ Request = Configure | ReportHealth | GetStatus | GetHistory | Switchover | Subsc
 # ----- answers -----
 
 
-class Transition(_Message, frozen=True, kw_only=True):
+class Transition(_Answer, frozen=True, kw_only=True):
     """One change of state, with the facts behind it."""
 
     virtual_ip: str
@@ -89,7 +93,7 @@ class Transition(_Message, frozen=True, kw_only=True):
     silent_milliseconds: int = 0
 
 
-class History(_Message, frozen=True, kw_only=True):
+class History(_Answer, frozen=True, kw_only=True):
     """The last transitions of a VIP on this node, oldest first, and its journal as lines of JSON."""
 
     virtual_ip: str
@@ -150,7 +154,7 @@ class RealTime(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
     cpu_latency: str
 
 
-class Status(_Message, frozen=True, kw_only=True):
+class Status(_Answer, frozen=True, kw_only=True):
     """Everything about the engine that `holdfast status` shows."""
 
     node_name: str
@@ -170,20 +174,20 @@ class Status(_Message, frozen=True, kw_only=True):
     """When, and what of, the last one died."""
 
 
-class Started(_Message, frozen=True, kw_only=True):
+class Started(_Answer, frozen=True, kw_only=True):
     """An engine begins to serve a connection that it inherited; sent without being asked."""
 
     generation: int
     """Of the configuration that it runs already; 0: none."""
 
 
-class Done(_Message, frozen=True, kw_only=True):
+class Done(_Answer, frozen=True, kw_only=True):
     """The request was carried out."""
 
     message: str = ""
 
 
-class Refused(_Message, frozen=True, kw_only=True):
+class Refused(_Answer, frozen=True, kw_only=True):
     """The request was not carried out; nothing changed."""
 
     reason: str

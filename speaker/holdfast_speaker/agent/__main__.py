@@ -1,0 +1,62 @@
+"""The agent's process: `python -m holdfast_speaker.agent --node-name NAME`. It needs no capability."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_speaker.agent import log
+from holdfast_speaker.agent.agent import Agent, Settings
+from holdfast_speaker.agent.api_server import APIServer
+from holdfast_speaker.agent.metrics_server import Address
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run until SIGTERM: exit status 0. 1 where it is started wrongly; an error of the program ends it too."""
+    arguments = _arguments()
+    log.configure(arguments.log_level, arguments.node_name)
+    try:
+        address = Address.parse(arguments.metrics_address) if arguments.metrics_address else None
+        settings = Settings(arguments.node_name, arguments.state_dir, arguments.cache_dir, address)
+        asyncio.run(_run(settings, arguments.kubeconfig))
+    except ConfigurationError as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="holdfast-agent", description=__doc__)
+    parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default NODE_NAME")
+    parser.add_argument("--state-dir", type=Path, default=Path("/run/holdfast"), help="where engine.sock is")
+    parser.add_argument("--cache-dir", type=Path, default=Path("/var/lib/holdfast"), help="a volume of this pod")
+    parser.add_argument("--metrics-address", default=":9475", metavar="[HOST]:PORT", help="empty: no metrics")
+    parser.add_argument("--kubeconfig", help="by default the pod's service account")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    arguments = parser.parse_args()
+    if not arguments.node_name:
+        parser.error("--node-name: is missing, and NODE_NAME is not set")
+    return arguments
+
+
+async def _run(settings: Settings, kubeconfig: str | None) -> None:
+    api = await APIServer.connect(kubeconfig)
+    try:
+        agent = Agent(settings, api)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, agent.stop)
+        await agent.run()
+    finally:
+        await api.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

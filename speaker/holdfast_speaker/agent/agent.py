@@ -1,0 +1,267 @@
+"""One node's agent: what it watches, what it tells the engine, and what it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from holdfast_api.cluster import GROUP, VERSION
+from holdfast_api.reasons import Health
+from holdfast_speaker.agent import alive
+from holdfast_speaker.agent.api_server import APIFailure, APIServer
+from holdfast_speaker.agent.cache import Cache, KeptConfiguration
+from holdfast_speaker.agent.configuration import Configuration, Wanted
+from holdfast_speaker.agent.engine_connection import EngineAway
+from holdfast_speaker.agent.engine_link import EngineLink
+from holdfast_speaker.agent.health_book import HealthBook
+from holdfast_speaker.agent.metrics import Moves, Readings, SpeakerCollector
+from holdfast_speaker.agent.metrics_server import Address, MetricsServer
+from holdfast_speaker.agent.objects import ObservedSpeakerConfig, ObservedVirtualIP, Pod
+from holdfast_speaker.agent.pods import PodStore, Verdict
+from holdfast_speaker.agent.publisher import Publisher
+from holdfast_speaker.agent.reachability import Reachability
+from holdfast_speaker.agent.reflector import Reflector
+from holdfast_speaker.agent.split_brain import SplitBrainWatch
+from holdfast_speaker.health.monitor import HealthMonitor
+
+_RESOURCES = ("speakerconfigs", "pods", "virtualips")
+_ALIVE_EVERY_SECONDS = 2.0
+_LINKS_EVERY_SECONDS = 5.0
+_READ_AGAIN_EVERY_SECONDS = 5.0
+_NOT_FOUND = 404
+_ENGINE_ENDS_WITHIN_SECONDS = 3.0
+_LAST_WRITES_WITHIN_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says."""
+
+    node_name: str
+    state_directory: Path
+    cache_directory: Path
+    metrics_address: Address | None = None
+
+
+class Agent:
+    """Made inside a running event loop; `run` until `stop`."""
+
+    def __init__(self, settings: Settings, api: APIServer) -> None:
+        self._settings = settings
+        self._api = api
+        self._stop = asyncio.Event()
+        clock = asyncio.get_running_loop().time
+        self._cache = Cache(settings.cache_directory)
+        self._reachability = Reachability(time.time, self._is_back)
+        self._configuration = Configuration(settings.node_name, self._configuration_changed)
+        self._pods = PodStore(self._wake_engine)
+        self._health = HealthBook(self._pods, clock)
+        self._kept_health: dict[str, Verdict] = {}
+        self._monitor = HealthMonitor({}, self._take_probes)
+        self._split_brains = SplitBrainWatch(clock)
+        self._publisher = Publisher(settings.node_name, api, self._configuration, self._reachability, self._cache)
+        self._registry = CollectorRegistry()
+        self._moves = Moves(settings.node_name, self._registry)
+        SpeakerCollector(settings.node_name, self._readings, self._registry)
+        self._engine = EngineLink(
+            settings.state_directory / "engine.sock",
+            self._configuration,
+            self._health,
+            accepted=self._adopt,
+            changed=self._engine_changed,
+            transition=self._moves.take,
+        )
+        self.metrics: MetricsServer | None = None
+        if settings.metrics_address is not None:
+            self.metrics = MetricsServer(settings.metrics_address, self._registry, self._look_at_engine)
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`. An error of the program in any part ends it, so that nothing goes blind in silence."""
+        self._recall()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in self._works()]
+            await self._stop.wait()
+            await self._finish()
+            for task in tasks:
+                task.cancel()
+        await self._monitor.close()
+
+    def _works(self) -> list[Coroutine[Any, Any, None]]:
+        works = [
+            self._engine.run(),
+            self._publisher.run(),
+            self._monitor.watch(),
+            self._say_alive(),
+            self._follow_links(),
+            self._read_again_when_asked(),
+            *(reflector.run() for reflector in self._reflectors()),
+        ]
+        return [*works, self.metrics.run()] if self.metrics is not None else works
+
+    def _reflectors(
+        self,
+    ) -> tuple[Reflector[ObservedSpeakerConfig], Reflector[Pod], Reflector[ObservedVirtualIP]]:
+        own, pods, virtual_ips = _RESOURCES
+        group, node_name = f"/apis/{GROUP}/{VERSION}", self._settings.node_name
+        return (
+            Reflector(
+                self._api,
+                f"{group}/speakerconfigs",
+                ObservedSpeakerConfig,
+                self._publisher.speaker_configs,
+                self._reachability,
+                resource=own,
+                query={"fieldSelector": f"metadata.name={node_name}"},
+                unknown=self._configuration.is_gone,
+            ),
+            Reflector(
+                self._api,
+                "/api/v1/pods",
+                Pod,
+                self._pods,
+                self._reachability,
+                resource=pods,
+                query={"fieldSelector": f"spec.nodeName={node_name}"},
+            ),
+            Reflector(
+                self._api,
+                f"{group}/virtualips",
+                ObservedVirtualIP,
+                self._publisher.virtual_ips,
+                self._reachability,
+                resource=virtual_ips,
+            ),
+        )
+
+    # ----- configuration and health -----
+
+    def _recall(self) -> None:
+        """Go on with what a former process of this pod knew."""
+        kept = self._cache.load_configuration()
+        if kept is None or kept.spec.node_name != self._settings.node_name:
+            return
+        _log.info("going on with generation %d of the SpeakerConfig until the API server answers", kept.generation)
+        self._configuration.recall(kept)
+        self._health.recall(self._cache.load_health())
+        self._follow(self._configuration.in_force)
+
+    def _adopt(self) -> None:
+        """The engine took a configuration: track what belongs to it, and keep it."""
+        taken = self._configuration.in_force
+        if taken is None:
+            return
+        self._follow(taken)
+        if not taken.is_cached:
+            self._cache.save_configuration(
+                KeptConfiguration(uid=taken.uid, generation=taken.generation, spec=taken.spec)
+            )
+        self._moves.keep_only({router.name for router in taken.spec.virtual_routers})
+
+    def _follow(self, wanted: Wanted | None) -> None:
+        if wanted is not None:
+            self._health.replace(wanted.spec.tracking)
+            self._monitor.replace(self._health.probes)
+
+    def _take_probes(self, name: str, health: Health, detail: str) -> None:
+        self._health.take_probes(name, health, detail)
+        self._wake_engine()
+
+    def _wake_engine(self) -> None:
+        self._engine.wake()
+
+    def _configuration_changed(self) -> None:
+        self._wake_engine()
+        self._publisher.publish(self._engine)
+
+    def _is_back(self) -> None:
+        self._publisher.hurry()
+        self._publisher.publish(self._engine)
+
+    def _engine_changed(self) -> None:
+        status = self._engine.status
+        if status is not None:
+            self._split_brains.look(status.routers, self._publisher.virtual_ips.masters_elsewhere)
+        self._publisher.publish(self._engine)
+
+    async def _read_again_when_asked(self) -> None:
+        """The engine runs what nobody here has told it: what does the API server have now?"""
+        path = f"/apis/{GROUP}/{VERSION}/speakerconfigs/{self._settings.node_name}"
+        while True:
+            await self._engine.read_again.wait()
+            try:
+                found = msgspec.json.decode(await self._api.get(path), type=ObservedSpeakerConfig)
+                self._configuration.take_again(found)
+            except APIFailure as failure:
+                if failure.status == _NOT_FOUND:
+                    self._configuration.is_gone()
+            except msgspec.DecodeError as error:
+                _log.warning("this node's SpeakerConfig cannot be read: %s", error)
+            await asyncio.sleep(_READ_AGAIN_EVERY_SECONDS)
+            self._engine.read_again.clear()
+
+    # ----- what others look at -----
+
+    async def _say_alive(self) -> None:
+        while True:
+            self._cache.save_alive(alive.words(self._engine.words))
+            remembered = self._health.remembered()
+            if remembered != self._kept_health:
+                self._kept_health = remembered
+                self._cache.save_health(remembered)
+            await asyncio.sleep(_ALIVE_EVERY_SECONDS)
+
+    async def _follow_links(self) -> None:
+        while True:
+            await self._publisher.look_at_links()
+            self._publisher.publish(self._engine)
+            await asyncio.sleep(_LINKS_EVERY_SECONDS)
+
+    async def _look_at_engine(self) -> None:
+        with contextlib.suppress(EngineAway):
+            await self._engine.look()
+
+    def _readings(self) -> Readings:
+        configuration, status = self._configuration, self._engine.status
+        newest = configuration.newest
+        routers = status.routers if status is not None else []
+        return Readings(
+            status=status,
+            is_engine_up=self._engine.is_connected,
+            newest_generation=newest.generation if newest else 0,
+            is_config_present=configuration.is_there is not False,
+            is_config_applied=newest is not None
+            and configuration.rejection is None
+            and status is not None
+            and status.generation == newest.generation,
+            suspected_split_brains={one.virtual_ip for one in routers if self._split_brains.suspected(one.virtual_ip)},
+            reachable={resource: self._reachability.is_heard(resource) for resource in _RESOURCES},
+            staleness_seconds=self._reachability.staleness_seconds(),
+            writes=self._publisher.writes,
+        )
+
+    # ----- the end -----
+
+    async def _finish(self) -> None:
+        """The engine of this pod is being stopped too: what it says last is written, if that takes not too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENGINE_ENDS_WITHIN_SECONDS):
+                await self._engine.has_ended()
+        self._publisher.publish(self._engine)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES_WITHIN_SECONDS):
+                await self._publisher.write_the_last()

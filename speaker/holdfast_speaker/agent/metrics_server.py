@@ -1,0 +1,101 @@
+"""HTTP for /metrics. The port is no container port: in a rolling update two agents share the host's for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from holdfast_api.errors import ConfigurationError
+
+_TRY_EVERY_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; an empty host is every address of both families."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigurationError.
+
+        >>> Address.parse("[::1]:9475"), Address.parse(":9475").host
+        (Address(host='::1', port=9475), '')
+        """
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})", text)
+        if match is None or int(match[3]) > 65535:
+            raise ConfigurationError(
+                f"must be HOST:PORT, [IPv6]:PORT or :PORT, and is {text!r}", field="--metrics-address"
+            )
+        return cls(match[1] or match[2] or "", int(match[3]))
+
+    def bind(self) -> socket.socket:
+        """Raises OSError. Two processes never share it: what one of them says would be half of the truth."""
+        try:
+            return socket.create_server((self.host, self.port), family=self._family, dualstack_ipv6=not self.host)
+        except OSError as error:
+            if self.host or error.errno != errno.EAFNOSUPPORT:
+                raise
+        return socket.create_server(("", self.port))  # a host without IPv6
+
+    @property
+    def _family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if not self.host or ":" in self.host else socket.AF_INET
+
+
+class MetricsServer:
+    """Serves a registry; `look` brings it up to date before each scrape, within a second or not at all."""
+
+    def __init__(self, address: Address, registry: CollectorRegistry, look: Callable[[], Awaitable[None]]) -> None:
+        self._address = address
+        self._registry = registry
+        self._look = look
+        self.port: int | None = None
+        """Where it listens; None: not yet."""
+
+    async def run(self) -> None:
+        """Never returns. As long as the address is another's (a former agent's), tries again."""
+        application = web.Application()
+        application.router.add_get("/metrics", self._answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        try:
+            listener = await self._listen()
+            await web.SockSite(runner, listener).start()
+            self.port = listener.getsockname()[1]
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self) -> socket.socket:
+        told = ""
+        while True:
+            try:
+                return self._address.bind()
+            except OSError as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.info("metrics are not served yet: %s", error)
+            await asyncio.sleep(_TRY_EVERY_SECONDS)
+
+    async def _answer(self, _: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._look()
+        except TimeoutError:  # what was known last is better than nothing
+            _log.debug("the engine did not tell its status within %.0f s", _LOOK_SECONDS)
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

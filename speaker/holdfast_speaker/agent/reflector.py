@@ -1,0 +1,190 @@
+"""LIST, then WATCH for ever: a store that equals what the API server has, up to the time that news take.
+
+Any error inside a watch, 410 among them, leads to another LIST, whose difference finds what was deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from holdfast_api.naming import kubernetes_name
+from holdfast_speaker.agent.api_server import APIFailure, APIServer
+from holdfast_speaker.agent.objects import Metadata
+from holdfast_speaker.agent.reachability import Reachability
+
+_WATCH_SECONDS = (240, 300)
+"""How long the API server is asked to keep a watch: not the same for every agent."""
+
+_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS_MAX = 15.0
+_NOT_FOUND = 404
+_GONE = 410
+_LOSES_THE_PLACE = frozenset({400, _NOT_FOUND, _GONE, 504})
+"""HTTP statuses after which only a list helps: the resource version is too old, or one that the server never had."""
+
+_log = logging.getLogger(__name__)
+
+
+class KubernetesObject(Protocol):
+    """Anything with metadata."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """metav1.ObjectMeta."""
+
+
+Observed = TypeVar("Observed", bound=KubernetesObject)
+Taken = TypeVar("Taken", contravariant=True)
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class Store(Protocol[Taken]):
+    """Who keeps what a reflector sees."""
+
+    def replace(self, objects: Mapping[Key, Taken]) -> None:
+        """This is all there is."""
+
+    def put(self, key: Key, item: Taken) -> None:
+        """This one is there, new or changed."""
+
+    def remove(self, key: Key) -> None:
+        """This one is gone."""
+
+
+class _ListMetadata(msgspec.Struct, rename=kubernetes_name):
+    resource_version: str = ""
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Problem(msgspec.Struct):
+    """metav1.Status in an ERROR event."""
+
+    message: str = ""
+    code: int = 0
+
+
+class Reflector(Generic[Observed]):
+    """Keeps one store up to date, for ever."""
+
+    def __init__(
+        self,
+        api: APIServer,
+        path: str,
+        kind: type[Observed],
+        store: Store[Observed],
+        reachability: Reachability,
+        *,
+        resource: str,
+        query: Mapping[str, str] | None = None,
+        unknown: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`unknown` is called when the API server does not know the resource (any more)."""
+        self._api = api
+        self._path = path
+        self._query = dict(query or {})
+        self._decoder: msgspec.json.Decoder[Observed] = msgspec.json.Decoder(kind)
+        self._store = store
+        self._reachability = reachability
+        self._resource = resource
+        self._unknown = unknown
+        self._version = ""
+        """Where the next watch begins; empty: with a list."""
+
+    async def run(self) -> None:
+        """Never returns."""
+        failures = 0
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                failures = 0 if await self._watch() else failures + 1
+            except APIFailure as failure:
+                if failure.status != _GONE:  # which only says that the next thing is a list
+                    self._reachability.failed(self._resource, failure)
+                if failure.status in _LOSES_THE_PLACE:
+                    self._version = ""
+                failures += 1
+            await asyncio.sleep(pause_seconds(failures))
+
+    async def _list(self) -> None:
+        try:
+            body = await self._api.list(self._path, self._query)
+        except APIFailure as failure:
+            if failure.status == _NOT_FOUND:
+                self._unknown()
+                raise APIFailure("its CustomResourceDefinition is not there", _NOT_FOUND) from failure
+            raise
+        try:
+            found = msgspec.json.decode(body, type=_List)
+            items = [self._decoder.decode(item) for item in found.items or ()]
+        except msgspec.DecodeError as error:
+            raise APIFailure(f"the list of {self._resource} cannot be read: {error}") from error
+        self._reachability.heard(self._resource)
+        self._store.replace({_key(item.metadata): item for item in items})
+        self._version = found.metadata.resource_version
+
+    async def _watch(self) -> bool:
+        """Until the API server ends it. Returns whether it said anything; raises APIFailure."""
+        query = {
+            **self._query,
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(random.randint(*_WATCH_SECONDS)),  # noqa: S311  # no secret: spreads load
+        }
+        told = False
+        async with contextlib.aclosing(self._api.watch(self._path, query)) as lines:
+            async for line in lines:
+                self._reachability.heard(self._resource)
+                if line:
+                    self._take_in(line)
+                    told = True
+        return told
+
+    def _take_in(self, line: bytes) -> None:
+        try:
+            event = msgspec.json.decode(line, type=_Event)
+            if event.type == "ERROR":
+                self._version = ""
+                problem = msgspec.json.decode(event.object, type=_Problem)
+                raise APIFailure(f"the watch ended: {problem.message}", problem.code or _GONE)
+            item: Any = self._decoder.decode(event.object)
+        except msgspec.DecodeError as error:
+            self._version = ""
+            raise APIFailure(f"an event of {self._resource} cannot be read: {error}") from error
+        key = _key(item.metadata)
+        match event.type:
+            case "ADDED" | "MODIFIED":
+                self._store.put(key, item)
+            case "DELETED":
+                self._store.remove(key)
+            case _:  # BOOKMARK: nothing but a place to go on from
+                pass
+        self._version = item.metadata.resource_version or self._version
+
+
+def pause_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row: exponential, with full jitter, at most 15 s."""
+    longest = min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS * 2.0 ** min(failures, 10))
+    return random.uniform(_PAUSE_SECONDS / 2, longest)  # noqa: S311  # no secret: spreads load
+
+
+def _key(metadata: Metadata) -> Key:
+    return metadata.namespace, metadata.name

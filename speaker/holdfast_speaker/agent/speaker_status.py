@@ -1,0 +1,127 @@
+"""SpeakerConfig.status: what runs here, and what keeps the newest configuration from running. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from holdfast_api.cluster import Condition, Link, SpeakerConfigStatus
+from holdfast_speaker.agent.configuration import Configuration
+from holdfast_speaker.agent.reachability import Outage
+
+APPLIED = "Applied"
+"""The engine runs the newest generation."""
+
+API_SERVER_REACHABLE = "APIServerReachable"
+"""Written after an absence of the API server: how long this node went on without it."""
+
+WORTH_TELLING_SECONDS = 10.0
+"""A shorter absence of the API server is no news: its own restarts are."""
+
+_WARNINGS_MAX = 32
+_WARNING_MAX = 1024
+_MESSAGE_MAX = 32768
+
+
+class AppliedReason(enum.StrEnum):
+    """Why Applied is what it is."""
+
+    APPLIED = "Applied"
+    REFUSED_BY_ENGINE = "RefusedByEngine"
+    UNREADABLE = "Unreadable"
+    ENGINE_AWAY = "EngineAway"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What is known of the engine."""
+
+    is_away: bool = True
+    """It has not answered for so long that this is worth telling."""
+    words: str = ""
+    """Why it cannot be talked to."""
+    version: str = ""
+    generation: int = 0
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the status is made of."""
+
+    configuration: Configuration
+    engine: EngineFacts
+    links: Sequence[Link]
+    warnings: Sequence[str] = ()
+    outage: Outage | None = None
+    before: Sequence[Condition] = field(default_factory=tuple)
+    """The conditions as they are: a condition that stays keeps its time."""
+
+
+def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
+    """The status; None while a generation is on its way and there is nothing to tell yet. `now` is RFC 3339."""
+    applied = _applied(facts, now)
+    if applied is None:
+        return None
+    warnings = [warning[:_WARNING_MAX] for warning in (*facts.engine.warnings, *facts.warnings)]
+    conditions = [applied]
+    if facts.outage is not None and facts.outage.ended - facts.outage.began >= WORTH_TELLING_SECONDS:
+        conditions.append(_returned(facts.outage))
+    return SpeakerConfigStatus(
+        observed_generation=facts.engine.generation,
+        engine_version=facts.engine.version[:64],
+        links=list(facts.links),
+        warnings=warnings[:_WARNINGS_MAX],
+        conditions=conditions,
+    )
+
+
+def _applied(facts: Facts, now: str) -> Condition | None:
+    newest, rejection, engine = facts.configuration.newest, facts.configuration.rejection, facts.engine
+    generation = rejection.generation if rejection else newest.generation if newest else 0
+    status: Literal["True", "False", "Unknown"]
+    if rejection is not None:
+        status = "False"
+        reason = AppliedReason.REFUSED_BY_ENGINE if rejection.by_engine else AppliedReason.UNREADABLE
+        message = f"generation {engine.generation} stays in force: {rejection.words}"
+    elif engine.is_away:
+        status, reason = "Unknown", AppliedReason.ENGINE_AWAY
+        message = engine.words
+    elif newest is not None and engine.generation == newest.generation:
+        status, reason = "True", AppliedReason.APPLIED
+        message = "the engine runs it"
+    else:
+        return None
+    before = next((one for one in facts.before if one.type == APPLIED and one.status == status), None)
+    return Condition(
+        type=APPLIED,
+        status=status,
+        reason=reason,
+        message=message[:_MESSAGE_MAX],
+        last_transition_time=before.last_transition_time if before else now,
+        observed_generation=generation,
+    )
+
+
+def _returned(outage: Outage) -> Condition:
+    began, ended = _rfc3339(outage.began), _rfc3339(outage.ended)
+    return Condition(
+        type=API_SERVER_REACHABLE,
+        status="True",
+        reason="Returned",
+        message=f"it could not be reached from {began} to {ended}; this node went on with what it knew",
+        last_transition_time=ended,
+    )
+
+
+def _rfc3339(seconds: float) -> str:
+    """UTC, whole seconds, as metav1.Time has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def now_rfc3339() -> str:
+    """The time, as conditions have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

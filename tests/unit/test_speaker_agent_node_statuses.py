@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from holdfast_api.cluster import NodeStatus
+from holdfast_api.messages import Transition
+from holdfast_api.reasons import Health, Obstacle, Reason, State
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_speaker.agent.node_statuses import Silences, after, entry, entry_without_engine
+from holdfast_speaker.agent.split_brain import SUSPICION_SECONDS, SplitBrainWatch
+from holdfast_testing.agent_fixtures import NODE, router_status
+
+WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], virtual_router_id=51)
+
+
+def router(**fields):
+    return router_status(WEB, **fields)
+
+
+def transition(number=1, to=State.MASTER, silent=310):
+    return Transition(
+        virtual_ip="shop/web",
+        from_state=State.BACKUP,
+        to_state=to,
+        reason=Reason.MASTER_SILENT,
+        message="words",
+        time=f"2026-01-01T00:00:0{number}.000Z",
+        silent_milliseconds=silent,
+    )
+
+
+def test_an_entry_says_what_the_router_says():
+    failing = router(
+        state=State.INITIALIZE,
+        effective_priority=9,
+        health=Health.FAILING,
+        health_detail="probe p: refused",
+        obstacles=[Obstacle.KERNEL_REFUSED],
+        obstacle_detail="the kernel refused 10.0.0.9: Operation not permitted",
+    )
+    assert entry(NODE, failing, 310) == NodeStatus(
+        node_name=NODE,
+        state=State.INITIALIZE,
+        since=failing.since,
+        priority=9,
+        health=Health.FAILING,
+        health_message="probe p: refused",
+        reason=Reason.STARTED,
+        message="the kernel refused 10.0.0.9: Operation not permitted",
+        obstacles=[Obstacle.KERNEL_REFUSED],
+        interface="eth0",
+    )
+
+
+def test_only_a_master_tells_of_a_silence():
+    assert entry(NODE, router(state=State.MASTER), 310).silent_milliseconds == 310
+    assert entry(NODE, router(state=State.BACKUP), 310).silent_milliseconds == 0
+
+
+def test_every_entry_fits_the_schema():
+    long = router(message="x" * 5000, health_detail="y" * 5000, interface="z" * 40, obstacles=list(Obstacle) * 4)
+    told = msgspec.to_builtins(entry(NODE, long, 0))
+    assert msgspec.convert(told, NodeStatus).message == "x" * 1024
+
+
+def test_an_engine_that_is_away_holds_nothing():
+    told = entry_without_engine(NODE, router(state=State.MASTER), "2026-01-01T00:00:00Z")
+    assert (told.state, told.reason, told.health) == (State.INITIALIZE, Reason.STOPPED, Health.UNKNOWN)
+
+
+def test_a_transition_changes_the_status_that_was_known():
+    changed = after(router(), transition())
+    assert (changed.state, changed.since, changed.reason) == (State.MASTER, transition().time, Reason.MASTER_SILENT)
+    assert changed.priority == router().priority
+
+
+def test_the_silence_is_that_of_the_transition_to_the_present_state():
+    silences = Silences()
+    assert silences.take(transition(1))
+    assert silences.silent_ms(router(since=transition(1).time)) == 310
+    assert silences.silent_ms(router(since=transition(2).time)) == 0
+
+
+def test_a_transition_that_is_known_is_no_news():
+    silences = Silences()
+    assert silences.take(transition(2))
+    assert not silences.take(transition(2))
+    assert not silences.take(transition(1))
+    assert silences.take(transition(2, to=State.BACKUP))
+
+
+def test_what_is_lacking_is_what_has_moved_since():
+    silences = Silences()
+    assert silences.lacking([router(reason=None)]) == []
+    assert silences.lacking([router(since=transition(1).time)]) == ["shop/web"]
+    silences.take(transition(1))
+    assert silences.lacking([router(since=transition(1).time)]) == []
+    silences.keep_only([])
+    assert silences.last_time("shop/web") == ""
+
+
+class Watch:
+    def __init__(self):
+        self.now = 0.0
+        self.watch = SplitBrainWatch(lambda: self.now)
+
+    def look(self, heard=0, state=State.MASTER, elsewhere=()):
+        self.watch.look([router(state=state, counters={"lower-priority": heard})], elsewhere)
+        self.now += SUSPICION_SECONDS / 2
+
+    @property
+    def suspected(self):
+        return self.watch.suspected("shop/web")
+
+
+@pytest.fixture
+def seen():
+    return Watch()
+
+
+def test_rivals_that_keep_advertising_are_suspected(seen):
+    for heard in (0, 5, 9):
+        assert not seen.suspected
+        seen.look(heard)
+    assert seen.suspected
+
+
+def test_looks_in_quick_succession_do_not_hide_a_rival(seen):
+    for heard in (0, 5, 9):
+        seen.look(heard)
+        seen.now -= SUSPICION_SECONDS / 2
+        seen.look(heard)
+    assert seen.suspected
+
+
+def test_a_rival_that_yields_is_none(seen):
+    for heard in (0, 5, 5, 5):
+        seen.look(heard)
+    assert not seen.suspected
+
+
+def test_another_node_that_says_it_is_master_is_suspected_when_that_lasts(seen):
+    seen.look(elsewhere={"shop/web"})
+    assert not seen.suspected
+    seen.look(elsewhere={"shop/web"})
+    assert seen.suspected
+    seen.look()
+    assert not seen.suspected
+
+
+def test_a_backup_suspects_nothing(seen):
+    for heard in (0, 5, 9, 14):
+        seen.look(heard, state=State.BACKUP, elsewhere={"shop/web"})
+    assert not seen.suspected

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import asyncio
+
+from holdfast_speaker.agent.api_server import APIServer
+from holdfast_speaker.agent.objects import Pod, is_newer
+from holdfast_speaker.agent.pods import PodStore
+from holdfast_speaker.agent.reachability import Reachability
+from holdfast_speaker.agent.reflector import Reflector, pause_seconds
+from holdfast_testing.agent_fixtures import NODE, PODS, FakeAPI, pod, until
+
+
+class Case:
+    """A reflector of one node's pods."""
+
+    def __init__(self, fake):
+        self.fake = fake
+        self.store = PodStore(lambda: None)
+        self.unknown = 0
+        self.returns = 0
+        self.now = 1000.0
+        self.reachability = Reachability(lambda: self.now, self._returned)
+
+    def _returned(self):
+        self.returns += 1
+
+    def _unknown(self):
+        self.unknown += 1
+
+    @property
+    def names(self):
+        return sorted(one.metadata.name for one in self.store.of("shop"))
+
+    def lists(self):
+        return sum(path == PODS for _, path in self.fake.requests)
+
+    async def start(self, root):
+        kubeconfig = root / "kubeconfig"
+        kubeconfig.write_text(
+            "{current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}],"
+            f" clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{self.fake.port}'}}}}]}}"
+        )
+        self.api = await APIServer.connect(str(kubeconfig))
+        reflector = Reflector(
+            self.api,
+            PODS,
+            Pod,
+            self.store,
+            self.reachability,
+            resource="pods",
+            query={"fieldSelector": f"spec.nodeName={NODE}"},
+            unknown=self._unknown,
+        )
+        self.task = asyncio.create_task(reflector.run())
+
+    async def end(self):
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        await self.api.close()
+
+
+def play(scene, tmp_path):
+    async def run():
+        fake = FakeAPI()
+        await fake.start()
+        case = Case(fake)
+        await case.start(tmp_path)
+        try:
+            await scene(case, fake)
+        finally:
+            await case.end()
+            await fake.stop()
+
+    asyncio.run(run())
+
+
+def test_the_store_follows_what_happens(tmp_path):
+    async def scene(case, fake):
+        await until(lambda: fake.watches(PODS))
+        fake.put(PODS, pod("web-1"))
+        fake.put(PODS, pod("web-2"))
+        fake.put(PODS, {**pod("elsewhere"), "spec": {"nodeName": "n2"}})
+        await until(lambda: case.names == ["web-1", "web-2"])
+        fake.delete(PODS, "web-1", "shop")
+        await until(lambda: case.names == ["web-2"])
+
+    play(scene, tmp_path)
+
+
+def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list(tmp_path):
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"])
+        await until(lambda: fake.watches(PODS))
+        before = case.lists()
+        fake.end_watches()
+        fake.put(PODS, pod("web-2"))
+        await until(lambda: case.names == ["web-1", "web-2"])
+        assert case.lists() == before + 1
+        assert case.reachability.is_reachable
+
+    play(scene, tmp_path)
+
+
+def test_an_error_in_the_watch_leads_to_a_list(tmp_path):
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
+        for code in (410, 500):
+            fake.refuse(PODS, 503)
+            fake.break_watches(code)
+            fake.objects[PODS].clear()  # nobody is told
+            fake.put(PODS, pod(f"web-{code}"))
+            fake._log.clear()
+            fake.refuse(PODS, 0)
+            await until(lambda code=code: case.names == [f"web-{code}"] and fake.watches(PODS))
+
+    play(scene, tmp_path)
+
+
+def test_a_bookmark_is_word_of_the_api_server(tmp_path):
+    async def scene(case, fake):
+        await until(lambda: fake.watches(PODS))
+        case.now += 55.0
+        assert case.reachability.staleness_seconds() == {"pods": 55.0}
+        fake.bookmark()
+        await until(lambda: case.reachability.staleness_seconds() == {"pods": 0.0})
+
+    play(scene, tmp_path)
+
+
+def test_an_api_server_that_is_away_is_awaited_and_its_absence_told(tmp_path):
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"])
+        await fake.stop()
+        await until(lambda: not case.reachability.is_reachable)
+        assert case.names == ["web-1"]
+        case.now += 30.0
+        await fake.start()
+        await until(lambda: case.reachability.is_reachable and case.reachability.is_heard("pods"))
+        assert case.reachability.last_outage.ended - case.reachability.last_outage.began == 30.0
+        assert case.returns == 1
+
+    play(scene, tmp_path)
+
+
+def test_a_refusal_is_no_absence(tmp_path):
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
+        fake.refuse(PODS, 403)
+        fake.end_watches()
+        await until(lambda: not case.reachability.is_heard("pods"))
+        assert case.reachability.is_reachable
+        assert case.names == ["web-1"]
+        fake.refuse(PODS, 0)
+        await until(lambda: case.reachability.is_heard("pods"))
+        assert case.reachability.last_outage is None
+
+    play(scene, tmp_path)
+
+
+def test_a_resource_that_is_not_known_is_told_and_nothing_is_forgotten(tmp_path):
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
+        fake.refuse(PODS, 404)
+        fake.end_watches()
+        await until(lambda: case.unknown)
+        assert case.names == ["web-1"]
+
+    play(scene, tmp_path)
+
+
+def test_pauses_grow_to_a_bound_and_are_not_the_same_for_all():
+    assert all(0.0 < pause_seconds(0) <= 0.2 for _ in range(100))
+    assert max(pause_seconds(1000) for _ in range(1000)) <= 15.0
+    assert len({pause_seconds(5) for _ in range(10)}) > 1
+
+
+def test_resource_versions_are_compared_as_numbers_where_they_are_some():
+    assert is_newer("1000", "999")
+    assert not is_newer("999", "1000")
+    assert is_newer("b", "a")
+    assert not is_newer("a", "a")
