@@ -18,6 +18,7 @@ _COMMANDS = {
     "switchover": "Move a VIP to another host, make before break.",
     "why": "Tell why a VIP moved.",
     "replay": "Play a journal again, and compare.",
+    "sniff": "Show VRRP on the wire: who is Master, what changes, what is wrong.",
     "convert": "Make VirtualIPs from keepalived configurations.",
     "lab": "Hosts as network namespaces on one machine, to try things out.",
     "completion": "Print the shell's completion script.",

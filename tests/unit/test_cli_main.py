@@ -18,7 +18,9 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["run", "status", "switchover", "why", "replay", "convert", "lab", "completion"])
+@pytest.mark.parametrize(
+    "name", ["run", "status", "switchover", "why", "replay", "convert", "sniff", "lab", "completion"]
+)
 def test_every_command_explains_itself_with_an_example(name: str) -> None:
     told = CliRunner().invoke(holdfast, [name, "--help"])
     assert told.exit_code == 0
