@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
+
 from holdfast_api.cluster import Tracking
-from holdfast_api.resources import ForeignRouters, VirtualIP
+from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.acceptance import Accepted
 from holdfast_operator.planner.addresses import parse_address
@@ -14,11 +16,33 @@ PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
 
 
+PRIORITY_STEP = 10
+"""Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
+
+
+def priorities_of(accepted: Accepted) -> dict[str, int]:
+    """The priority of each member.
+
+    Nodes of equal priority take over at the same moment, and the address decides which of them stays: two holders for
+    some milliseconds. So under `nopreempt`, where a priority is nothing but the order in which Backups take over, those
+    that the user left equal get one after another, in an order of each VirtualIP's own, which also spreads them.
+    """
+    virtual_ip = accepted.virtual_ip
+    spec = virtual_ip.spec
+    chosen = {entry.node_name: entry.priority for entry in spec.nodes.priorities}
+    names = [member.node.name for member in accepted.membership.members]
+    left = sorted(
+        (name for name in names if name not in chosen), key=lambda name: zlib.crc32(f"{virtual_ip.key} {name}".encode())
+    )
+    room = (spec.priority - HEALTHY_PRIORITY_MIN) // max(1, len(left) - 1)
+    step = min(PRIORITY_STEP, room) if spec.nopreempt else 0
+    return {**{name: spec.priority - step * rank for rank, name in enumerate(left)}, **chosen}
+
+
 def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterConfiguration:
     """One node's part; `holder` is the node that holds the VIP as far as is known, or empty."""
     virtual_ip, membership = accepted.virtual_ip, accepted.membership
     spec, name = virtual_ip.spec, member.node.name
-    priorities = {node.node_name: node.priority for node in spec.nodes.priorities}
     sources = [entry.address for entry in spec.nodes.source_addresses if entry.node_name == name]
     if not sources and needs_source_addresses(virtual_ip):
         sources = list(member.first_sources)
@@ -27,7 +51,7 @@ def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterC
         addresses=spec.addresses,
         virtual_router_id=accepted.vrid,
         version=spec.version,
-        priority=priorities.get(name, spec.priority),
+        priority=priorities_of(accepted)[name],
         nopreempt=spec.nopreempt,
         preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
