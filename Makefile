@@ -1,19 +1,27 @@
 # Forwards to scripts/, where the work is. ARGS goes through: make demo ARGS=--compare, make test ARGS="-k announces".
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test e2e bench simulate lint clean
 
 help:
 	@echo "make demo    watch a VIP survive what keepalived's nopreempt does not (root, under a minute once set up)"
 	@echo "make test    every test; without root the ones that need network namespaces are left out, and named"
+	@echo "make e2e     the tests on a Kubernetes cluster, which it makes (root; half an hour the first time, then minutes)"
+	@echo "make simulate HOURS=100   that many hours of elections under faults, in virtual time"
 	@echo "make bench   measure it side by side with keepalived (root, about half an hour; QUICK=1: under 3 minutes)"
 	@echo "make lint    formatting, style, types, and which part may import which"
 	@echo "make clean   remove .venv and every cache"
-	@echo "demo, test and bench set up what they need, and say what they install."
+	@echo "All of them set up what they need, and say what they install."
 
 demo:
 	@scripts/demo $(ARGS)
 
 test:
 	@scripts/test $(ARGS)
+
+e2e:
+	@scripts/e2e $(ARGS)
+
+simulate:
+	@scripts/simulate $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 bench:
 	@scripts/bench $(if $(QUICK),--quick) $(ARGS)
