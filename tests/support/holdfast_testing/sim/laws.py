@@ -28,8 +28,8 @@ class Laws:
         """Two that hear each other: the next advertisement of one decides, lost ones aside. A killed or frozen engine's
         addresses go with their lifetime (ADR 0005)."""
         self.stuck_bound = Duration(2 * silence + RECOVERY_HOLD + RETRY_AFTER + lossy * interval + LIFETIME)
-        """A healthy node takes over from a failing Master after its Skew_Time, not before its recovery hold is over, nor
-        before it has heard that Master: a new quiet period and a hand-over's patience count, too."""
+        """A healthy node takes over from a failing Master after its Skew_Time, not before its recovery hold is over,
+        nor before it has heard that Master: a new quiet period and a hand-over's patience count, too."""
         self.calm = Duration(2 * silence + LIFETIME)
         """What happened before that explains nothing any more."""
 

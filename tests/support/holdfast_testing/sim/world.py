@@ -147,6 +147,9 @@ class World:
         def forked() -> None:
             if not host.powered or host.router is not None:
                 return
+            if host.frozen:  # the keeper, too
+                self.at(self.now + MILLISECOND, forked)
+                return
             host.router = host.make(host.configuration)
             host.router.health = host.health
             host.disturbed_at = self.now

@@ -1,0 +1,61 @@
+{{/* The prefix of every object's name. 40 characters leave room for what is added. */}}
+{{- define "holdfast.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the pods of a component. Call with (list . "operator"). */}}
+{{- define "holdfast.selectorLabels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* The labels of an object of a component. Call with (list . "operator"). */}}
+{{- define "holdfast.labels" -}}
+{{- $root := index . 0 -}}
+{{- $own := include "holdfast.selectorLabels" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "holdfast" -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $own $root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/*
+The labels of a component's pods: nothing that changes with the version, or every release would replace pods whose
+specification is the same. Call with (list . "operator").
+*/}}
+{{- define "holdfast.podLabels" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+{{- $own := include "holdfast.selectorLabels" . | fromYaml -}}
+{{- toYaml (merge $own $values.podLabels $root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/* The group that the engine's control socket belongs to: the agent's. */}}
+{{- define "holdfast.agentGroup" -}}65533{{- end -}}
+
+{{/* What every container has. */}}
+{{- define "holdfast.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
