@@ -14,13 +14,7 @@ from dataclasses import replace
 
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER
-from holdfast_speaker.vrrp.actions import (
-    NOTHING,
-    Actions,
-    AnnounceAddresses,
-    SendAdvertisement,
-    Transitioned,
-)
+from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses, SendAdvertisement, Transitioned
 from holdfast_speaker.vrrp.admission import admits
 from holdfast_speaker.vrrp.configuration import NEVER, STEPPING_ASIDE, Configuration, Family, band, failing_priority
 from holdfast_speaker.vrrp.counters import Counter
@@ -162,10 +156,15 @@ class StateMachine:
         silence = state.silences[index]
         priority = advertisement.priority
         preempt_at = state.preempt_at
-        if priority == 0 and silence.heard is not None and silence.heard.source != advertisement.source:
-            # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
-            self.counters[Counter.STRAY_FAREWELLS] += 1
-            return NOTHING
+        if silence.heard is not None and silence.heard.source != advertisement.source:
+            if priority == 0:
+                # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
+                self.counters[Counter.STRAY_FAREWELLS] += 1
+                return NOTHING
+            if silence.because is Reason.MASTER_SILENT and band(priority) < band(silence.heard.priority):
+                # A failing Master that has been replaced already, and whose last word was overtaken on its way.
+                self.counters[Counter.LOWER_PRIORITY] += 1
+                return NOTHING
         if priority == 0:
             # Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
             interval = silence.heard.interval if silence.heard else self.configuration.interval
