@@ -1,0 +1,76 @@
+"""The operator's process: `python -m holdfast_operator`.
+
+Exit status: 0 after SIGTERM or SIGINT; 1 where the API server or the machine failed in a way that a new start mends;
+2 where it is started wrongly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_operator import log, process
+from holdfast_operator.api_server import load_configuration
+from holdfast_operator.planner.cluster import plan_cluster
+from holdfast_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@click.command(
+    context_settings={
+        "auto_envvar_prefix": "HOLDFAST_OPERATOR",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    }
+)
+@click.version_option(package_name="holdfast")
+@click.option(
+    "--namespace",
+    envvar=["HOLDFAST_OPERATOR_NAMESPACE", "POD_NAMESPACE"],
+    help="Where the Lease is.  [default: the pod's own namespace]",
+)
+@click.option("--lease-name", default="holdfast-operator", help="The Lease that decides which replica writes.")
+@click.option(
+    "--health-address",
+    default="0.0.0.0:8080",  # the kubelet and Prometheus ask from outside
+    metavar="HOST:PORT",
+    help="Where /healthz, /readyz and /metrics are served.",
+)
+@click.option("--log-format", type=click.Choice(log.FORMATS), default="text", help="One line for each record.")
+@click.option("--log-level", type=click.Choice(log.LEVELS), default="info", help="The least that is told.")
+def command(namespace: str | None, lease_name: str, health_address: str, log_format: str, log_level: str) -> int:
+    """Plan which node runs which VirtualIP, and tell the speakers; with several replicas, one of them does.
+
+    Every option can be given in the environment: HOLDFAST_OPERATOR_LEASE_NAME is --lease-name. Credentials come from
+    KUBECONFIG, else from the pod's service account, else from ~/.kube/config.
+    """
+    log.configure(log_format, log_level)
+    settings = Settings.of(namespace, lease_name, health_address)
+    asyncio.run(process.run(settings, load_configuration, plan_cluster))
+    return 0
+
+
+def main() -> int:
+    """Run until told to stop; returns the exit status."""
+    try:
+        status: int = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        print(f"holdfast-operator: {error.format_message()}", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(f"holdfast-operator: {error}", file=sys.stderr)
+        return 2
+    except EnvironmentFailure as failure:
+        _log.error("%s", failure)
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Posts Notices as Events (events.k8s.io/v1): one for each, and a series where the same is said again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from holdfast_api.resources import API_VERSION
+from holdfast_operator.api_server import CONFLICT, APIFailure, APIServer, Object
+from holdfast_operator.planner.view import Notice
+from holdfast_operator.writer import Writer
+
+NOTE_BYTES_MAX: Final = 1024
+SERIES_EVERY_SECONDS: Final = 60.0
+"""A series is written at most so often, however often the same is said."""
+
+_FORGOTTEN_AFTER_SECONDS = 3600.0
+"""The API server forgets Events after an hour, too (kube-apiserver --event-ttl)."""
+
+_REMEMBERED_MAX = 4096
+_NAME_MAX = 253
+
+Key = tuple[str, str, str]
+"""The VirtualIP's uid, reason and message."""
+
+
+@dataclass(slots=True)
+class _Series:
+    path: str
+    count: int
+    said_at: float
+    written_at: float
+
+
+class EventRecorder:
+    """Lives as long as the process leads."""
+
+    def __init__(self, api: APIServer, writer: Writer, identity: str, clock: Callable[[], float]) -> None:
+        self._api = api
+        self._writer = writer
+        self._identity = identity[:128]
+        self._clock = clock
+        self._series: OrderedDict[Key, _Series] = OrderedDict()
+
+    async def post(self, notices: Sequence[tuple[Notice, Object]]) -> None:
+        """Each notice with the VirtualIP that it is about. An Event that cannot be posted is counted, and lost."""
+        outcomes = await asyncio.gather(
+            *(self._say(notice, virtual_ip) for notice, virtual_ip in notices), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if outcome is not None and not isinstance(outcome, APIFailure):
+                raise outcome
+
+    async def _say(self, notice: Notice, virtual_ip: Object) -> None:
+        key = (virtual_ip["metadata"]["uid"], notice.reason, notice.message)
+        now = self._clock()
+        series = self._series.get(key)
+        if series is None or now - series.said_at >= _FORGOTTEN_AFTER_SECONDS:
+            await self._create(key, notice, virtual_ip, now)
+            return
+        series.count += 1
+        series.said_at = now
+        self._series.move_to_end(key)
+        if now - series.written_at >= SERIES_EVERY_SECONDS:
+            series.written_at = now
+            body = {"series": {"count": series.count, "lastObservedTime": _micro_time()}}
+            await self._writer.request("events", "patch", notice.virtual_ip, lambda: self._api.merge(series.path, body))
+
+    async def _create(self, key: Key, notice: Notice, virtual_ip: Object, now: float) -> None:
+        collection = f"/apis/events.k8s.io/v1/namespaces/{virtual_ip['metadata']['namespace']}/events"
+        event = self._event(notice, virtual_ip)
+        self._series[key] = _Series(f"{collection}/{event['metadata']['name']}", 1, now, now)
+        if len(self._series) > _REMEMBERED_MAX:
+            self._series.popitem(last=False)
+
+        async def create() -> Object:
+            try:
+                return await self._api.create(collection, event)
+            except APIFailure as failure:
+                if failure.status != CONFLICT:
+                    raise
+                return event  # a former leader has said it of the same state of the same VirtualIP
+
+        await self._writer.request("events", "create", notice.virtual_ip, create)
+
+    def _event(self, notice: Notice, virtual_ip: Object) -> Object:
+        metadata = virtual_ip["metadata"]
+        said_of = (metadata["uid"], metadata["resourceVersion"], notice.reason, notice.message)
+        digest = hashlib.sha256("\0".join(said_of).encode()).hexdigest()[:16]
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "namespace": metadata["namespace"],
+                "name": f"{metadata['name'][: _NAME_MAX - len(digest) - 1].rstrip('-.')}.{digest}",
+            },
+            "eventTime": _micro_time(),
+            "reportingController": "holdfast.dev/operator",
+            "reportingInstance": self._identity,
+            "action": notice.reason,
+            "reason": notice.reason,
+            "type": notice.type.value,
+            "note": notice.message.encode()[:NOTE_BYTES_MAX].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": "VirtualIP",
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+        }
+
+
+def _micro_time() -> str:
+    """metav1.MicroTime."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,51 @@
+"""/healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_operator.settings import Address
+
+Obstacle = Callable[[], Awaitable[str]]
+"""Why the answer is no; empty: yes."""
+
+
+def application(is_alive: Obstacle, is_ready: Obstacle, registry: CollectorRegistry) -> web.Application:
+    """Status 200 with `ok`, or 503 with the reason."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _answer(await is_alive())
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(await is_ready())
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    served = web.Application()
+    served.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return served
+
+
+def _answer(obstacle: str) -> web.Response:
+    return web.Response(status=503 if obstacle else 200, text=(obstacle or "ok") + "\n")
+
+
+@contextlib.asynccontextmanager
+async def serving(served: web.Application, address: Address) -> AsyncGenerator[Address, None]:
+    """Serve; yields the address with the port that was given. Raises EnvironmentFailure where that is taken."""
+    runner = web.AppRunner(served, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port, shutdown_timeout=1).start()
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
+        yield Address(address.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

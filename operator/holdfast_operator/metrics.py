@@ -1,0 +1,106 @@
+"""What Prometheus can ask of the operator. docs/reference/metrics-operator.md explains each; a test compares."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+
+from holdfast_api.cluster import VirtualIPState, VirtualIPStatus
+from holdfast_operator.hazards import Cause
+
+_PREFIX = "holdfast_operator"
+_RESULTS = ("success", "failure", "held")
+_WRITES = (
+    ("speakerconfigs", "apply"),
+    ("speakerconfigs", "delete"),
+    ("virtualips/status", "apply"),
+    ("events", "create"),
+    ("events", "patch"),
+)
+_WATCHED = ("virtualips", "speakerconfigs", "nodes")
+
+
+class Metrics:
+    """Every series is there from the start, so that a rate of something that never happened is 0."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # a gauge more for every counter, which nobody reads
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.reconciles = Counter(
+            f"{_PREFIX}_reconciles",
+            "Reconciliations of the whole cluster.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            f"{_PREFIX}_reconcile_duration_seconds",
+            "How long a reconciliation took, from the lists to the last write.",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self.writes = Counter(
+            f"{_PREFIX}_writes",
+            "Writes that the API server took.",
+            ["resource", "verb"],
+            registry=self.registry,
+        )
+        self.write_failures = Counter(
+            f"{_PREFIX}_write_failures",
+            "Writes that the API server did not take.",
+            ["resource", "verb"],
+            registry=self.registry,
+        )
+        self.watch_events = Counter(
+            f"{_PREFIX}_watch_events",
+            "Events of the watches that led to a reconciliation.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.is_leader = Gauge(
+            f"{_PREFIX}_is_leader", "1: this replica holds the Lease and writes.", registry=self.registry
+        )
+        self.last_list = Gauge(
+            f"{_PREFIX}_last_list_timestamp_seconds",
+            "When everything was last listed, in Unix time; 0: not yet.",
+            registry=self.registry,
+        )
+        self.held = Gauge(
+            f"{_PREFIX}_held", "1: nothing is written, for this cause.", ["cause"], registry=self.registry
+        )
+        self.virtual_ips = Gauge(
+            f"{_PREFIX}_virtual_ips",
+            "VirtualIPs by their state; all 0 where this replica does not lead.",
+            ["state"],
+            registry=self.registry,
+        )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        for result in _RESULTS:
+            self.reconciles.labels(result)
+        for resource, verb in _WRITES:
+            self.writes.labels(resource, verb)
+            self.write_failures.labels(resource, verb)
+        for resource in _WATCHED:
+            self.watch_events.labels(resource)
+        self.hold(None)
+        self.count_virtual_ips(())
+
+    def listed(self) -> None:
+        """Everything was listed just now."""
+        self.last_list.set(time.time())
+
+    def hold(self, cause: Cause | None) -> None:
+        """Nothing is written for that cause; None: all is well."""
+        for possible in Cause:
+            self.held.labels(possible.value).set(possible is cause)
+
+    def count_virtual_ips(self, statuses: Collection[VirtualIPStatus]) -> None:
+        """These are all VirtualIPs there are."""
+        tally = Tally(status.state for status in statuses)
+        for state in VirtualIPState:
+            self.virtual_ips.labels(state.value).set(tally[state])

@@ -1,0 +1,129 @@
+"""Reads everything the plan is made of, in one go, from the API server itself: a cache may have lost a deletion."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from holdfast_api.cluster import GROUP, VERSION, SpeakerConfig
+from holdfast_operator.api_server import LIST_SECONDS, NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
+from holdfast_operator.planner.view import ClusterView, NodeView
+
+VIRTUAL_IPS: Final = f"/apis/{GROUP}/{VERSION}/virtualips"
+SPEAKER_CONFIGS: Final = f"/apis/{GROUP}/{VERSION}/speakerconfigs"
+NODES: Final = "/api/v1/nodes"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+_KEPT_BY_NODE_LIFECYCLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""What the control plane says of a node that it does not hear: whether the VIP moves is for the protocol to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the API server has."""
+
+    virtual_ips: Mapping[str, Object]
+    """By namespace/name."""
+    speakers: Mapping[str, Object]
+    """SpeakerConfigs by node name."""
+    nodes: Sequence[Object]
+    virtual_ips_uid: str
+    """Of the CustomResourceDefinition of VirtualIPs: another one has other VirtualIPs."""
+
+    def view(self) -> ClusterView:
+        """The planner's input. Raises Held where a SpeakerConfig cannot be read."""
+        return ClusterView(
+            virtual_ips=tuple(self.virtual_ips.values()),
+            nodes=tuple(node_view(node) for node in self.nodes),
+            speakers={name: _speaker_config(name, raw) for name, raw in self.speakers.items()},
+        )
+
+
+async def read_cluster(api: APIServer) -> Cluster:
+    """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident."""
+    virtual_ips, speakers, nodes = await asyncio.gather(
+        _list(api, VIRTUAL_IPS), _list(api, SPEAKER_CONFIGS), _list(api, NODES)
+    )
+    # After the lists: what a definition that is being deleted takes with it is gone only once it says so itself.
+    virtual_ip_definition, speaker_definition = await asyncio.gather(
+        _definition(api, "virtualips"), _definition(api, "speakerconfigs")
+    )
+    check_definition("virtualips", virtual_ip_definition)
+    check_definition("speakerconfigs", speaker_definition)
+    check_nodes(nodes, speakers)
+    cluster = Cluster(
+        virtual_ips={f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for item in virtual_ips},
+        speakers={item["metadata"]["name"]: item for item in speakers},
+        nodes=nodes,
+        virtual_ips_uid=virtual_ip_definition["metadata"]["uid"] if virtual_ip_definition else "",
+    )
+    check_lost(cluster.virtual_ips.keys(), cluster.speakers, cluster.virtual_ips_uid)
+    return cluster
+
+
+async def check_discovery(api: APIServer) -> None:
+    """Raises Held where our resources can be listed but are not advertised yet. Raises APIFailure.
+
+    kopf looks there once: what it does not find then, it never watches.
+    """
+    groups = await api.get("/apis")
+    found = set()
+    if any(group["name"] == GROUP for group in groups["groups"]):
+        found = {resource["name"] for resource in (await api.get(f"/apis/{GROUP}/{VERSION}"))["resources"]}
+    if missing := {"virtualips", "speakerconfigs"} - found:
+        names = " and ".join(sorted(missing))
+        raise Held(Cause.DEFINITION_MISSING, f"the API server does not advertise {names} yet")
+
+
+async def _list(api: APIServer, path: str) -> list[Object]:
+    try:
+        items: list[Object] = (await api.get(path, LIST_SECONDS))["items"]
+    except APIFailure as failure:
+        if failure.status == NOT_FOUND:
+            raise Held(Cause.DEFINITION_MISSING, f"the API server knows no {path.rpartition('/')[2]}") from failure
+        raise
+    return items
+
+
+async def _definition(api: APIServer, plural: str) -> Object | None:
+    try:
+        return await api.get(f"{_DEFINITIONS}/{plural}.{GROUP}")
+    except APIFailure as failure:
+        if failure.status == NOT_FOUND:
+            return None
+        raise
+
+
+def _speaker_config(name: str, raw: Mapping[str, Any]) -> SpeakerConfig:
+    try:
+        return msgspec.convert(raw, SpeakerConfig)
+    except msgspec.ValidationError as error:
+        raise Held(
+            Cause.UNREADABLE,
+            f"SpeakerConfig {name} cannot be read ({error}): is it of another version of Holdfast?",
+        ) from error
+
+
+def node_view(node: Mapping[str, Any]) -> NodeView:
+    """A Node as the planner sees it."""
+    metadata, spec, status = node["metadata"], node.get("spec", {}), node.get("status", {})
+    return NodeView(
+        name=metadata["name"],
+        labels=metadata.get("labels", {}),
+        is_cordoned=spec.get("unschedulable", False) or _evicts(spec.get("taints", ())),
+        internal_addresses=tuple(
+            address["address"] for address in status.get("addresses", ()) if address["type"] == "InternalIP"
+        ),
+        is_ready=any(
+            found["type"] == "Ready" and found.get("status") == "True" for found in status.get("conditions", ())
+        ),
+    )
+
+
+def _evicts(taints: Iterable[Mapping[str, Any]]) -> bool:
+    return any(taint["effect"] == "NoExecute" and taint["key"] not in _KEPT_BY_NODE_LIFECYCLE for taint in taints)

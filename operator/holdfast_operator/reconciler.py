@@ -1,0 +1,185 @@
+"""Read everything, plan, write the difference: again whenever something may have changed, and never twice at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import Final
+
+import msgspec
+
+from holdfast_api.cluster import SpeakerConfig, SpeakerConfigStatus
+from holdfast_operator.api_server import APIFailure, APIServer
+from holdfast_operator.events import EventRecorder
+from holdfast_operator.hazards import Held
+from holdfast_operator.metrics import Metrics
+from holdfast_operator.planner.view import ClusterPlan, ClusterView
+from holdfast_operator.reader import Cluster, read_cluster
+from holdfast_operator.writer import Writer
+
+Planner = Callable[[ClusterView, str], ClusterPlan]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When to reconcile; in seconds."""
+
+    debounce: float = 0.05
+    """What changes within this time is one change: a node's death moves a thousand VirtualIPs at once."""
+    resync: float = 60.0
+    """At least so often: a watch that lists anew never tells what was deleted in between."""
+    first_retry: float = 0.5
+    last_retry: float = 30.0
+
+
+class BackOff:
+    """Pauses that double with each failure in a row, with jitter: who failed together shall not come back together."""
+
+    def __init__(self, rhythm: Rhythm, random: Random) -> None:
+        self._rhythm = rhythm
+        self._random = random
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The next failure is the first one."""
+        self._failures = 0
+
+    def failed(self) -> float:
+        """How long to wait now."""
+        bound = min(self._rhythm.first_retry * 2.0**self._failures, self._rhythm.last_retry)
+        self._failures = min(self._failures + 1, 16)
+        return bound * self._random.uniform(0.5, 1)
+
+
+DEFAULT_RHYTHM: Final = Rhythm()
+
+
+class Reconciler:
+    """`mark` when something may have changed; `run` while this process leads."""
+
+    def __init__(self, once: Callable[[], Awaitable[bool]], random: Random, rhythm: Rhythm = DEFAULT_RHYTHM) -> None:
+        self._once = once
+        self._rhythm = rhythm
+        self._random = random
+        self._dirty = asyncio.Event()
+        self.busy_since: float | None = None
+        """Monotonic: when the reconciliation under way began; None: none is."""
+
+    def mark(self) -> None:
+        """Reconcile soon; while one is under way, once more after it."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        back_off = BackOff(self._rhythm, self._random)
+        self._dirty.set()  # a new leader knows nothing
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rhythm.resync):
+                    await self._dirty.wait()
+            await asyncio.sleep(self._rhythm.debounce)
+            self._dirty.clear()
+            began = self.busy_since = time.monotonic()
+            try:
+                succeeded = await self._once()
+            finally:
+                self.busy_since = None
+            if succeeded:
+                back_off.succeeded()
+                # In a storm of changes as much rest as work, so that the API server has some too.
+                await asyncio.sleep(min(time.monotonic() - began, self._rhythm.last_retry))
+            else:
+                self._dirty.set()
+                await asyncio.sleep(back_off.failed())
+
+
+class Reconciliation:
+    """One pass over the whole cluster. It remembers only what it has told people, and what speakers said last."""
+
+    def __init__(
+        self, api: APIServer, plan: Planner, writer: Writer, recorder: EventRecorder, metrics: Metrics
+    ) -> None:
+        self._api = api
+        self._plan = plan
+        self._writer = writer
+        self._recorder = recorder
+        self._metrics = metrics
+        self._speakers: Mapping[str, SpeakerConfig] = {}
+        self._told = ""
+        self.obstacle = ""
+        """Why the last one did not get through; empty: it did."""
+
+    async def once(self) -> bool:
+        """Whether everything is as it should be now. Raises NotLeader."""
+        with self._metrics.duration.time():
+            try:
+                cluster = await read_cluster(self._api)
+                self._metrics.listed()
+                failed = await self._carry_out(cluster)
+            except Held as held:
+                self._metrics.hold(held.cause)
+                return self._ended("held", f"nothing is written, the nodes keep what they run: {held}")
+            except APIFailure as failure:
+                return self._ended("failure", str(failure))
+        self._metrics.hold(None)
+        if failed:
+            return self._ended("failure", f"{len(failed)} writes failed")
+        return self._ended("success", "")
+
+    async def _carry_out(self, cluster: Cluster) -> frozenset[str]:
+        view = remembering(cluster.view(), self._speakers)
+        node_names = {node.name for node in view.nodes}
+        self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
+        plan = self._plan(view, _now())
+        self._metrics.count_virtual_ips(plan.statuses.values())
+        heard = frozenset(name for name, one in self._speakers.items() if one.status != SpeakerConfigStatus())
+        failed = await self._writer.write(plan, cluster, heard)
+        # What is not in the status yet is noticed again, so it is told only then.
+        await self._recorder.post(
+            [
+                (notice, cluster.virtual_ips[notice.virtual_ip])
+                for notice in plan.notices
+                if notice.virtual_ip in cluster.virtual_ips and f"virtualips/{notice.virtual_ip}" not in failed
+            ]
+        )
+        return failed
+
+    def _ended(self, result: str, obstacle: str) -> bool:
+        self._metrics.reconciles.labels(result).inc()
+        self.obstacle = obstacle
+        if obstacle != self._told:
+            self._told = obstacle
+            if obstacle:
+                _log.warning("%s", obstacle)
+            else:
+                _log.info("everything is as it should be again")
+        return not obstacle
+
+
+def remembering(view: ClusterView, former: Mapping[str, SpeakerConfig]) -> ClusterView:
+    """The view, as if nobody had deleted one whose node is still there.
+
+    Made anew it lacks what the node's agent has said of its links, and a plan without that would stop all that the
+    node runs. What the agent said last holds until it has said it again.
+    """
+    speakers = dict(view.speakers)
+    for node in view.nodes:
+        before, there = former.get(node.name), speakers.get(node.name)
+        if before is None or (there is not None and there.status != SpeakerConfigStatus()):
+            continue
+        status = msgspec.structs.replace(before.status, observed_generation=0)
+        speakers[node.name] = msgspec.structs.replace(there or before, status=status)
+    return dataclasses.replace(view, speakers=speakers)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,169 @@
+"""Writes what a plan wants and the API server does not have yet: server-side apply, a few requests at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from holdfast_api.cluster import (
+    OPERATOR_FIELD_MANAGER,
+    Condition,
+    SpeakerConfigSpec,
+    VirtualIPStatus,
+    agent_field_manager,
+)
+from holdfast_api.resources import API_VERSION
+from holdfast_operator.api_server import NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_operator.hazards import ORIGIN_ANNOTATION
+from holdfast_operator.metrics import Metrics
+from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
+
+AT_ONCE: Final = 8
+"""Requests under way at the same time, however many VirtualIPs moved."""
+
+_log = logging.getLogger(__name__)
+
+
+class NotLeader(Exception):
+    """The Lease is lost: another process may write by now."""
+
+
+class Writer:
+    """Raises NotLeader from every method as soon as `may_write` says no."""
+
+    def __init__(self, api: APIServer, may_write: Callable[[], bool], metrics: Metrics) -> None:
+        self._api = api
+        self._may_write = may_write
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def write(self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]) -> frozenset[str]:
+        """What could not be written, as resource/name: everything else of the plan is in force now.
+
+        The configurations go first: a status is only words. `heard` are the nodes whose agents have said what links
+        they have. The others' configurations only give them a place to say so, and are not marked as planned.
+        """
+        failed = await self._all(self._speaker_configs(plan, cluster, heard))
+        return failed | await self._all(self._statuses(plan, cluster))
+
+    async def request(self, resource: str, verb: str, what: str, call: Callable[[], Awaitable[Object]]) -> None:
+        """One write, counted. An object that has vanished is none of anybody's concern. Raises APIFailure otherwise."""
+        async with self._slots:
+            if not self._may_write():
+                raise NotLeader
+            try:
+                await call()
+            except APIFailure as failure:
+                if failure.status == NOT_FOUND:
+                    _log.debug("%s %s is gone", resource, what)
+                    return
+                self._metrics.write_failures.labels(resource, verb).inc()
+                _log.warning("%s %s is not written: %s", resource, what, failure)
+                raise
+        self._metrics.writes.labels(resource, verb).inc()
+        _log.debug("%s %s: %s", resource, what, verb)
+
+    async def _all(self, writes: Iterator[tuple[str, Coroutine[Any, Any, None]]]) -> frozenset[str]:
+        named = list(writes)
+        outcomes = await asyncio.gather(*(write for _, write in named), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, APIFailure):
+                raise outcome
+        return frozenset(name for (name, _), outcome in zip(named, outcomes, strict=True) if outcome is not None)
+
+    def _speaker_configs(
+        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]
+    ) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        for name, spec in plan.speakers.items():
+            there = cluster.speakers.get(name)
+            is_planned = name in heard or _origin(there) is not None
+            marks = {ORIGIN_ANNOTATION: cluster.virtual_ips_uid} if is_planned else {}
+            if not _is_in_force(spec, marks, there):
+                yield f"speakerconfigs/{name}", self._apply_speaker(name, spec, marks)
+        for name, speaker in cluster.speakers.items():
+            if name not in plan.speakers:
+                yield f"speakerconfigs/{name}", self._delete_speaker(name, speaker["metadata"]["uid"])
+
+    async def _apply_speaker(self, name: str, spec: SpeakerConfigSpec, marks: Mapping[str, str]) -> None:
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "SpeakerConfig",
+            "metadata": {"name": name} | ({"annotations": marks} if marks else {}),
+            "spec": msgspec.to_builtins(spec),
+        }
+        path = f"{SPEAKER_CONFIGS}/{name}"
+        await self.request("speakerconfigs", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER))
+
+    async def _delete_speaker(self, name: str, uid: str) -> None:
+        path = f"{SPEAKER_CONFIGS}/{name}"
+        await self.request("speakerconfigs", "delete", name, lambda: self._api.delete(path, uid))
+
+    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        for key, status in plan.statuses.items():
+            if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
+                body = msgspec.to_builtins(status)
+                # The printer column STATE has to show the default too, which the encoding leaves out.
+                body["state"] = status.state.value
+                yield f"virtualips/{key}", self._apply_status(key, body, OPERATOR_FIELD_MANAGER)
+        for key, node_names in plan.departed.items():
+            for node_name in node_names:
+                # Whoever owns nothing any more leaves nothing behind: the entry goes.
+                yield f"virtualips/{key}", self._apply_status(key, {}, agent_field_manager(node_name))
+
+    async def _apply_status(self, key: str, status: Object, field_manager: str) -> None:
+        namespace, _, name = key.partition("/")
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "VirtualIP",
+            "metadata": {"namespace": namespace, "name": name},
+            "status": status,
+        }
+        path = f"{virtual_ip_path(key)}/status"
+        await self.request("virtualips/status", "apply", key, lambda: self._api.apply(path, body, field_manager))
+
+
+def virtual_ip_path(key: str) -> str:
+    """Of the VirtualIP namespace/name."""
+    namespace, _, name = key.partition("/")
+    prefix, _, plural = VIRTUAL_IPS.rpartition("/")
+    return f"{prefix}/namespaces/{namespace}/{plural}/{name}"
+
+
+def _is_in_force(spec: SpeakerConfigSpec, marks: Mapping[str, str], there: Object | None) -> bool:
+    """Whether the API server has it. Compared as models: the API server fills in defaults, which we leave out."""
+    if there is None or _origin(there) != marks.get(ORIGIN_ANNOTATION):
+        return False
+    return _sorted_spec(msgspec.convert(there["spec"], SpeakerConfigSpec)) == _sorted_spec(spec)
+
+
+def _origin(speaker: Object | None) -> str | None:
+    return speaker["metadata"].get("annotations", {}).get(ORIGIN_ANNOTATION) if speaker is not None else None
+
+
+def _sorted_spec(spec: SpeakerConfigSpec) -> SpeakerConfigSpec:
+    return msgspec.structs.replace(
+        spec,
+        virtual_routers=sorted(spec.virtual_routers, key=lambda router: router.name),
+        tracking=sorted(spec.tracking, key=lambda tracking: tracking.virtual_ip),
+    )
+
+
+def _is_told(status: VirtualIPStatus, there: Object) -> bool:
+    own = {name: value for name, value in there.items() if name != "nodes"}
+    try:
+        told = msgspec.convert(own, VirtualIPStatus)
+    except msgspec.ValidationError:  # somebody else's words, or another version's
+        return False
+    return "state" in own and _sorted_status(told) == _sorted_status(status)
+
+
+def _sorted_status(status: VirtualIPStatus) -> VirtualIPStatus:
+    def by_type(condition: Condition) -> str:
+        return condition.type
+
+    return msgspec.structs.replace(status, nodes=[], conditions=sorted(status.conditions, key=by_type))

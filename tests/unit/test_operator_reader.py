@@ -1,0 +1,100 @@
+"""What the planner is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast_operator.api_server import APIFailure
+from holdfast_operator.reader import node_view, read_cluster
+from holdfast_testing.operator_world import play, populate
+
+
+def node(spec=None, **status):
+    return {"metadata": {"name": "n1", "labels": {"edge": "true"}}, "spec": spec or {}, "status": status}
+
+
+def taint(key, effect):
+    return {"taints": [{"key": key, "effect": effect}]}
+
+
+def test_a_node_has_its_name_its_labels_and_its_internal_addresses():
+    addresses = [
+        {"type": "InternalIP", "address": "10.0.0.1"},
+        {"type": "Hostname", "address": "n1"},
+        {"type": "InternalIP", "address": "fd00::1"},
+    ]
+    view = node_view(node(addresses=addresses))
+    assert (view.name, view.labels, view.internal_addresses) == ("n1", {"edge": "true"}, ("10.0.0.1", "fd00::1"))
+    assert not view.is_cordoned
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_cordoned"),
+    [
+        ({"unschedulable": True}, True),
+        (taint("maintenance", "NoExecute"), True),
+        (taint("node.kubernetes.io/out-of-service", "NoExecute"), True),
+        (taint("node-role.kubernetes.io/control-plane", "NoSchedule"), False),
+        (taint("dedicated", "PreferNoSchedule"), False),
+        # Whether a node that the control plane does not hear goes on holding is for the protocol to decide.
+        (taint("node.kubernetes.io/not-ready", "NoExecute"), False),
+        (taint("node.kubernetes.io/unreachable", "NoExecute"), False),
+    ],
+)
+def test_what_empties_a_node_makes_it_cordoned(spec, is_cordoned):
+    assert node_view(node(spec)).is_cordoned is is_cordoned
+
+
+@pytest.mark.parametrize(
+    ("conditions", "is_ready"),
+    [
+        ([{"type": "Ready", "status": "True"}], True),
+        ([{"type": "Ready", "status": "False"}], False),
+        ([{"type": "Ready", "status": "Unknown"}], False),
+        ([{"type": "MemoryPressure", "status": "True"}], False),
+        ([], False),
+    ],
+)
+def test_a_node_is_ready_when_the_control_plane_says_so(conditions, is_ready):
+    assert node_view(node(conditions=conditions)).is_ready is is_ready
+
+
+def test_every_object_is_there_by_its_name():
+    async def scene(bench):
+        populate(bench.fake, ("shop/web", "blog/web"))
+        await bench.once()
+        cluster = await read_cluster(bench.api)
+        assert cluster.virtual_ips.keys() == {"shop/web", "blog/web"}
+        view = cluster.view()
+        assert view.speakers.keys() == {"n1", "n2"}
+        assert view.speakers["n1"].metadata.generation == 1
+        assert [node.name for node in view.nodes] == ["n1", "n2"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"status": 500}, "GET /api/v1/nodes: fault"),
+        ({"status": 403}, "GET /api/v1/nodes: fault"),
+        ({"drop": True}, "GET /api/v1/nodes: the API server cannot be reached"),
+    ],
+)
+def test_a_list_that_fails_says_which(fault, words):
+    async def scene(bench):
+        populate(bench.fake)
+        bench.fake.fail("GET", "/api/v1/nodes", **fault)
+        with pytest.raises(APIFailure, match=words):
+            await read_cluster(bench.api)
+
+    play(scene)
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for():
+    async def scene(bench):
+        bench.fake.fail("GET", "/api/v1/nodes", seconds=3600)
+        with pytest.raises(APIFailure, match="does not answer in time"):
+            await bench.api.get("/api/v1/nodes", 0.01)
+
+    play(scene)

@@ -1,0 +1,149 @@
+"""When the operator reconciles. Times are waited for, never measured."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from holdfast_operator.reconciler import BackOff, Reconciler, Rhythm
+from holdfast_testing.operator_world import QUICK, play, populate, until
+
+
+def live(scene, once, rhythm=QUICK):
+    """Run the scene beside a reconciler."""
+
+    async def run():
+        reconciler = Reconciler(once, Random(1), rhythm)
+        running = asyncio.create_task(reconciler.run())
+        try:
+            await scene(reconciler)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(run())
+
+
+class Passes:
+    """Passes that end when they are let, and what came of them."""
+
+    def __init__(self, *results: bool) -> None:
+        self.results = list(results)
+        self.began = self.ended = 0
+        self.at_once = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def once(self) -> bool:
+        self.began += 1
+        assert self.began == self.ended + 1, "two at a time"
+        await self.gate.wait()
+        self.ended += 1
+        return self.results.pop(0) if self.results else True
+
+
+def test_it_begins_with_a_pass_without_being_asked():
+    passes = Passes()
+
+    async def scene(reconciler):
+        await until(lambda: passes.ended == 1)
+
+    live(scene, passes.once)
+
+
+def test_changes_at_the_same_time_are_one_pass():
+    passes = Passes()
+
+    async def scene(reconciler):
+        for _ in range(1000):
+            reconciler.mark()
+        await until(lambda: passes.ended == 1)
+        await asyncio.sleep(10 * QUICK.debounce)
+        assert passes.began == 1
+
+    live(scene, passes.once)
+
+
+def test_a_change_during_a_pass_leads_to_one_more_after_it():
+    passes = Passes()
+    passes.gate.clear()
+
+    async def scene(reconciler):
+        await until(lambda: passes.began == 1)
+        reconciler.mark()
+        reconciler.mark()
+        await asyncio.sleep(0)
+        assert passes.began == 1
+        passes.gate.set()
+        await until(lambda: passes.ended == 2)
+
+    live(scene, passes.once)
+
+
+def test_a_pass_that_failed_is_tried_again_without_a_change():
+    passes = Passes(False, False, True)
+
+    async def scene(reconciler):
+        await until(lambda: passes.ended == 3)
+
+    live(scene, passes.once)
+
+
+def test_without_a_change_there_is_a_pass_now_and_then():
+    passes = Passes()
+
+    async def scene(reconciler):
+        await until(lambda: passes.ended >= 3)
+
+    live(scene, passes.once, Rhythm(debounce=0, resync=0.01))
+
+
+def test_it_says_since_when_a_pass_is_under_way():
+    passes = Passes()
+    passes.gate.clear()
+
+    async def scene(reconciler):
+        await until(lambda: reconciler.busy_since is not None)
+        passes.gate.set()
+        await until(lambda: reconciler.busy_since is None)
+
+    live(scene, passes.once)
+
+
+def test_pauses_double_up_to_a_bound_and_begin_anew_after_a_success():
+    back_off = BackOff(Rhythm(first_retry=1, last_retry=30), Random(1))
+    for bound in (1, 2, 4, 8, 16, 30, 30, 30):
+        assert bound / 2 <= back_off.failed() <= bound
+    back_off.succeeded()
+    assert back_off.failed() <= 1
+
+
+def test_pauses_of_two_replicas_differ():
+    first, second = (BackOff(Rhythm(), Random(seed)) for seed in (1, 2))
+    assert [first.failed() for _ in range(5)] != [second.failed() for _ in range(5)]
+
+
+def test_a_deletion_that_no_watch_told_is_found():
+    async def scene(bench):
+        populate(bench.fake, ("shop/web", "shop/mail"), nodes=("n1",))
+        await bench.once()
+        bench.fake.remove("virtualips", "shop/web", silently=True)
+        await bench.once()
+        routers = bench.fake.get("speakerconfigs", "n1")["spec"]["virtualRouters"]
+        assert [router["name"] for router in routers] == ["shop/mail"]
+
+    play(scene)
+
+
+def test_an_api_server_that_fails_is_a_failure_that_passes():
+    async def scene(bench):
+        populate(bench.fake)
+        fault = bench.fake.fail("GET", "", status=500)
+        assert not await bench.once()
+        assert "GET" in bench.reconciliation.obstacle
+        assert bench.count("reconciles_total", result="failure") == 1
+        bench.fake.faults.remove(fault)
+        assert await bench.once()
+        assert bench.reconciliation.obstacle == ""
+
+    play(scene)

@@ -1,0 +1,63 @@
+"""The command line, the environment, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from holdfast_api.errors import ConfigurationError
+from holdfast_operator import settings
+from holdfast_operator.settings import Address, Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("0.0.0.0:8080", "0.0.0.0", 8080),
+        (":9000", "0.0.0.0", 9000),
+        ("[::]:8080", "::", 8080),
+        ("localhost:0", "localhost", 0),
+    ],
+)
+def test_an_address_is_host_and_port(text, host, port):
+    assert Address.parse(text) == Address(host, port)
+
+
+@pytest.mark.parametrize("text", ["8080", "host:", "host:http", "host:65536", "::1:8080", "host:-1", "host:٣"])
+def test_any_other_address_is_refused(text):
+    with pytest.raises(ConfigurationError, match=re.escape(f"--health-address: {text!r} must be HOST:PORT")):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "lease_name", "words"),
+    [
+        ("Holdfast", "holdfast-operator", "--namespace: 'Holdfast' is no name of a namespace"),
+        ("a" * 64, "holdfast-operator", "is no name of a namespace"),
+        ("holdfast", "holdfast/operator", "--lease-name: 'holdfast/operator' is no name of a Lease"),
+        ("holdfast", "", "is no name of a Lease"),
+    ],
+)
+def test_names_that_kubernetes_would_refuse_are_refused(namespace, lease_name, words):
+    with pytest.raises(ConfigurationError, match=words):
+        Settings.of(namespace, lease_name, ":0")
+
+
+def test_outside_of_a_pod_the_namespace_has_to_be_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "_NAMESPACE_FILE", tmp_path / "namespace")
+    with pytest.raises(ConfigurationError, match="--namespace: must be given outside of a pod"):
+        Settings.of(None, "holdfast-operator", ":0")
+
+
+def test_in_a_pod_the_namespace_is_the_pods(tmp_path, monkeypatch):
+    (tmp_path / "namespace").write_text("holdfast-system\n")
+    monkeypatch.setattr(settings, "_NAMESPACE_FILE", tmp_path / "namespace")
+    assert Settings.of(None, "holdfast-operator", ":0").namespace == "holdfast-system"
+
+
+def test_a_pod_that_starts_again_is_another_holder_of_the_lease(monkeypatch):
+    monkeypatch.setenv("POD_NAME", "operator-1")
+    first, second = (Settings.of("ns", "lease", ":0").identity for _ in range(2))
+    assert first != second
+    assert first.startswith("operator-1_")

@@ -1,0 +1,353 @@
+"""What is written, and what is not, against an API server in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import msgspec
+import pytest
+
+from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
+from holdfast_operator.hazards import ORIGIN_ANNOTATION
+from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.writer import AT_ONCE, NotLeader
+from holdfast_testing.operator_world import play, populate, put_virtual_ip, simple_plan, tell_links, tell_master
+
+SPEAKERS = "/apis/holdfast.dev/v1alpha1/speakerconfigs"
+WEB = "/apis/holdfast.dev/v1alpha1/namespaces/shop/virtualips/web"
+
+
+def test_a_new_cluster_gets_a_configuration_for_each_node_and_a_status_for_each_virtual_ip():
+    async def scene(bench):
+        populate(bench.fake)
+        assert await bench.once()
+        assert sorted(bench.written()) == [
+            ("PATCH", f"{WEB}/status"),
+            ("PATCH", f"{SPEAKERS}/n1"),
+            ("PATCH", f"{SPEAKERS}/n2"),
+        ]
+        speaker = bench.fake.get("speakerconfigs", "n1")
+        assert [router["name"] for router in speaker["spec"]["virtualRouters"]] == ["shop/web"]
+        assert bench.fake.get("virtualips", "shop/web")["status"] == {"observedGeneration": 1, "state": "Pending"}
+        assert bench.count("writes_total", resource="speakerconfigs", verb="apply") == 2
+
+    play(scene)
+
+
+def test_configurations_are_written_before_words_about_them():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.once()
+        assert bench.written()[-1] == ("PATCH", f"{WEB}/status")
+
+    play(scene)
+
+
+def test_nothing_is_written_when_nothing_has_changed():
+    async def scene(bench):
+        populate(bench.fake, ("shop/web", "shop/mail"))
+        await bench.once()
+        bench.written()
+        assert await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_defaults_that_the_api_server_fills_in_are_no_difference():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.once()
+        speaker = bench.fake.get("speakerconfigs", "n1")
+        speaker["spec"]["virtualRouters"][0]["version"] = 3
+        speaker["spec"]["tracking"] = []
+        bench.fake.put("speakerconfigs", speaker)
+        bench.written()
+        await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_the_order_of_the_api_servers_lists_is_no_difference():
+    async def scene(bench):
+        populate(bench.fake, ("shop/web", "shop/mail"))
+        await bench.once()
+        speaker = bench.fake.get("speakerconfigs", "n1")
+        speaker["spec"]["virtualRouters"].reverse()
+        bench.fake.put("speakerconfigs", speaker)
+        bench.written()
+        await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_what_somebody_else_wrote_into_a_configuration_is_put_right():
+    async def scene(bench):
+        populate(bench.fake, nodes=("n1",))
+        await bench.once()
+        wanted = bench.fake.get("speakerconfigs", "n1")
+        edited = bench.fake.get("speakerconfigs", "n1")
+        edited["spec"]["virtualRouters"][0]["virtualRouterID"] = 99
+        bench.fake.put("speakerconfigs", edited)
+        await bench.once()
+        assert bench.fake.get("speakerconfigs", "n1")["spec"] == wanted["spec"]
+
+    play(scene)
+
+
+def test_a_status_that_cannot_be_read_is_written_anew():
+    async def scene(bench):
+        populate(bench.fake, nodes=("n1",))
+        await bench.once()
+        bench.fake.set_status("virtualips", "shop/web", {"state": "Nonsense"}, manager="somebody")
+        await bench.once()
+        assert bench.fake.get("virtualips", "shop/web")["status"]["state"] == "Pending"
+
+    play(scene)
+
+
+def test_the_entries_of_the_agents_are_left_alone():
+    async def scene(bench):
+        populate(bench.fake)
+        tell_master(bench.fake, "shop/web", "n1")
+        await bench.once()
+        put_virtual_ip(bench.fake, "shop/web", "10.0.0.2")
+        await bench.once()
+        status = bench.fake.get("virtualips", "shop/web")["status"]
+        assert [entry["nodeName"] for entry in status["nodes"]] == ["n1", "n2"]
+        assert status["holder"] == "n1"
+
+    play(scene)
+
+
+def test_what_the_plan_leaves_out_goes_from_the_status():
+    async def scene(bench):
+        populate(bench.fake)
+        tell_master(bench.fake, "shop/web", "n1")
+        await bench.once()
+        assert bench.fake.get("virtualips", "shop/web")["status"]["holder"] == "n1"
+        tell_master(bench.fake, "shop/web", "nobody")
+        await bench.once()
+        assert "holder" not in bench.fake.get("virtualips", "shop/web")["status"]
+
+    play(scene)
+
+
+def test_a_node_that_is_gone_takes_its_configuration_and_its_entries_with_it():
+    async def scene(bench):
+        populate(bench.fake)
+        tell_master(bench.fake, "shop/web", "n1")
+        await bench.once()
+        bench.fake.remove("nodes", "n2")
+        bench.written()
+        await bench.once()
+        assert sorted(bench.written()) == [("DELETE", f"{SPEAKERS}/n2"), ("PATCH", f"{WEB}/status")]
+        assert bench.fake.get("speakerconfigs", "n2") is None
+        entries = bench.fake.get("virtualips", "shop/web")["status"]["nodes"]
+        assert [entry["nodeName"] for entry in entries] == ["n1"]
+        await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_a_virtual_ip_that_vanished_meanwhile_is_no_failure():
+    async def scene(bench):
+        def plan(view, now):
+            bench.fake.remove("virtualips", "shop/web")
+            return simple_plan(view, now)
+
+        populate(bench.fake)
+        bench.plan = plan
+        assert await bench.once()
+        assert bench.fake.all("virtualips") == []
+        assert bench.count("write_failures_total", resource="virtualips/status", verb="apply") == 0
+
+    play(scene)
+
+
+def test_a_configuration_that_was_made_anew_meanwhile_is_not_deleted():
+    async def scene(bench):
+        def plan(view, now):
+            bench.fake.remove("speakerconfigs", "n2")
+            bench.fake.put("speakerconfigs", {"metadata": {"name": "n2"}, "spec": {"nodeName": "n2"}})
+            return simple_plan(view, now)
+
+        populate(bench.fake)
+        await bench.once()
+        bench.fake.remove("nodes", "n2")
+        bench.plan = plan
+        assert not await bench.once()
+        assert bench.fake.get("speakerconfigs", "n2") is not None
+
+    play(scene)
+
+
+def test_one_refused_write_keeps_no_other_from_being_written():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.fake.fail("PATCH", "speakerconfigs/n1", status=500)
+        assert not await bench.once()
+        assert bench.fake.get("speakerconfigs", "n1") is None
+        assert bench.fake.get("speakerconfigs", "n2") is not None
+        assert bench.fake.get("virtualips", "shop/web")["status"]["state"] == "Pending"
+        assert bench.count("write_failures_total", resource="speakerconfigs", verb="apply") == 1
+
+    play(scene)
+
+
+def test_a_connection_that_breaks_is_a_failure_that_is_made_good():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.fake.fail("PATCH", "speakerconfigs/n1", drop=True, times=1)
+        assert not await bench.once()
+        assert await bench.once()
+        assert bench.fake.get("speakerconfigs", "n1") is not None
+
+    play(scene)
+
+
+def test_a_thousand_statuses_are_written_a_few_at_a_time_and_once_each():
+    async def scene(bench):
+        keys = tuple(f"shop/web-{number}" for number in range(1000))
+        populate(bench.fake, keys, nodes=("n1",))
+        most = under_way = 0
+
+        async def count(fault, request):
+            nonlocal most, under_way
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+
+        bench.fake._befall = count
+        bench.fake.fail("PATCH", "/status")
+        assert await bench.once()
+        assert most <= AT_ONCE
+        assert sorted(path for _, path in bench.written() if path.endswith("/status")) == sorted(
+            f"/apis/holdfast.dev/v1alpha1/namespaces/shop/virtualips/web-{number}/status" for number in range(1000)
+        )
+
+    play(scene)
+
+
+def test_whoever_does_not_lead_writes_nothing():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.may_write = False
+        with pytest.raises(NotLeader):
+            await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_a_lease_that_is_lost_between_two_writes_stops_the_second():
+    async def scene(bench):
+        def plan(view, now):
+            return ClusterPlan({"n1": SpeakerConfigSpec(node_name="n1")}, simple_plan(view, now).statuses, {}, ())
+
+        populate(bench.fake)
+        bench.plan = plan
+        answer = bench.fake._answer
+
+        def answer_and_lose(request, body):
+            if request.method == "PATCH":
+                bench.may_write = False
+            return answer(request, body)
+
+        bench.fake._answer = answer_and_lose
+        with pytest.raises(NotLeader):
+            await bench.once()
+        assert bench.written() == [("PATCH", f"{SPEAKERS}/n1")]
+
+    play(scene)
+
+
+def test_the_state_is_written_even_where_it_is_the_default():
+    assert "state" not in msgspec.to_builtins(VirtualIPStatus())
+
+    async def scene(bench):
+        populate(bench.fake)
+        bench.plan = lambda view, now: ClusterPlan({}, {"shop/web": VirtualIPStatus()}, {}, ())
+        await bench.once()
+        assert bench.fake.get("virtualips", "shop/web")["status"] == {"state": VirtualIPState.PENDING.value}
+
+    play(scene)
+
+
+def test_every_configuration_says_what_it_was_planned_from():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        definition = bench.fake.get("customresourcedefinitions", "virtualips.holdfast.dev")
+        annotations = bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"]
+        assert annotations == {ORIGIN_ANNOTATION: definition["metadata"]["uid"]}
+        await bench.once()
+        assert bench.written() == []
+
+    play(scene)
+
+
+def test_before_an_agent_has_said_what_links_it_has_nothing_is_marked_as_planned():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.once()
+        assert "annotations" not in bench.fake.get("speakerconfigs", "n1")["metadata"]
+        tell_links(bench.fake, "n1")
+        await bench.once()
+        assert ORIGIN_ANNOTATION in bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"]
+        assert "annotations" not in bench.fake.get("speakerconfigs", "n2")["metadata"]
+
+    play(scene)
+
+
+def by_links(view, now):
+    """A planner that gives routers only to nodes whose links it knows, as the real one does."""
+    plan = simple_plan(view, now)
+    speakers = {
+        name: spec if name in view.speakers and view.speakers[name].status.links else SpeakerConfigSpec(node_name=name)
+        for name, spec in plan.speakers.items()
+    }
+    return dataclasses.replace(plan, speakers=speakers)
+
+
+def test_a_configuration_that_somebody_deleted_comes_back_with_all_that_the_node_runs():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.plan = by_links
+        await bench.settle()
+        before = bench.fake.get("speakerconfigs", "n1")
+        assert before["spec"]["virtualRouters"]
+        for name in ("n1", "n2"):
+            bench.fake.remove("speakerconfigs", name)
+        await bench.once()
+        anew = bench.fake.get("speakerconfigs", "n1")
+        assert anew["metadata"]["uid"] != before["metadata"]["uid"]
+        assert anew["metadata"]["annotations"] == before["metadata"]["annotations"]
+        assert anew["spec"] == before["spec"]
+        bench.written()
+        await bench.once()  # its agent has not said anything yet
+        assert bench.written() == []
+        bench.fake.remove("virtualips", "shop/web")
+        await bench.once()
+        assert "virtualRouters" not in bench.fake.get("speakerconfigs", "n1")["spec"]
+
+    play(scene)
+
+
+def test_what_a_node_said_is_forgotten_with_the_node():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.plan = by_links
+        await bench.settle()
+        bench.fake.remove("nodes", "n2")
+        await bench.once()
+        bench.fake.put("nodes", {"metadata": {"name": "n2"}})
+        await bench.once()
+        assert "virtualRouters" not in bench.fake.get("speakerconfigs", "n2")["spec"]
+
+    play(scene)
