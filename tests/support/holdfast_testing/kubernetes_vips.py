@@ -1,0 +1,144 @@
+"""VirtualIPs on the tests' cluster, and Holdfast installed on it as its README says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast_testing.cluster_client import Probing
+from holdfast_testing.kind_cluster import ROOT, KindCluster, run
+
+SYSTEM = "holdfast-system"
+IMAGE = ("holdfast", "e2e")
+CHART = ROOT / "charts" / "holdfast"
+
+INTERVAL_MS = 100
+BOUND_MS = 3 * INTERVAL_MS + INTERVAL_MS
+"""Active_Down_Interval (RFC 9568 section 6.1) is below this for every priority."""
+
+SLACK_MS = 600
+"""What a machine of two cores with four nodes on it may add: SCHED_FIFO is refused in its containers."""
+
+
+class Holdfast:
+    """The release `holdfast`."""
+
+    def __init__(self, cluster: KindCluster) -> None:
+        self.cluster = cluster
+
+    def install(self) -> None:
+        """What the README's quick start types, with the image that was built."""
+        repository, tag = IMAGE
+        # The tag stays the same: without this, pods that run an older image of it would stay, too.
+        built = run(["docker", "image", "inspect", "--format", "{{.Id}}", ":".join(IMAGE)]).strip()
+        self.cluster.helm(
+            "upgrade",
+            "--install",
+            "holdfast",
+            str(CHART),
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            f"--set=image.repository={repository}",
+            f"--set=image.tag={tag}",
+            "--set=image.pullPolicy=Never",
+            f"--set-string=operator.podAnnotations.image={built}",
+            f"--set-string=speaker.podAnnotations.image={built}",
+            "--wait",
+            "--timeout=180s",
+        )
+
+    def uninstall(self) -> None:
+        """`helm uninstall`, until every pod is gone."""
+        self.cluster.helm("uninstall", "holdfast", "--namespace", SYSTEM, "--wait", "--timeout=120s")
+
+    def speakers(self) -> dict[str, str]:
+        """The speaker pod of each node, those that end already left out."""
+        pods = self.cluster.items("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=speaker")
+        return {
+            pod["spec"]["nodeName"]: pod["metadata"]["name"]
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")
+        }
+
+
+@dataclass
+class Vip:
+    """One VirtualIP in namespace default, on the workers."""
+
+    cluster: KindCluster
+    name: str
+    address: str
+    nodes: list[str]
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> str:
+        """As JSON, which is YAML."""
+        prefix = self.cluster.segment().subnet.prefixlen
+        return json.dumps(
+            {
+                "apiVersion": "holdfast.dev/v1alpha1",
+                "kind": "VirtualIP",
+                "metadata": {"name": self.name, "namespace": "default"},
+                "spec": {
+                    "addresses": [f"{self.address}/{prefix}"],
+                    "advertisementIntervalMilliseconds": INTERVAL_MS,
+                    "nodes": {"names": self.nodes},
+                    **self.spec,
+                },
+            }
+        )
+
+    def apply(self, **spec: Any) -> Vip:
+        """`kubectl apply`, with these fields of the specification changed for good."""
+        self.spec = {**self.spec, **spec}
+        self.cluster.apply(self.manifest)
+        return self
+
+    def ready(self, seconds: int = 60) -> Vip:
+        """`kubectl wait --for=condition=Ready`."""
+        self.cluster.kubectl("wait", "--for=condition=Ready", f"vip/{self.name}", f"--timeout={seconds}s")
+        return self
+
+    def delete(self) -> None:
+        """`kubectl delete`."""
+        self.cluster.kubectl("delete", "vip", self.name, "--ignore-not-found")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Its status."""
+        found: dict[str, Any] = self.cluster.get("vip", self.name).get("status", {})
+        return found
+
+    @property
+    def holder(self) -> str:
+        """As the status has it."""
+        return str(self.status.get("holder", ""))
+
+    @property
+    def holders(self) -> list[str]:
+        """The nodes whose kernel has the address."""
+        return self.cluster.holders(self.address)
+
+    def held_by_one(self, seconds: float = 30) -> str:
+        """Wait until one node's kernel has the address, and the status says so."""
+
+        def found() -> str:
+            holders = self.holders
+            return holders[0] if len(holders) == 1 and self.holder == holders[0] else ""
+
+        return self.cluster.wait_for(found, seconds, f"one holder of {self.address}, in kernel and status")
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """One of its conditions; empty while it is not there."""
+        return next((found for found in self.status.get("conditions", []) if found["type"] == kind), {})
+
+    def node_entry(self, node: str) -> dict[str, Any]:
+        """What a node says about it; empty while it says nothing."""
+        return next((found for found in self.status.get("nodes", []) if found["nodeName"] == node), {})
+
+    def probing(self) -> Probing:
+        """A probe every millisecond from this machine, which is on the nodes' link."""
+        return Probing(self.address, hosts={node.name: node.mac for node in self.cluster.nodes()})
