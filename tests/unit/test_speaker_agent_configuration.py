@@ -9,16 +9,17 @@ from msgspec import Raw
 
 from holdfast_api.cluster import SpeakerConfigSpec
 from holdfast_speaker.agent.cache import KeptConfiguration
-from holdfast_speaker.agent.configuration import Configuration, Step
+from holdfast_speaker.agent.configuration import PLANNED_FROM, Configuration, Step
 from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
 from holdfast_testing.agent_fixtures import NODE
 
 KEY = ("", NODE)
 
 
-def found(generation, uid="first", **spec):
+def found(generation, uid="first", planned=True, **spec):
+    annotations = {PLANNED_FROM: "definition"} if planned else None
     return ObservedSpeakerConfig(
-        metadata=Metadata(name=NODE, uid=uid, generation=generation),
+        metadata=Metadata(name=NODE, uid=uid, generation=generation, annotations=annotations),
         spec=Raw(json.dumps({"nodeName": NODE, **spec}).encode()),
     )
 
@@ -147,3 +148,18 @@ def test_a_list_without_the_object_says_that_it_is_gone_and_nothing_more(configu
 def test_objects_of_other_nodes_are_passed_over(configuration):
     configuration.replace({("", "n2"): found(3)})
     assert configuration.newest is None
+
+
+def test_an_object_that_nobody_planned_yet_is_no_wish_to_stop(configuration):
+    configuration.put(KEY, found(7))
+    send(configuration)
+    configuration.put(KEY, found(1, uid="second", planned=False))
+    assert configuration.step(7) is Step.NOTHING
+    assert configuration.is_there
+    configuration.put(KEY, found(1, uid="second"))
+    assert configuration.newest.uid == "second", "planned without a new generation"
+
+
+def test_a_new_agent_does_not_empty_an_engine_because_of_an_object_that_nobody_planned(configuration):
+    configuration.put(KEY, found(1, planned=False))
+    assert configuration.step(7) is Step.NOTHING

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 
 from holdfast_api.cluster import Link
-from holdfast_speaker.agent.configuration import Configuration
+from holdfast_speaker.agent.configuration import PLANNED_FROM, Configuration
 from holdfast_speaker.agent.host_links import read, usable, vips_of
 from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
 from holdfast_speaker.agent.reachability import Outage
@@ -23,7 +23,7 @@ LINKS = [Link(name="eth0", addresses=["10.0.0.1/24"])]
 
 def found(generation, **spec):
     return ObservedSpeakerConfig(
-        metadata=Metadata(name=NODE, uid="u", generation=generation),
+        metadata=Metadata(name=NODE, uid="u", generation=generation, annotations={PLANNED_FROM: "definition"}),
         spec=Raw(json.dumps({"nodeName": NODE, **spec}).encode()),
     )
 

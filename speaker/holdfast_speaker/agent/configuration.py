@@ -13,7 +13,8 @@ SpeakerConfig and say the same, and an agent that is behind must not undo what t
 * What comes from the cache of an agent that has not reached the API server yet is sent only to an engine that runs a
   lower generation: the engine has a copy of its own.
 
-An object that is deleted leaves everything as it is.
+An object that is deleted leaves everything as it is, and so does one that is made anew and empty, until the operator has
+marked it as planned.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import enum
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -29,6 +31,9 @@ from holdfast_api.cluster import SpeakerConfigSpec
 from holdfast_speaker.agent.cache import KeptConfiguration
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig
 from holdfast_speaker.agent.reflector import Key
+
+PLANNED_FROM: Final = "holdfast.dev/planned-from"
+"""The annotation that the operator gives a SpeakerConfig once it was planned (ORIGIN_ANNOTATION of its hazards.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +84,8 @@ class Configuration:
         self.rejection: Rejection | None = None
         self.is_there: bool | None = None
         """Whether the API server has the object; None: it has not said yet."""
+        self._unplanned = ""
+        """The uid of an object that said nothing yet."""
         self._offered: Wanted | None = None
         self._confirmed: Wanted | None = None
 
@@ -100,6 +107,9 @@ class Configuration:
             words = f"this version of the speaker cannot read it: {error}"
         else:
             words = "" if spec.node_name == self._node_name else f"nodeName is {spec.node_name!r}"
+            if not words and not spec.virtual_routers and PLANNED_FROM not in (metadata.annotations or {}):
+                self._leave_alone(metadata.uid)
+                return
         if words:
             self.rejection = Rejection(metadata.generation, by_engine=False, words=words)
             _log.error("generation %d of the SpeakerConfig is not put in force: %s", metadata.generation, words)
@@ -107,6 +117,16 @@ class Configuration:
             self.newest = Wanted(metadata.uid, metadata.generation, spec)
             self.rejection = None
         self._changed()
+
+    def _leave_alone(self, uid: str) -> None:
+        """An object that was made anew and is not planned yet: a place to say which links there are, no wish to stop."""
+        if uid != self._unplanned:
+            self._unplanned = uid
+            kept = self.newest or self.in_force
+            if kept is not None and kept.spec.virtual_routers:
+                told = "the SpeakerConfig is new, and nothing is planned in it yet: generation %d stays in force"
+                _log.warning(told, kept.generation)
+            self._changed()
 
     def take_again(self, found: ObservedSpeakerConfig) -> None:
         """The object as it is now, read after the engine had contradicted."""

@@ -22,6 +22,7 @@ class Metadata(_Part, frozen=True, kw_only=True):
     resource_version: str = ""
     generation: int = 0
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
 
 

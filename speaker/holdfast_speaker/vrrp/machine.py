@@ -161,8 +161,8 @@ class StateMachine:
                 # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
                 self.counters[Counter.STRAY_FAREWELLS] += 1
                 return NOTHING
-            if silence.because is Reason.MASTER_SILENT and band(priority) < band(silence.heard.priority):
-                # A failing Master that has been replaced already, and whose last word was overtaken on its way.
+            if now - silence.heard.at < silence.heard.interval and band(priority) < band(silence.heard.priority):
+                # A failing Master that has been replaced just now, and whose last word was overtaken on its way.
                 self.counters[Counter.LOWER_PRIORITY] += 1
                 return NOTHING
         if priority == 0:
