@@ -13,8 +13,8 @@ SpeakerConfig and say the same, and an agent that is behind must not undo what t
 * What comes from the cache of an agent that has not reached the API server yet is sent only to an engine that runs a
   lower generation: the engine has a copy of its own.
 
-An object that is deleted leaves everything as it is, and so does one that is made anew and empty, until the operator has
-marked it as planned.
+An object that is deleted leaves everything as it is, and so does one that is made anew and empty, until the operator
+has marked it as planned.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Configuration:
         self._changed()
 
     def _leave_alone(self, uid: str) -> None:
-        """An object that was made anew and is not planned yet: a place to say which links there are, no wish to stop."""
+        """An object that was made anew and is not planned yet is a place to say which links there are, and no wish."""
         if uid != self._unplanned:
             self._unplanned = uid
             kept = self.newest or self.in_force

@@ -156,18 +156,20 @@ class StateMachine:
         silence = state.silences[index]
         priority = advertisement.priority
         preempt_at = state.preempt_at
-        if silence.heard is not None and silence.heard.source != advertisement.source:
+        known = silence.heard
+        if known is not None and known.source != advertisement.source:
             if priority == 0:
                 # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
                 self.counters[Counter.STRAY_FAREWELLS] += 1
                 return NOTHING
-            if now - silence.heard.at < silence.heard.interval and band(priority) < band(silence.heard.priority):
+            is_followed = silence.because is Reason.MASTER_SILENT and now - known.at < known.interval
+            if is_followed and band(priority) < band(known.priority):
                 # A failing Master that has been replaced just now, and whose last word was overtaken on its way.
                 self.counters[Counter.LOWER_PRIORITY] += 1
                 return NOTHING
         if priority == 0:
             # Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
-            interval = silence.heard.interval if silence.heard else self.configuration.interval
+            interval = known.interval if known else self.configuration.interval
             down_at = Instant(now + self._skew_time(interval))
             if silence.because is Reason.MASTER_STEPPED_ASIDE:  # it asked before, and that time counts (ADR 0012)
                 down_at = min(silence.down_at, down_at)
