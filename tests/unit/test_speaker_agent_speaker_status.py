@@ -142,3 +142,17 @@ def test_an_owner_keeps_its_addresses(configuration):
         found(4, virtualRouters=[router("shop/own", 50, priority=255), router("shop/web", 51)]),
     )
     assert vips_of(configuration.newest.spec.virtual_routers) == {"10.0.0.51"}
+
+
+def test_an_object_that_nobody_planned_yet_is_told_the_links(configuration):
+    configuration.put(
+        ("", NODE),
+        ObservedSpeakerConfig(
+            metadata=Metadata(name=NODE, uid="other", generation=1), spec=Raw(json.dumps({"nodeName": NODE}).encode())
+        ),
+    )
+    told = status(configuration, EngineFacts(is_away=False, version="0.1.0", generation=7))
+    assert (told.observed_generation, told.links) == (0, LINKS)
+    assert (told.conditions[0].status, told.conditions[0].reason) == ("Unknown", "NotPlanned")
+    configuration.put(("", NODE), found(8))
+    assert status(configuration, EngineFacts(is_away=False, generation=8)).observed_generation == 8

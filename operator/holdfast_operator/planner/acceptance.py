@@ -153,7 +153,7 @@ def _without_home(virtual_ip: VirtualIP, membership: Membership, view: ClusterVi
     if spec.nodes.names or spec.nodes.selector is not None:
         field = "spec.nodes.names" if spec.nodes.selector is None else "spec.nodes.selector"
         return Refusal(ConditionReason.NO_NODE_SELECTED, f"{field}: must select a node, and none of the cluster fits")
-    return Refusal(ConditionReason.NO_NODE_SELECTED, "spec.nodes: no node of the cluster has a speaker that runs yet")
+    return None  # every node with a speaker, and none has said so yet: nothing that the user could mend
 
 
 def _told(name: str, view: ClusterView) -> str:

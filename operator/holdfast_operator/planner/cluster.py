@@ -120,6 +120,8 @@ def _facts(
             refused_by.append(f"{node}: {refusal}")
         elif not is_settled and speaker.status.observed_generation < speaker.metadata.generation:
             waiting_for.append(node)
+    if isinstance(verdict, Accepted) and not mine:
+        waiting_for.append("any node: no speaker has said yet that it runs")
     return Facts(
         key=key,
         generation=generation,

@@ -184,7 +184,7 @@ def _ready(facts: Facts, held_by: Sequence[NodeStatus], is_split: bool) -> _Find
         return kind, "False", ConditionReason.SEVERAL_HOLDERS, f"{names} say that they hold it"
     if held_by:
         return kind, "True", ConditionReason.HELD, f"{held_by[0].node_name} holds it"
-    if not facts.runs:
+    if not facts.runs and facts.refusal is not None:
         return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
     why = _why_not_held(facts.entries)
     return kind, "False", ConditionReason.NOT_HELD, f"no node holds it{why}"

@@ -85,9 +85,13 @@ class Configuration:
         self.is_there: bool | None = None
         """Whether the API server has the object; None: it has not said yet."""
         self._unplanned = ""
-        """The uid of an object that said nothing yet."""
         self._offered: Wanted | None = None
         self._confirmed: Wanted | None = None
+
+    @property
+    def awaits_plan(self) -> bool:
+        """Whether the API server has an object that nobody planned yet."""
+        return bool(self.is_there and self._unplanned)
 
     # ----- what is heard -----
 
@@ -99,6 +103,7 @@ class Configuration:
         """The object as the API server has it."""
         self.is_there = True
         metadata = found.metadata
+        before, self._unplanned = self._unplanned, ""
         if self._is_known(metadata.uid, metadata.generation):
             return
         try:
@@ -108,7 +113,7 @@ class Configuration:
         else:
             words = "" if spec.node_name == self._node_name else f"nodeName is {spec.node_name!r}"
             if not words and not spec.virtual_routers and PLANNED_FROM not in (metadata.annotations or {}):
-                self._leave_alone(metadata.uid)
+                self._leave_alone(metadata.uid, before)
                 return
         if words:
             self.rejection = Rejection(metadata.generation, by_engine=False, words=words)
@@ -118,10 +123,10 @@ class Configuration:
             self.rejection = None
         self._changed()
 
-    def _leave_alone(self, uid: str) -> None:
+    def _leave_alone(self, uid: str, before: str) -> None:
         """An object that was made anew and is not planned yet is a place to say which links there are, and no wish."""
-        if uid != self._unplanned:
-            self._unplanned = uid
+        self._unplanned = uid
+        if uid != before:
             kept = self.newest or self.in_force
             if kept is not None and kept.spec.virtual_routers:
                 told = "the SpeakerConfig is new, and nothing is planned in it yet: generation %d stays in force"

@@ -33,6 +33,7 @@ class AppliedReason(enum.StrEnum):
     REFUSED_BY_ENGINE = "RefusedByEngine"
     UNREADABLE = "Unreadable"
     ENGINE_AWAY = "EngineAway"
+    NOT_PLANNED = "NotPlanned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
     if facts.outage is not None and facts.outage.ended - facts.outage.began >= WORTH_TELLING_SECONDS:
         conditions.append(_returned(facts.outage))
     return SpeakerConfigStatus(
-        observed_generation=facts.engine.generation,
+        # What runs is another object's, if anything does.
+        observed_generation=0 if facts.configuration.awaits_plan else facts.engine.generation,
         engine_version=facts.engine.version[:64],
         links=list(facts.links),
         warnings=warnings[:_WARNINGS_MAX],
@@ -90,6 +92,9 @@ def _applied(facts: Facts, now: str) -> Condition | None:
     elif engine.is_away:
         status, reason = "Unknown", AppliedReason.ENGINE_AWAY
         message = engine.words
+    elif facts.configuration.awaits_plan:
+        status, reason = "Unknown", AppliedReason.NOT_PLANNED
+        message = "the operator has not planned for this node yet; what ran stays in force"
     elif newest is not None and engine.generation == newest.generation:
         status, reason = "True", AppliedReason.APPLIED
         message = "the engine runs it"
