@@ -150,14 +150,14 @@ def test_before_any_speaker_has_said_anything_a_virtual_ip_waits_and_is_not_refu
     world = World("n1", "n2")
     world.speakers.clear()
     world.apply("web")
-    plan = world.reconcile()
+    plan = world.reconcile(observed=False)
     assert condition(plan, "Accepted")[0] == "True"
     assert condition(plan, "Programmed")[:2] == ("False", "WaitingForSpeakers")
     assert condition(plan, "Ready")[:2] == ("False", "NotHeld")
     assert plan.statuses["shop/web"].state == "Pending"
     assert plan.notices == ()
     world.report("n1")
-    assert set(routers(world.reconcile())) == {"n1"}
+    assert set(routers(world.plan())) == {"n1"}
 
 
 def test_names_and_selector_must_both_fit() -> None:
