@@ -53,13 +53,15 @@ class Announcement:
     at_ns: int
     """CLOCK_MONOTONIC, when it arrived."""
     address: str
+    mac_address: str
+    """Whose it is, as the packet says."""
 
 
 def parse_arp(packet: bytes, at_ns: int) -> Announcement | None:
     """An ARP packet without its Ethernet header (RFC 826); None unless it is gratuitous."""
     if len(packet) < 28 or packet[14:18] != packet[24:28]:
         return None
-    return Announcement(at_ns, socket.inet_ntoa(packet[14:18]))
+    return Announcement(at_ns, socket.inet_ntoa(packet[14:18]), packet[8:14].hex(":"))
 
 
 def _enter(descriptor: int) -> None:
@@ -120,11 +122,11 @@ class Sniffer:
             found.append(heard)
         return found[::-1]
 
-    def first_announced(self, since_ns: int) -> dict[str, int]:
-        """When each address was announced first from that time on."""
+    def first_announced(self, since_ns: int, mac_address: str) -> dict[str, int]:
+        """When each address was announced first from that time on, by one host."""
         first: dict[str, int] = {}
         for one in list(self._announced):
-            if one.at_ns >= since_ns:
+            if one.at_ns >= since_ns and one.mac_address == mac_address:
                 first.setdefault(one.address, one.at_ns)
         return first
 

@@ -115,7 +115,7 @@ def announced_after_ms(segment: Segment, failed_ns: int, interval_ms: int) -> li
     bound_ns = int(protocol_bound_ms(interval_ms, PRIORITIES[SECOND]) * 1e6)
     holder = segment.address(FIRST)
     last = {heard.vrid: heard.at_ns for heard in segment.sniffer.since(0) if heard.source == holder and heard.priority}
-    announced = segment.sniffer.first_announced(failed_ns)
+    announced = segment.sniffer.first_announced(failed_ns, segment.hosts[SECOND].mac_address)
     missing = [vrid for vrid in last if virtual_address(vrid) not in announced]
     if missing:
         raise EnvironmentFailure(f"{segment.name}: {len(missing)} addresses were not announced")
