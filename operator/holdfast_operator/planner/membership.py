@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import ip_address, ip_network
 
 from holdfast_api.cluster import Link, SpeakerConfig
 from holdfast_api.resources import Transport, VirtualIP
-from holdfast_operator.planner.addresses import Interface, parse_address
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner.addresses import Interface, parse_address, parse_interface
 from holdfast_operator.planner.links import families, interfaces, is_link_local
 from holdfast_operator.planner.selection import is_open, selected
 from holdfast_operator.planner.view import NodeView
@@ -25,6 +26,8 @@ class Member:
     """Where its advertisements may come from."""
     first_sources: Sequence[str] = ()
     """Of each family the one that it is told to use with Unicast."""
+    interface: str | None = None
+    """Named only where several would do: the engine must take the one whose addresses the others were told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,9 @@ class Membership:
 
     members: Sequence[Member]
     link: str
-    """A name for the link, equal for VirtualIPs that meet on one."""
+    """What people are told that it lives on: an interface or a network."""
+    segments: frozenset[str]
+    """VirtualIPs that have one of these in common meet on a link: see `_segments`."""
     refused: Sequence[str] = field(default_factory=tuple)
     """Nodes that were selected and have no link for it."""
 
@@ -48,31 +53,69 @@ class Membership:
         return sorted({source for member in self.members for source in member.sources}, key=_order)
 
 
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where a VIP would live on a node."""
+
+    link: Link
+    network: str
+    """The one that holds it, or the interface's name where the user chose that."""
+    is_one_of_several: bool = False
+
+
 def find_members(virtual_ip: VirtualIP, nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig]) -> Membership:
     """A node whose speaker has not said anything yet is taken on trust, if the user asks for it by name or label."""
-    members: list[Member] = []
+    spec, telling = virtual_ip.spec, _telling(interfaces(virtual_ip))
+    known: list[Member] = []
+    silent: list[NodeView] = []
     refused: list[str] = []
     networks: set[str] = set()
-    for node in selected(virtual_ip.spec.nodes, nodes):
+    segments: set[str] = set()
+    for node in sorted(selected(spec.nodes, nodes), key=lambda node: node.name):
         speaker = speakers.get(node.name)
         links = speaker.status.links if speaker else []
         if not links:
-            if not is_open(virtual_ip.spec.nodes):
-                sources = _internal(virtual_ip, node)
-                members.append(Member(node, is_known=False, sources=sources, first_sources=sources[:1]))
+            silent.append(node)
             continue
-        found = _link(virtual_ip, links)
+        found = _link(spec.interface, telling, links)
         if found is None:
             refused.append(node.name)
             continue
-        link, network = found
-        networks.add(network)
-        members.append(_member(virtual_ip, node, link))
-    name = virtual_ip.spec.interface or (min(networks) if networks else _own_network(virtual_ip))
-    return Membership(tuple(members), name, tuple(refused))
+        networks.add(found.network)
+        segments |= _segments(node.name, found.link)
+        known.append(_member(virtual_ip, node, found))
+    name = spec.interface or (min(networks) if networks else str(telling.network))
+    trusted = [] if is_open(spec.nodes) else [_on_trust(virtual_ip, node, networks) for node in silent]
+    members = sorted([*known, *trusted], key=lambda member: member.node.name)
+    return Membership(tuple(members), name, frozenset(segments or {str(telling.network)}), tuple(refused))
 
 
-def _member(virtual_ip: VirtualIP, node: NodeView, link: Link) -> Member:
+def segments_of(
+    routers: Mapping[str, VirtualRouterConfiguration], speakers: Mapping[str, SpeakerConfig]
+) -> frozenset[str]:
+    """The links on which a virtual router runs, by what is in force on each node. Empty: it runs nowhere."""
+    segments: set[str] = set()
+    for node, router in routers.items():
+        addresses = _parsed(router.addresses)
+        if not addresses:
+            continue
+        telling = _telling(addresses)
+        found = _link(router.interface, telling, speakers[node].status.links)
+        segments |= _segments(node, found.link) if found is not None else {str(telling.network)}
+    return frozenset(segments)
+
+
+def _segments(node: str, link: Link) -> set[str]:
+    """What the link is known by: the node's name for it, and the networks on it, which it shares with other nodes."""
+    networks = {
+        str(own.network)
+        for own in _parsed(link.addresses)
+        if own.network.prefixlen < own.max_prefixlen and not is_link_local(own)
+    }
+    return {f"{node}/{link.name}", *networks}
+
+
+def _member(virtual_ip: VirtualIP, node: NodeView, home: _Home) -> Member:
     wanted = {
         address.version: str(address)
         for entry in virtual_ip.spec.nodes.source_addresses
@@ -81,15 +124,16 @@ def _member(virtual_ip: VirtualIP, node: NodeView, link: Link) -> Member:
     possible: list[str] = []
     first: list[str] = []
     for version in sorted(families(virtual_ip)):
-        own = [wanted[version]] if version in wanted else _own(virtual_ip, link, version)
+        own = [wanted[version]] if version in wanted else _own(virtual_ip, home.link, version)
         possible += own
         first += own[:1]
-    return Member(node, is_known=True, sources=tuple(possible), first_sources=tuple(first))
+    named = home.link.name if home.is_one_of_several else None
+    return Member(node, is_known=True, sources=tuple(possible), first_sources=tuple(first), interface=named)
 
 
 def _own(virtual_ip: VirtualIP, link: Link, version: int) -> list[str]:
     """The node's addresses on the link; the one that shares the VIP's subnet first. IPv6: link-local ones alone."""
-    addresses = [interface for text in link.addresses if (interface := ip_interface(text)).version == version]
+    addresses = [interface for interface in _parsed(link.addresses) if interface.version == version]
     if version == 6:
         return [str(interface.ip) for interface in addresses if interface.ip.is_link_local]
     vips = [vip.ip for vip in interfaces(virtual_ip) if vip.version == 4]
@@ -99,42 +143,52 @@ def _own(virtual_ip: VirtualIP, link: Link, version: int) -> list[str]:
     ]
 
 
-def _internal(virtual_ip: VirtualIP, node: NodeView) -> tuple[str, ...]:
-    """The Node's InternalIPs. Over IPv6 advertisements come from link-local addresses, which are not known here."""
+def _on_trust(virtual_ip: VirtualIP, node: NodeView, networks: Collection[str]) -> Member:
+    """Its InternalIPs stand for what its speaker has not said, where they are on the link of the others.
+
+    Another address than the right one would have the node refused as a stranger. Over IPv6 advertisements come from
+    link-local addresses, which no Node object has.
+    """
     if families(virtual_ip) != {4}:
-        return ()
-    return tuple(text for text in node.internal_addresses if ip_address(text).version == 4)
+        return Member(node, is_known=False)
+    segments = [ip_network(text) for text in networks if "/" in text] or [_telling(interfaces(virtual_ip)).network]
+    sources = tuple(
+        text
+        for text in node.internal_addresses
+        if (address := parse_address(text)) is not None and any(address in segment for segment in segments)
+    )
+    return Member(node, is_known=False, sources=sources, first_sources=sources[:1])
 
 
-def _telling(virtual_ip: VirtualIP) -> Interface:
-    addresses = interfaces(virtual_ip)
+def _parsed(texts: Sequence[str]) -> list[Interface]:
+    """Those that are addresses: a node's agent may be of another version than this."""
+    return [interface for text in texts if (interface := parse_interface(text)) is not None]
+
+
+def _telling(addresses: Sequence[Interface]) -> Interface:
+    """The address whose subnet tells the link: link-local ones fit every link."""
     return next((address for address in addresses if not is_link_local(address)), addresses[0])
 
 
-def _link(virtual_ip: VirtualIP, links: Sequence[Link]) -> tuple[Link, str] | None:
-    """The link that the VIP would live on and the network that it is in; as the engine chooses (net/links.py)."""
-    telling = _telling(virtual_ip)
-    fitting: list[tuple[int, str, Link]] = []
-    for link in links:
-        if virtual_ip.spec.interface is not None:
-            if link.name == virtual_ip.spec.interface:
-                return link, virtual_ip.spec.interface
-            continue
-        for own in map(ip_interface, link.addresses):
-            if _holds(own, telling):
-                fitting.append((own.network.prefixlen, str(own.network), link))
+def _link(interface: str | None, telling: Interface, links: Sequence[Link]) -> _Home | None:
+    """The link that the VIP would live on, as the engine chooses (net/links.py): the longest prefix that holds it."""
+    if interface is not None:
+        return next((_Home(link, interface) for link in links if link.name == interface), None)
+    fitting = [
+        (-own.network.prefixlen, link.name, str(own.network), link)
+        for link in links
+        for own in _parsed(link.addresses)
+        if _holds(own, telling)
+    ]
     if not fitting:
         return None
-    _, network, link = max(fitting, key=lambda found: (found[0], found[2].name))
-    return link, network
+    longest, name, network, link = min(fitting, key=lambda found: found[:3])
+    others = {other for length, other, _, _ in fitting if length == longest} - {name}
+    return _Home(link, network, is_one_of_several=bool(others))
 
 
-def _holds(own: IPv4Interface | IPv6Interface, telling: Interface) -> bool:
+def _holds(own: Interface, telling: Interface) -> bool:
     return own.version == telling.version and own.network.prefixlen < own.max_prefixlen and telling.ip in own.network
-
-
-def _own_network(virtual_ip: VirtualIP) -> str:
-    return str(_telling(virtual_ip).network)
 
 
 def needs_source_addresses(virtual_ip: VirtualIP) -> bool:

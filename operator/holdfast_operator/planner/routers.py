@@ -55,7 +55,7 @@ def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterC
         nopreempt=spec.nopreempt,
         preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
-        interface=spec.interface,
+        interface=spec.interface or member.interface,
         transport=spec.transport,
         members=_members(accepted),
         # Where somebody's addresses are not known yet, to refuse strangers would be to refuse that node.
