@@ -188,6 +188,12 @@ class VirtualRouter(StateMachine):
         self.state = Master(last_seen)
 
     def resume_as_backup(self, now: Instant) -> None:
-        """Go on as the Backup that this router was in another process: it has heard the Master, and listens on."""
-        silence = Silence(self._down_at(now, self.configuration.interval), None, Reason.NO_MASTER_HEARD)
+        """Go on as the Backup that this router was in another process: it has heard the Master, and listens on.
+
+        The Master may be handing over at this moment, and have said so to the process before: that patience counts
+        until the next advertisement. VRRPv2 knows no such thing.
+        """
+        interval = self.configuration.interval
+        patience = max(interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else interval
+        silence = Silence(self._down_at(now, patience), None, Reason.NO_MASTER_HEARD)
         self.state = Backup((silence,) * len(self.configuration.families))
