@@ -1,132 +1,15 @@
-"""The cluster's plan: who is accepted, what runs where, what the status says, and the laws that any view obeys."""
+"""The cluster's plan: who is accepted, what runs where, and what the status says."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from holdfast_api.cluster import (
-    Condition,
-    Link,
-    SpeakerConfig,
-    SpeakerConfigMetadata,
-    SpeakerConfigSpec,
-    SpeakerConfigStatus,
-)
-from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan, ClusterView, NodeView
-
-NOW = "2026-11-23T12:00:00.000Z"
-LATER = "2026-11-23T12:00:05.000Z"
-MUCH_LATER = "2026-11-23T12:05:00.000Z"
-
-
-class World:
-    """An API server's objects, and agents that do what they are told."""
-
-    def __init__(self, *nodes: str) -> None:
-        self.virtual_ips: dict[str, dict[str, Any]] = {}
-        self.nodes = {
-            name: NodeView(name, {"zone": name[-1]}, internal_addresses=(f"10.0.0.{index}",))
-            for index, name in enumerate(nodes, start=1)
-        }
-        self.speakers: dict[str, SpeakerConfig] = {}
-        self.links = {
-            name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
-            for index, name in enumerate(nodes, start=1)
-        }
-        for name in nodes:
-            self.report(name)
-
-    def report(self, name: str, **changes: Any) -> None:
-        """The agent of a node says what runs there."""
-        speaker = self.speakers.get(name) or SpeakerConfig(
-            metadata=SpeakerConfigMetadata(name=name, generation=1), spec=SpeakerConfigSpec(node_name=name)
-        )
-        status = SpeakerConfigStatus(
-            **{"observed_generation": speaker.metadata.generation, "links": self.links[name], **changes}
-        )
-        self.speakers[name] = msgspec.structs.replace(speaker, status=status)
-
-    def apply(self, name: str, namespace: str = "shop", **spec: Any) -> None:
-        """`kubectl apply`."""
-        key = f"{namespace}/{name}"
-        known = self.virtual_ips.get(key)
-        self.virtual_ips[key] = {
-            "apiVersion": "holdfast.dev/v1alpha1",
-            "kind": "VirtualIP",
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "uid": key,
-                "generation": known["metadata"]["generation"] + 1 if known else 1,
-                "creationTimestamp": known["metadata"]["creationTimestamp"]
-                if known
-                else f"2026-11-23T11:00:{len(self.virtual_ips):02}Z",
-            },
-            "spec": {"addresses": ["10.0.0.100/24"], **spec},
-            "status": known["status"] if known else {},
-        }
-
-    def say(self, key: str, node: str, state: str, since: str = NOW, **fields: Any) -> None:
-        """A node's agent writes its entry."""
-        entries = self.virtual_ips[key]["status"].setdefault("nodes", [])
-        entries[:] = [entry for entry in entries if entry["nodeName"] != node]
-        entries.append(
-            {"nodeName": node, "state": state, "since": since, "priority": 100, "health": "Healthy", **fields}
-        )
-
-    @property
-    def view(self) -> ClusterView:
-        return ClusterView(tuple(self.virtual_ips.values()), tuple(self.nodes.values()), self.speakers)
-
-    def plan(self, now: str = NOW) -> ClusterPlan:
-        return plan_cluster(self.view, now)
-
-    def reconcile(self, now: str = NOW, *, observed: bool = True) -> ClusterPlan:
-        """Plan, write what was planned, and let the agents take it up."""
-        plan = self.plan(now)
-        for node, spec in plan.speakers.items():
-            before = self.speakers.get(node)
-            if before is None or before.spec != spec:
-                generation = before.metadata.generation + 1 if before else 1
-                status = before.status if before else SpeakerConfigStatus()
-                metadata = SpeakerConfigMetadata(name=node, generation=generation)
-                self.speakers[node] = SpeakerConfig(metadata=metadata, spec=spec, status=status)
-                if observed:
-                    self.report(node)
-        for node in set(self.speakers) - set(plan.speakers):
-            del self.speakers[node]
-        for key, status in plan.statuses.items():
-            if key in self.virtual_ips:
-                own = self.virtual_ips[key]["status"].get("nodes", [])
-                kept = [entry for entry in own if entry["nodeName"] not in plan.departed.get(key, ())]
-                self.virtual_ips[key]["status"] = {**msgspec.to_builtins(status), "nodes": kept}
-        return plan
-
-    def settle(self, now: str = NOW) -> ClusterPlan:
-        """Until nothing changes."""
-        for _ in range(3):
-            plan = self.reconcile(now)
-        return plan
-
-
-def routers(plan: ClusterPlan, key: str = "shop/web") -> dict[str, VirtualRouterConfiguration]:
-    return {
-        node: router for node, spec in plan.speakers.items() for router in spec.virtual_routers if router.name == key
-    }
-
-
-def condition(plan: ClusterPlan, kind: str, key: str = "shop/web") -> tuple[str, str, str]:
-    found = next(one for one in plan.statuses[key].conditions if one.type == kind)
-    return found.status, found.reason, found.message
-
+from holdfast_api.cluster import Condition, Link
+from holdfast_operator.planner.view import NodeView
+from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
 # ----- who takes part, and with what -----
 
@@ -307,6 +190,19 @@ def test_a_running_virtual_ip_that_becomes_invalid_goes_on_as_it_was() -> None:
     assert "Accepted" in [notice.reason for notice in mended.notices]
 
 
+def test_a_refused_virtual_ip_is_drained_from_a_node_like_any_other() -> None:
+    world = World("n1", "n2")
+    world.apply("web")
+    world.settle()
+    world.apply("web", priority=300)
+    world.settle()
+    world.nodes["n1"] = NodeView("n1", is_cordoned=True)
+    world.say("shop/web", "n2", "Master")
+    made = routers(world.plan())
+    assert (made["n1"].draining, made["n2"].draining) == (True, False)
+    assert (made["n1"].last_holder_elsewhere, made["n2"].last_holder_elsewhere) == (True, False)
+
+
 def test_an_edited_virtual_ip_cannot_take_the_address_of_one_that_runs_though_it_is_older() -> None:
     world = World("n1")
     world.apply("older", addresses=["10.0.0.50/24"])
@@ -434,6 +330,54 @@ def test_a_holder_that_the_control_plane_does_not_hear_of_holds_on() -> None:
     assert set(routers(plan)) == {"n1", "n2"}, "the protocol decides who takes part"
 
 
+AFTER = "2026-11-23T12:00:06.000Z"
+
+
+def taken_over_from_a_dead_node(*, is_heard: bool) -> World:
+    """n1 died as the holder, and n2 holds it since."""
+    world = held("n1", "n2", "n3")
+    world.nodes["n1"] = NodeView("n1", is_ready=is_heard)
+    world.say("shop/web", "n2", "Master", LATER, reason="MasterSilent")
+    world.say("shop/web", "n3", "Backup", NOW)
+    world.reconcile(LATER)
+    return world
+
+
+def moves(world: World, now: str) -> list[tuple[str, str]]:
+    return [(move.from_node, move.to_node) for move in world.reconcile(now).statuses["shop/web"].transitions]
+
+
+def test_a_moment_without_a_holder_does_not_bring_it_back_to_the_dead() -> None:
+    world = taken_over_from_a_dead_node(is_heard=False)
+    world.say("shop/web", "n2", "Backup", AFTER, reason="HigherPriority")
+    plan = world.reconcile(AFTER)
+    assert (plan.statuses["shop/web"].holder, plan.statuses["shop/web"].state) == ("", "Unheld")
+    world.say("shop/web", "n3", "Master", AFTER, reason="HigherPriority")
+    assert moves(world, AFTER) == [("", "n1"), ("n1", "n2"), ("n2", "n3")]
+
+
+def test_one_that_died_a_moment_ago_is_not_the_holder_again_when_the_next_one_fails() -> None:
+    world = taken_over_from_a_dead_node(is_heard=True)
+    world.say("shop/web", "n2", "Initialize", AFTER, obstacles=["ServiceFailed"])
+    assert world.reconcile(AFTER).statuses["shop/web"].holder == ""
+    world.say("shop/web", "n3", "Master", AFTER, reason="MasterReleased")
+    assert moves(world, AFTER) == [("", "n1"), ("n1", "n2"), ("n2", "n3")]
+
+
+def test_one_that_still_says_so_when_it_must_have_been_missed_holds_it_indeed() -> None:
+    world = taken_over_from_a_dead_node(is_heard=True)
+    world.say("shop/web", "n2", "Initialize", AFTER, obstacles=["ServiceFailed"])
+    assert moves(world, MUCH_LATER) == [("", "n1"), ("n1", "n2"), ("n2", "n1")]
+
+
+def test_of_two_that_took_over_at_once_the_one_that_the_other_follows_holds_it() -> None:
+    world = held("n1", "n2")
+    world.say("shop/web", "n2", "Master", LATER, reason="MasterSilent")
+    world.reconcile(LATER)
+    world.say("shop/web", "n2", "Backup", AFTER, reason="HigherAddress")
+    assert world.reconcile(AFTER).statuses["shop/web"].holder == "n1"
+
+
 def test_history_is_bounded() -> None:
     world = held()
     for number in range(30):
@@ -488,84 +432,3 @@ def test_a_node_that_is_gone_has_no_speaker_config() -> None:
     world = held()
     del world.nodes["n2"]
     assert set(world.plan().speakers) == {"n1"}
-
-
-# ----- laws -----
-
-names = st.sampled_from(["a", "b", "c", "d", "e"])
-specs = st.fixed_dictionaries(
-    {"addresses": st.lists(st.sampled_from([f"10.0.0.{last}/24" for last in range(60, 66)]), min_size=1, max_size=2)},
-    optional={
-        "virtualRouterID": st.sampled_from([1, 2, 300]),
-        "priority": st.sampled_from([40, 100, 200]),
-        "nodes": st.sampled_from([{"names": ["n1"]}, {"names": ["n9"]}, {"selector": {"matchLabels": {"zone": "2"}}}]),
-        "version": st.just(2),
-    },
-)
-worlds = st.dictionaries(names, specs, max_size=5)
-
-
-def made(specs_by_name: dict[str, dict[str, Any]]) -> World:
-    world = World("n1", "n2", "n3")
-    for name, spec in sorted(specs_by_name.items()):
-        world.apply(name, **copy.deepcopy(spec))
-    return world
-
-
-@given(worlds)
-@settings(max_examples=60, deadline=None)
-def test_what_was_written_is_planned_again_byte_for_byte_and_says_nothing(
-    specs_by_name: dict[str, dict[str, Any]],
-) -> None:
-    world = made(specs_by_name)
-    settled = world.settle()
-    again = world.plan(LATER)
-    assert msgspec.json.encode(again.speakers) == msgspec.json.encode(settled.speakers)
-    assert msgspec.json.encode(again.statuses) == msgspec.json.encode(settled.statuses)
-    assert again.notices == ()
-
-
-@given(worlds, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_the_order_of_what_is_listed_does_not_matter(specs_by_name: dict[str, dict[str, Any]], random: Any) -> None:
-    view = made(specs_by_name).view
-    virtual_ips, nodes = list(view.virtual_ips), list(view.nodes)
-    random.shuffle(virtual_ips)
-    random.shuffle(nodes)
-    assert plan_cluster(ClusterView(virtual_ips, nodes, view.speakers), NOW) == plan_cluster(view, NOW)
-
-
-@given(worlds, names, st.none() | specs)
-@settings(max_examples=100, deadline=None)
-def test_a_change_of_one_virtual_ip_disturbs_no_other_that_runs(
-    specs_by_name: dict[str, dict[str, Any]], name: str, spec: dict[str, Any] | None
-) -> None:
-    world = made(specs_by_name)
-    before = world.settle()
-    if spec is None:
-        world.virtual_ips.pop(f"shop/{name}", None)
-    else:
-        world.apply(name, **spec)
-    after = world.plan()
-    for key in {f"shop/{other}" for other in specs_by_name} - {f"shop/{name}"}:
-        if routers(before, key):
-            assert routers(after, key) == routers(before, key)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-fields = st.sampled_from(["addresses", "nodes", "track", "interface", "version", "virtualRouterID", "externalPeers"])
-
-
-@given(st.dictionaries(fields, json_values, max_size=4), json_values)
-@settings(max_examples=150, deadline=None)
-def test_no_garbage_in_one_virtual_ip_raises_or_disturbs_another(spec: dict[str, Any], status: Any) -> None:
-    world = World("n1", "n2")
-    world.apply("good")
-    before = routers(world.settle(), "shop/good")
-    world.apply("bad", **spec)
-    world.virtual_ips["shop/bad"]["status"] = status
-    assert routers(world.plan(), "shop/good") == before

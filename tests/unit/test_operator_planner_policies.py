@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.resources import VirtualIP
@@ -287,9 +287,44 @@ def test_an_action_that_cannot_be_carried_out_is_refused(action, field, message)
 
 
 @given(st.lists(st.text(min_size=2, max_size=49), min_size=1, max_size=40), st.sampled_from([2, 3]))
+@settings(deadline=None)
 def test_any_text_for_an_address_is_judged_and_never_an_exception(texts, version):
     found = violations(virtual_ip(addresses=texts, version=version, externalPeers=texts[:1]))
     assert all(isinstance(violation, Violation) and violation.message.startswith("must ") for violation in found)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "field", "told"),
+    [
+        ({"operator": "Exists"}, "key", "must be the name of a label"),
+        ({"key": ["zone"], "operator": "Exists"}, "key", "must be the name of a label"),
+        ({"key": "zone"}, "operator", "must be In, NotIn, Exists or DoesNotExist, not None"),
+        ({"key": "zone", "operator": "Is"}, "operator", "must be In, NotIn, Exists or DoesNotExist, not 'Is'"),
+        ({"key": "zone", "operator": "In", "values": 5}, "values", "must be a list of strings"),
+        ({"key": "zone", "operator": "In", "values": [5]}, "values", "must be a list of strings"),
+        (
+            {"key": "zone", "operator": "In"},
+            "values",
+            "must be given with In and NotIn, and left out with Exists and DoesNotExist",
+        ),
+        (
+            {"key": "zone", "operator": "Exists", "values": ["1"]},
+            "values",
+            "must be given with In and NotIn, and left out with Exists and DoesNotExist",
+        ),
+        (
+            {"key": "zone", "operator": "Exists", "vlaues": []},
+            "vlaues",
+            "must be left out: a requirement has key, operator and values",
+        ),
+    ],
+)
+def test_a_selector_says_what_kubernetes_would_understand(requirement, field, told):
+    selector = {"matchExpressions": [{"key": "rack", "operator": "In", "values": ["1"]}, requirement]}
+    assert refusals(nodes={"selector": selector}) == [(f"spec.nodes.selector.matchExpressions[1].{field}", told)]
+    assert refusals(track={"pods": {"selector": selector}}) == [
+        (f"spec.track.pods.selector.matchExpressions[1].{field}", told)
+    ]
 
 
 def test_every_policy_refuses_something():
@@ -300,6 +335,7 @@ def test_every_policy_refuses_something():
         nodes={
             **owners("n1", "n1"),
             "names": ["n2"],
+            "selector": {"matchExpressions": [{"key": "zone"}]},
             "sourceAddresses": [{"nodeName": "n2", "address": "nowhere"}],
         },
         externalPeers=["nowhere"],

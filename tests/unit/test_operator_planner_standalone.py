@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.documents import read_text
@@ -182,6 +182,7 @@ HOSTS = st.builds(
 
 
 @given(HOSTS, HOSTS, st.sets(st.integers(0, 200), max_size=40))
+@settings(deadline=None)
 def test_hosts_agree_on_every_id_whatever_they_look_like(one, other, numbers):
     files = documents(
         *(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from holdfast_operator.planner.vrid import VRIDS, Claim, allocate, first_choice
@@ -22,6 +22,7 @@ def pins(claims):
 
 
 @given(CLAIMS, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_the_claims_does_not_matter(claims, random):
     shuffled = claims[:]
     random.shuffle(shuffled)
@@ -29,6 +30,7 @@ def test_the_order_of_the_claims_does_not_matter(claims, random):
 
 
 @given(CLAIMS)
+@settings(deadline=None)
 def test_pinned_ids_stay_and_allocated_ones_are_in_nobodys_way(claims):
     ids = allocate(claims)
     assert {name: ids[name] for name in pins(claims)} == pins(claims)
@@ -41,6 +43,7 @@ def test_pinned_ids_stay_and_allocated_ones_are_in_nobodys_way(claims):
 
 
 @given(CLAIMS, st.builds(Claim, NAMES, st.sampled_from([FOUR, SIX, BOTH])))
+@settings(deadline=None)
 def test_a_new_claim_never_changes_one_whose_name_sorts_before_it(claims, new):
     assume(new.name not in {claim.name for claim in claims})
     before, after = allocate(claims), allocate([*claims, new])
@@ -52,6 +55,7 @@ def test_a_new_claim_never_changes_one_whose_name_sorts_before_it(claims, new):
     CLAIMS,
     st.builds(Claim, NAMES, st.sampled_from([FOUR, SIX, BOTH]), st.none() | st.integers(1, VRIDS)),
 )
+@settings(deadline=None)
 def test_a_claim_changes_no_other_if_nobody_has_its_id_without_it(claims, new):
     assume(new.name not in {claim.name for claim in claims})
     before, after = allocate(claims), allocate([*claims, new])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 
 
+# The cluster's plan asks for the same few thousand again at every pass.
+@functools.lru_cache(maxsize=16384)
 def parse_interface(text: str) -> Interface | None:
     """An address with an optional prefix length (without one: /32 or /128), or None if the text is something else."""
     _, slash, prefix = text.partition("/")

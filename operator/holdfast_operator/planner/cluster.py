@@ -20,8 +20,9 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Accepted, Refusal, Verdicts, in_force, judge, key_of
-from holdfast_operator.planner.routers import router_on, tracking_of
+from holdfast_operator.planner.acceptance import Verdicts, in_force, judge, key_of
+from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.routers import kept_on, router_on, tracking_of
 from holdfast_operator.planner.status import Facts, decode_status, holders, next_status
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
 
@@ -31,10 +32,11 @@ _Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
 def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     """What is to be in force; `now` (RFC 3339) dates what changes. Never raises for what users may write."""
     raws = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
-    view = ClusterView(tuple(raws.values()), view.nodes, view.speakers)
+    nodes = tuple(sorted(view.nodes, key=lambda node: node.name))
+    view = ClusterView(tuple(raws.values()), nodes, view.speakers)
     olds = {key: decode_status(raw) for key, raw in raws.items()}
     verdicts = judge(view, olds)
-    assigned = _assign(view, verdicts, olds)
+    assigned = _assign(view, verdicts, olds, now)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
@@ -56,23 +58,24 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
 
 
 def _assign(
-    view: ClusterView, verdicts: Verdicts, olds: Mapping[str, VirtualIPStatus]
+    view: ClusterView, verdicts: Verdicts, olds: Mapping[str, VirtualIPStatus], now: str
 ) -> dict[str, dict[str, _Assignment]]:
     """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
-    assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in sorted(view.nodes, key=lambda n: n.name)}
+    assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in view.nodes}
     nodes = {node.name: node for node in view.nodes}
     running = in_force(view.speakers)
     for key, verdict in sorted(verdicts.items()):
+        held_by = holders(olds[key].nodes, olds[key], nodes, now)
+        holder = held_by[0].node_name if held_by else _last_holder(olds[key])
         if isinstance(verdict, Accepted):
-            held_by = holders(olds[key].nodes, nodes)
-            holder = held_by[0].node_name if held_by else _last_holder(olds[key])
             tracking = tracking_of(verdict.virtual_ip)
             for member in verdict.membership.members:
                 assigned[member.node.name][key] = router_on(member, verdict, holder), tracking
             continue
-        for node, router in running.get(key, {}).items():
-            if node in assigned:
-                assigned[node][key] = router, _tracking_in_force(view.speakers[node], key)
+        for name, router in running.get(key, {}).items():
+            if name in nodes:
+                kept = kept_on(nodes[name], router, holder)
+                assigned[name][key] = kept, _tracking_in_force(view.speakers[name], key)
     return assigned
 
 
@@ -96,7 +99,7 @@ def _facts(
     raw: Mapping[str, Any],
     key: str,
     view: ClusterView,
-    verdict: Accepted | Refusal,
+    verdict: Verdict,
     mine: Mapping[str, VirtualRouterConfiguration],
     entries: Sequence[NodeStatus],
     now: str,

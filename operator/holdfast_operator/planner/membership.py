@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 from holdfast_api.cluster import Link, SpeakerConfig
-from holdfast_api.resources import Transport, VirtualIP
+from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import Interface, parse_address, parse_interface
 from holdfast_operator.planner.links import families, interfaces, is_link_local
@@ -25,7 +25,7 @@ class Member:
     sources: Sequence[str] = ()
     """Where its advertisements may come from."""
     first_sources: Sequence[str] = ()
-    """Of each family the one that it is told to use with Unicast."""
+    """Of each family the one that it is told to use, where it is told."""
     interface: str | None = None
     """Named only where several would do: the engine must take the one whose addresses the others were told."""
 
@@ -189,11 +189,6 @@ def _link(interface: str | None, telling: Interface, links: Sequence[Link]) -> _
 
 def _holds(own: Interface, telling: Interface) -> bool:
     return own.version == telling.version and own.network.prefixlen < own.max_prefixlen and telling.ip in own.network
-
-
-def needs_source_addresses(virtual_ip: VirtualIP) -> bool:
-    """With Unicast each member is sent to at one address, so that it must send from the same."""
-    return virtual_ip.spec.transport is Transport.UNICAST
 
 
 def _order(text: str) -> tuple[int, int]:

@@ -7,8 +7,9 @@ schema cannot say of one. What crosses VirtualIPs belongs to the plan.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast_api.resources import PRIORITY_OWNER, Probe, VirtualIP
 from holdfast_operator.planner.addresses import Address, Interface, parse_address, parse_interface
@@ -143,6 +144,31 @@ def nodes_are_named_once(virtual_ip: VirtualIP) -> Iterator[Violation]:
     yield from _repeated("spec.nodes.priorities[{}].nodeName", [node.node_name for node in nodes.priorities])
 
 
+def selectors_are_well_formed(virtual_ip: VirtualIP) -> Iterator[Violation]:
+    """matchExpressions are requirements as metav1.LabelSelectorRequirement has them."""
+    selectors = {"spec.nodes.selector": virtual_ip.spec.nodes.selector}
+    if virtual_ip.spec.track.pods is not None:
+        selectors["spec.track.pods.selector"] = virtual_ip.spec.track.pods.selector
+    for field, selector in selectors.items():
+        for index, requirement in enumerate(selector.match_expressions if selector is not None else ()):
+            for name, message in _requirement_violations(requirement):
+                yield Violation(f"{field}.matchExpressions[{index}].{name}", message)
+
+
+def _requirement_violations(requirement: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in sorted(requirement.keys() - {"key", "operator", "values"}):
+        yield name, "must be left out: a requirement has key, operator and values"
+    if not isinstance(requirement.get("key"), str) or not requirement["key"]:
+        yield "key", "must be the name of a label"
+    operator, values = requirement.get("operator"), requirement.get("values", [])
+    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+        yield "operator", f"must be In, NotIn, Exists or DoesNotExist, not {operator!r}"
+    elif not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        yield "values", "must be a list of strings"
+    elif (operator in ("In", "NotIn")) != bool(values):
+        yield "values", "must be given with In and NotIn, and left out with Exists and DoesNotExist"
+
+
 def nodes_take_part(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """Where names is given, priorities and sourceAddresses are of those nodes: another name is a slip of the pen."""
     nodes = virtual_ip.spec.nodes
@@ -258,6 +284,7 @@ POLICIES: Sequence[Policy] = (
     preempt_delay_has_preemption,
     owner_is_one_and_preempts,
     nodes_are_named_once,
+    selectors_are_well_formed,
     nodes_take_part,
     source_addresses_are_usable,
     external_peers_are_usable,

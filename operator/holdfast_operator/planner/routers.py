@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import zlib
 
+from msgspec import structs
+
 from holdfast_api.cluster import Tracking
-from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, VirtualIP
+from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, Transport, VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Accepted
 from holdfast_operator.planner.addresses import parse_address
-from holdfast_operator.planner.membership import Member, needs_source_addresses
+from holdfast_operator.planner.claims import Accepted
+from holdfast_operator.planner.membership import Member
 from holdfast_operator.planner.standalone import recovery_hold_ms
+from holdfast_operator.planner.view import NodeView
 
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
 
+MEMBERS_MAX = 256
+"""Of VirtualRouterConfiguration.members. 64 nodes and 64 external peers fit with one address of each family."""
 
 PRIORITY_STEP = 10
 """Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
@@ -44,7 +49,7 @@ def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterC
     virtual_ip, membership = accepted.virtual_ip, accepted.membership
     spec, name = virtual_ip.spec, member.node.name
     sources = [entry.address for entry in spec.nodes.source_addresses if entry.node_name == name]
-    if not sources and needs_source_addresses(virtual_ip):
+    if not sources and _tells_source_addresses(accepted):
         sources = list(member.first_sources)
     return VirtualRouterConfiguration(
         name=virtual_ip.key,
@@ -69,18 +74,44 @@ def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterC
             recovery_hold_ms(spec.track.probes), PODS_RECOVERY_HOLD_MS if spec.track.pods else 0
         ),
         draining=member.node.is_cordoned,
-        last_holder_elsewhere=holder not in ("", name),
+        last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
     )
 
 
+def kept_on(node: NodeView, router: VirtualRouterConfiguration, holder: str) -> VirtualRouterConfiguration:
+    """The part of one that is refused by now: as it was, except for what no specification says."""
+    return structs.replace(
+        router, draining=node.is_cordoned, last_holder_elsewhere=_is_elsewhere(holder, router_node=node.name)
+    )
+
+
+def _is_elsewhere(holder: str, *, router_node: str) -> bool:
+    return holder not in ("", router_node)
+
+
 def _members(accepted: Accepted) -> list[str]:
-    """Every address that a member may send from, the same list on all nodes. With Unicast one of each family."""
+    """Every address that a member may send from, the same list on all nodes; one of each family where that is told."""
     membership = accepted.membership
-    peers = [str(address) for text in accepted.virtual_ip.spec.external_peers if (address := parse_address(text))]
-    if not needs_source_addresses(accepted.virtual_ip):
-        return [*membership.addresses, *(peer for peer in peers if peer not in membership.addresses)]
+    if not _tells_source_addresses(accepted):
+        return _with_peers(membership.addresses, accepted)
     chosen = {source for member in membership.members for source in member.first_sources}
-    return [*(address for address in membership.addresses if address in chosen), *peers]
+    return _with_peers([address for address in membership.addresses if address in chosen], accepted)
+
+
+def _with_peers(addresses: list[str], accepted: Accepted) -> list[str]:
+    peers = [str(address) for text in accepted.virtual_ip.spec.external_peers if (address := parse_address(text))]
+    return [*addresses, *(peer for peer in peers if peer not in addresses)]
+
+
+def _tells_source_addresses(accepted: Accepted) -> bool:
+    """With Unicast each member is sent to at one address, so that it must send from the same.
+
+    Otherwise the engine chooses, from however many the node has, and all of them are named to the others: if that can
+    be done.
+    """
+    if accepted.virtual_ip.spec.transport is Transport.UNICAST:
+        return True
+    return len(_with_peers(accepted.membership.addresses, accepted)) > MEMBERS_MAX
 
 
 def tracks_services(virtual_ip: VirtualIP) -> bool:

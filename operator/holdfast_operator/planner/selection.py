@@ -10,15 +10,18 @@ from holdfast_operator.planner.view import NodeView
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """metav1.LabelSelector: all of matchLabels and matchExpressions; an empty one matches everything."""
+    """metav1.LabelSelector: all of matchLabels and matchExpressions; an empty one matches everything.
+
+    The policies have seen to it that its requirements are well-formed.
+    """
     return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
         _meets(requirement, labels) for requirement in selector.match_expressions
     )
 
 
 def _meets(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = requirement.get("key", ""), requirement.get("values") or []
-    match requirement.get("operator"):
+    key, values = requirement["key"], requirement.get("values", [])
+    match requirement["operator"]:
         case "In":
             return labels.get(key) in values
         case "NotIn":

@@ -20,15 +20,18 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.reasons import State
-from holdfast_operator.planner.acceptance import Refusal
+from holdfast_operator.planner.claims import Refusal
 from holdfast_operator.planner.view import EventType, NodeView, Notice
 
-SPLIT_BRAIN_AFTER_SECONDS = 60
-"""How long two nodes may both say that they hold a VIP.
+NOT_HEARD_AFTER_SECONDS = 60
+"""A node that died says for ever what it said last.
 
-A node that died says so for ever. The control plane calls it NotReady after 40 s (node-monitor-grace-period), and what
-a node that is not Ready has said is not believed any more; so two that still say it after this are both alive.
+The control plane calls it NotReady after 50 s at most (node-monitor-grace-period; 40 s before Kubernetes 1.32), and
+what a node that is not Ready has said is not believed any more. After this time one that is Ready is alive.
 """
+
+SPLIT_BRAIN_AFTER_SECONDS = NOT_HEARD_AFTER_SECONDS
+"""How long two nodes may both say that they hold a VIP: two that still say it after this are both alive."""
 
 _ConditionStatus = Literal["True", "False", "Unknown"]
 
@@ -56,24 +59,44 @@ class Facts:
 def decode_status(raw: Mapping[str, Any]) -> VirtualIPStatus:
     """What the API server has; nothing where it is of another version and cannot be read."""
     try:
-        return msgspec.convert(raw.get("status") or {}, VirtualIPStatus)
+        status = msgspec.convert(raw.get("status") or {}, VirtualIPStatus)
     except msgspec.ValidationError:
         return VirtualIPStatus()
+    return msgspec.structs.replace(status, nodes=sorted(status.nodes, key=lambda entry: entry.node_name))
 
 
-def holders(entries: Sequence[NodeStatus], nodes: Mapping[str, NodeView]) -> list[NodeStatus]:
+def holders(
+    entries: Sequence[NodeStatus], old: VirtualIPStatus, nodes: Mapping[str, NodeView], now: str
+) -> list[NodeStatus]:
     """The nodes that say they hold it and can be believed, the newest first.
 
     One that the control plane does not hear counts only where nobody else says so: it may be dead, or hold on alone.
     """
     masters = sorted((entry for entry in entries if entry.state is State.MASTER), key=lambda entry: entry.since)[::-1]
-    believed = [entry for entry in masters if entry.node_name in nodes and nodes[entry.node_name].is_ready]
+    heard = {name for name, node in nodes.items() if node.is_ready}
+    masters = [entry for entry in masters if not _is_past(entry, entries, old, entry.node_name in heard, now)]
+    believed = [entry for entry in masters if entry.node_name in heard]
     return believed or masters[:1]
+
+
+def _is_past(entry: NodeStatus, entries: Sequence[NodeStatus], old: VirtualIPStatus, is_heard: bool, now: str) -> bool:
+    """Whether another node took it over since, and this one is dead and cannot say so.
+
+    While a third node takes over from that other, there may be a moment in which nobody else says Master: then the
+    VIP has not gone back to the dead. But a node that is heard, and that the other says it follows, holds it indeed.
+    """
+    last = old.transitions[-1] if old.transitions else None
+    if last is None or last.to_node == entry.node_name or entry.since >= last.time:
+        return False
+    if not is_heard:
+        return True
+    follows = any(other.node_name == last.to_node and other.state is State.BACKUP for other in entries)
+    return not follows and _seconds_since(last.time, now) <= NOT_HEARD_AFTER_SECONDS
 
 
 def next_status(old: VirtualIPStatus, facts: Facts) -> tuple[VirtualIPStatus, list[Notice]]:
     """The status as it is to be, without `nodes`, and what changed that people are told of."""
-    held_by = holders(facts.entries, facts.nodes)
+    held_by = holders(facts.entries, old, facts.nodes, facts.now)
     holder = held_by[0].node_name if held_by else ""
     is_split = len(held_by) > 1 and _seconds_since(held_by[0].since, facts.now) > SPLIT_BRAIN_AFTER_SECONDS
     move = _move(old, held_by[0]) if held_by else None

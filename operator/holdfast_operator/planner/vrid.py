@@ -13,7 +13,7 @@ So an allocated id can change when VirtualIPs come and go, if two of them want t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 VRIDS = 255
@@ -40,6 +40,12 @@ def first_choice(name: str) -> int:
     return 1 + zlib.crc32(name.encode()) % VRIDS
 
 
+def choices(name: str) -> Iterator[int]:
+    """Every id, in the order in which a VirtualIP wants them."""
+    first = first_choice(name) - 1
+    return (1 + (first + step) % VRIDS for step in range(VRIDS))
+
+
 def allocate(claims: Iterable[Claim]) -> dict[str, int]:
     """The id of each claim by its name, for claims that may meet on one link.
 
@@ -61,9 +67,7 @@ def allocate(claims: Iterable[Claim]) -> dict[str, int]:
 
 
 def _free(claim: Claim, taken: set[tuple[int, int]]) -> int | None:
-    first = first_choice(claim.name) - 1
-    for step in range(VRIDS):
-        vrid = 1 + (first + step) % VRIDS
+    for vrid in choices(claim.name):
         if not any((family, vrid) in taken for family in claim.families):
             return vrid
     return None

@@ -1,0 +1,190 @@
+"""Who gets an address or a VRID that more than one VirtualIP wants. Pure.
+
+What is in force comes first: a new or edited VirtualIP never takes an address or a VRID from one that runs. Of those
+that are new the older one is served first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from holdfast_api.cluster import ConditionReason
+from holdfast_api.resources import VirtualIP
+from holdfast_operator.planner.addresses import Interface
+from holdfast_operator.planner.links import families, interfaces, is_link_local
+from holdfast_operator.planner.membership import Membership
+from holdfast_operator.planner.vrid import choices
+
+Place = tuple[str, str]
+"""An address with where it means the same: a link-local one on its link, any other everywhere ("")."""
+
+Seat = tuple[str, int, int]
+"""A virtual router is known by its link, family and VRID (RFC 9568 section 5.2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a VirtualIP is not put in force."""
+
+    reason: ConditionReason
+    message: str
+    """Names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A VirtualIP that is put in force."""
+
+    virtual_ip: VirtualIP
+    membership: Membership
+    vrid: int
+
+
+Verdict = Accepted | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """What a VirtualIP runs with, by what is in force on the nodes, and keeps if it is refused."""
+
+    places: frozenset[Place] = frozenset()
+    seats: frozenset[Seat] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A VirtualIP whose specification is good by itself."""
+
+    virtual_ip: VirtualIP
+    membership: Membership
+    vrid_in_use: int | None
+    created: str
+
+    @property
+    def key(self) -> str:
+        """namespace/name."""
+        return self.virtual_ip.key
+
+    @property
+    def pinned(self) -> int | None:
+        """The VRID that the user chose."""
+        return self.virtual_ip.spec.virtual_router_id
+
+    def places(self) -> list[frozenset[Place]]:
+        """What each address takes up, in their order."""
+        return [places_of(address, self.membership.segments) for address in interfaces(self.virtual_ip)]
+
+    def seats(self, vrid: int) -> frozenset[Seat]:
+        """What that VRID takes up."""
+        return seats_of(self.membership.segments, families(self.virtual_ip), vrid)
+
+
+def places_of(address: Interface, segments: Iterable[str]) -> frozenset[Place]:
+    """What an address takes up on these links."""
+    return frozenset((segment, str(address.ip)) for segment in (segments if is_link_local(address) else [""]))
+
+
+def seats_of(segments: Collection[str], versions: Collection[int], vrid: int) -> frozenset[Seat]:
+    """What a VRID takes up on these links, in these families."""
+    return frozenset((segment, version, vrid) for segment in segments for version in versions)
+
+
+def settle(
+    candidates: Sequence[Candidate], refused: Collection[str], tenures: Mapping[str, Tenure]
+) -> dict[str, Verdict]:
+    """A verdict on each candidate; `refused` are the keys of those that were refused before it came to this.
+
+    Whoever is refused goes on with what it has, which nobody else can get then. So it is asked again, until no further
+    one is refused.
+    """
+    ordered = sorted(candidates, key=lambda candidate: (candidate.created, candidate.key))
+    keeping = frozenset(refused)
+    while True:
+        verdicts = _verdicts(ordered, keeping, tenures)
+        now = {key for key, verdict in verdicts.items() if isinstance(verdict, Refusal)}
+        if now <= keeping:
+            return verdicts
+        keeping |= now
+
+
+def _verdicts(
+    ordered: Sequence[Candidate], keeping: Collection[str], tenures: Mapping[str, Tenure]
+) -> dict[str, Verdict]:
+    """If those in `keeping` keep all that they have, and the others what they have and still want."""
+    places: dict[Place, str] = {}
+    seats: dict[Seat, str] = {}
+    for key in sorted(keeping):
+        tenure = tenures.get(key, Tenure())
+        _reserve(places, tenure.places, key)
+        _reserve(seats, tenure.seats, key)
+    for candidate in ordered:
+        _reserve(places, tenures.get(candidate.key, Tenure()).places & _all_places(candidate), candidate.key)
+        if candidate.vrid_in_use is not None and candidate.pinned in (None, candidate.vrid_in_use):
+            _reserve(seats, candidate.seats(candidate.vrid_in_use), candidate.key)
+    verdicts: dict[str, Verdict] = {}
+    without_vrid: list[Candidate] = []
+    for candidate in ordered:
+        refusal = _address_in_use(candidate, places) or _vrid_in_use(candidate, seats)
+        if refusal is not None:
+            verdicts[candidate.key] = refusal
+            continue
+        _reserve(places, _all_places(candidate), candidate.key)
+        vrid = candidate.pinned or candidate.vrid_in_use
+        if vrid is None or _owner(candidate.seats(vrid), seats, candidate.key) is not None:
+            without_vrid.append(candidate)
+            continue
+        _reserve(seats, candidate.seats(vrid), candidate.key)
+        verdicts[candidate.key] = Accepted(candidate.virtual_ip, candidate.membership, vrid)
+    # Last, so that nobody is given what another's user chose.
+    for candidate in sorted(without_vrid, key=lambda candidate: candidate.key):
+        verdicts[candidate.key] = _with_free_vrid(candidate, seats)
+    return verdicts
+
+
+def _all_places(candidate: Candidate) -> frozenset[Place]:
+    return frozenset().union(*candidate.places())
+
+
+def _address_in_use(candidate: Candidate, places: Mapping[Place, str]) -> Refusal | None:
+    for index, wanted in enumerate(candidate.places()):
+        other = _owner(wanted, places, candidate.key)
+        if other is not None:
+            text = candidate.virtual_ip.spec.addresses[index]
+            message = f"spec.addresses[{index}]: must be in one VirtualIP: {text} is in {other}"
+            return Refusal(ConditionReason.ADDRESS_IN_USE, message)
+    return None
+
+
+def _vrid_in_use(candidate: Candidate, seats: Mapping[Seat, str]) -> Refusal | None:
+    if candidate.pinned is None:
+        return None
+    other = _owner(candidate.seats(candidate.pinned), seats, candidate.key)
+    if other is None:
+        return None
+    message = f"spec.virtualRouterID: must be unique on the link {candidate.membership.link}"
+    return Refusal(ConditionReason.VIRTUAL_ROUTER_ID_IN_USE, f"{message}: {candidate.pinned} is that of {other}")
+
+
+def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str]) -> Verdict:
+    for vrid in choices(candidate.key):
+        wanted = candidate.seats(vrid)
+        if _owner(wanted, seats, candidate.key) is None:
+            _reserve(seats, wanted, candidate.key)
+            return Accepted(candidate.virtual_ip, candidate.membership, vrid)
+    message = "spec.virtualRouterID: must be given: the ids from 1 to 255 are used up on the link"
+    return Refusal(ConditionReason.NO_VIRTUAL_ROUTER_ID_LEFT, message)
+
+
+_Thing = TypeVar("_Thing", Place, Seat)
+
+
+def _reserve(owners: dict[_Thing, str], wanted: Iterable[_Thing], key: str) -> None:
+    for thing in wanted:
+        owners.setdefault(thing, key)
+
+
+def _owner(wanted: Iterable[_Thing], owners: Mapping[_Thing, str], key: str) -> str | None:
+    """Who else has any of it; the first by name, so that the answer is always the same."""
+    return min((owners[thing] for thing in wanted if owners.get(thing, key) != key), default=None)

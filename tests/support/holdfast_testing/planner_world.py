@@ -1,0 +1,125 @@
+"""A cluster as the planner sees it: an API server's objects, and agents that do what they are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from holdfast_api.cluster import Link, SpeakerConfig, SpeakerConfigMetadata, SpeakerConfigSpec, SpeakerConfigStatus
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner.cluster import plan_cluster
+from holdfast_operator.planner.view import ClusterPlan, ClusterView, NodeView
+
+NOW = "2026-11-23T12:00:00.000Z"
+LATER = "2026-11-23T12:00:05.000Z"
+MUCH_LATER = "2026-11-23T12:05:00.000Z"
+
+
+class World:
+    """An API server's objects, and agents that do what they are told."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.virtual_ips: dict[str, dict[str, Any]] = {}
+        self.nodes = {
+            name: NodeView(name, {"zone": name[-1]}, internal_addresses=(f"10.0.0.{index}",))
+            for index, name in enumerate(nodes, start=1)
+        }
+        self.speakers: dict[str, SpeakerConfig] = {}
+        self.links = {
+            name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
+            for index, name in enumerate(nodes, start=1)
+        }
+        for name in nodes:
+            self.report(name)
+
+    def report(self, name: str, **changes: Any) -> None:
+        """The agent of a node says what runs there."""
+        speaker = self.speakers.get(name) or SpeakerConfig(
+            metadata=SpeakerConfigMetadata(name=name, generation=1), spec=SpeakerConfigSpec(node_name=name)
+        )
+        status = SpeakerConfigStatus(
+            **{"observed_generation": speaker.metadata.generation, "links": self.links[name], **changes}
+        )
+        self.speakers[name] = msgspec.structs.replace(speaker, status=status)
+
+    def apply(self, name: str, namespace: str = "shop", **spec: Any) -> None:
+        """`kubectl apply`."""
+        key = f"{namespace}/{name}"
+        known = self.virtual_ips.get(key)
+        self.virtual_ips[key] = {
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "VirtualIP",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": key,
+                "generation": known["metadata"]["generation"] + 1 if known else 1,
+                "creationTimestamp": known["metadata"]["creationTimestamp"]
+                if known
+                else f"2026-11-23T11:00:{len(self.virtual_ips):02}Z",
+            },
+            "spec": {"addresses": ["10.0.0.100/24"], **spec},
+            "status": known["status"] if known else {},
+        }
+
+    def say(self, key: str, node: str, state: str, since: str = NOW, **fields: Any) -> None:
+        """A node's agent writes its entry."""
+        entries = self.virtual_ips[key]["status"].setdefault("nodes", [])
+        entries[:] = [entry for entry in entries if entry["nodeName"] != node]
+        entries.append(
+            {"nodeName": node, "state": state, "since": since, "priority": 100, "health": "Healthy", **fields}
+        )
+
+    @property
+    def view(self) -> ClusterView:
+        """What the operator reads."""
+        return ClusterView(tuple(self.virtual_ips.values()), tuple(self.nodes.values()), self.speakers)
+
+    def plan(self, now: str = NOW) -> ClusterPlan:
+        """What the operator would write."""
+        return plan_cluster(self.view, now)
+
+    def reconcile(self, now: str = NOW, *, observed: bool = True) -> ClusterPlan:
+        """Plan, write what was planned, and let the agents take it up."""
+        plan = self.plan(now)
+        for node, spec in plan.speakers.items():
+            before = self.speakers.get(node)
+            if before is None or before.spec != spec:
+                generation = before.metadata.generation + 1 if before else 1
+                status = before.status if before else SpeakerConfigStatus()
+                metadata = SpeakerConfigMetadata(name=node, generation=generation)
+                self.speakers[node] = SpeakerConfig(metadata=metadata, spec=spec, status=status)
+                if observed:
+                    self.report(node)
+        for node in set(self.speakers) - set(plan.speakers):
+            del self.speakers[node]
+        for key, status in plan.statuses.items():
+            if key in self.virtual_ips:
+                own = self.virtual_ips[key]["status"].get("nodes", [])
+                kept = [entry for entry in own if entry["nodeName"] not in plan.departed.get(key, ())]
+                self.virtual_ips[key]["status"] = {**msgspec.to_builtins(status), "nodes": kept}
+        return plan
+
+    def settle(self, now: str = NOW) -> ClusterPlan:
+        """Until nothing changes."""
+        for _ in range(3):
+            plan = self.reconcile(now)
+        return plan
+
+    def delete(self, name: str, namespace: str = "shop") -> None:
+        """`kubectl delete`."""
+        self.virtual_ips.pop(f"{namespace}/{name}", None)
+
+
+def routers(plan: ClusterPlan, key: str = "shop/web") -> dict[str, VirtualRouterConfiguration]:
+    """What the VirtualIP runs with, by node."""
+    return {
+        node: router for node, spec in plan.speakers.items() for router in spec.virtual_routers if router.name == key
+    }
+
+
+def condition(plan: ClusterPlan, kind: str, key: str = "shop/web") -> tuple[str, str, str]:
+    """Status, reason and message."""
+    found = next(one for one in plan.statuses[key].conditions if one.type == kind)
+    return found.status, found.reason, found.message
