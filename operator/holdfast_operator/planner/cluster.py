@@ -20,9 +20,9 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Verdicts, in_force, judge, key_of
+from holdfast_operator.planner.acceptance import Running, Verdicts, in_force, judge, key_of
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
-from holdfast_operator.planner.routers import kept_on, router_on, tracking_of
+from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
 from holdfast_operator.planner.status import Facts, decode_status, holders, next_status
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
 
@@ -36,7 +36,8 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     view = ClusterView(tuple(raws.values()), nodes, view.speakers)
     olds = {key: decode_status(raw) for key, raw in raws.items()}
     verdicts = judge(view, olds)
-    assigned = _assign(view, verdicts, olds, now)
+    running = in_force(view.speakers)
+    assigned = _assign(view, verdicts, running, olds, now)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
@@ -46,7 +47,7 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in mine)
         if gone:
             departed[key] = gone
-        facts = _facts(raws[key], key, view, verdicts[key], mine, entries, now, olds[key])
+        facts = _facts(raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key])
         statuses[key], told = next_status(olds[key], facts)
         notices += told
     return ClusterPlan(
@@ -58,19 +59,18 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
 
 
 def _assign(
-    view: ClusterView, verdicts: Verdicts, olds: Mapping[str, VirtualIPStatus], now: str
+    view: ClusterView, verdicts: Verdicts, running: Running, olds: Mapping[str, VirtualIPStatus], now: str
 ) -> dict[str, dict[str, _Assignment]]:
     """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
     assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in view.nodes}
     nodes = {node.name: node for node in view.nodes}
-    running = in_force(view.speakers)
     for key, verdict in sorted(verdicts.items()):
         held_by = holders(olds[key].nodes, olds[key], nodes, now)
         holder = held_by[0].node_name if held_by else _last_holder(olds[key])
         if isinstance(verdict, Accepted):
             tracking = tracking_of(verdict.virtual_ip)
-            for member in verdict.membership.members:
-                assigned[member.node.name][key] = router_on(member, verdict, holder), tracking
+            for name, router in routers_of(verdict, holder).items():
+                assigned[name][key] = router, tracking
             continue
         for name, router in running.get(key, {}).items():
             if name in nodes:
@@ -100,6 +100,7 @@ def _facts(
     key: str,
     view: ClusterView,
     verdict: Verdict,
+    running: Mapping[str, VirtualRouterConfiguration],
     mine: Mapping[str, VirtualRouterConfiguration],
     entries: Sequence[NodeStatus],
     now: str,
@@ -117,7 +118,7 @@ def _facts(
     waiting_for = []
     for node, router in sorted(mine.items()):
         speaker = view.speakers.get(node)
-        if speaker is None or not _runs(speaker, router):
+        if speaker is None or not _runs(running.get(node), router):
             waiting_for.append(node)
         elif refusal := _engines_refusal(speaker):
             refused_by.append(f"{node}: {refusal}")
@@ -139,13 +140,9 @@ def _facts(
     )
 
 
-def _runs(speaker: SpeakerConfig, router: VirtualRouterConfiguration) -> bool:
-    """Whether that is what it is told already. Who held the VIP last is no part of what the user wants."""
-    return any(
-        structs.replace(one, last_holder_elsewhere=router.last_holder_elsewhere) == router
-        for one in speaker.spec.virtual_routers
-        if one.name == router.name
-    )
+def _runs(told: VirtualRouterConfiguration | None, router: VirtualRouterConfiguration) -> bool:
+    """Whether that is what a node is told already. Who held the VIP last is no part of what the user wants."""
+    return told is not None and structs.replace(told, last_holder_elsewhere=router.last_holder_elsewhere) == router
 
 
 def _vrid_of(mine: Mapping[str, VirtualRouterConfiguration]) -> int | None:

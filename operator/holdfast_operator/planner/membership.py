@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -191,6 +192,8 @@ def _holds(own: Interface, telling: Interface) -> bool:
     return own.version == telling.version and own.network.prefixlen < own.max_prefixlen and telling.ip in own.network
 
 
+# Of the same few addresses, for every VirtualIP.
+@functools.lru_cache(maxsize=16384)
 def _order(text: str) -> tuple[int, int]:
     address = ip_address(text)
     return address.version, int(address)

@@ -11,7 +11,6 @@ from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, Transpo
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import parse_address
 from holdfast_operator.planner.claims import Accepted
-from holdfast_operator.planner.membership import Member
 from holdfast_operator.planner.standalone import recovery_hold_ms
 from holdfast_operator.planner.view import NodeView
 
@@ -44,28 +43,44 @@ def priorities_of(accepted: Accepted) -> dict[str, int]:
     return {**{name: spec.priority - step * rank for rank, name in enumerate(left)}, **chosen}
 
 
-def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterConfiguration:
-    """One node's part; `holder` is the node that holds the VIP as far as is known, or empty."""
-    virtual_ip, membership = accepted.virtual_ip, accepted.membership
-    spec, name = virtual_ip.spec, member.node.name
-    sources = [entry.address for entry in spec.nodes.source_addresses if entry.node_name == name]
-    if not sources and _tells_source_addresses(accepted):
-        sources = list(member.first_sources)
+def routers_of(accepted: Accepted, holder: str) -> dict[str, VirtualRouterConfiguration]:
+    """Each member's part, by the node's name; `holder` is who holds the VIP as far as is known, or empty."""
+    source_addresses = _source_addresses(accepted)
+    common = _common(accepted, members=_members(accepted, told=source_addresses is not None))
+    priorities = priorities_of(accepted)
+    chosen: dict[str, list[str]] = {}
+    for entry in accepted.virtual_ip.spec.nodes.source_addresses:
+        chosen.setdefault(entry.node_name, []).append(entry.address)
+    return {
+        name: structs.replace(
+            common,
+            priority=priorities[name],
+            interface=common.interface or member.interface,
+            source_addresses=chosen.get(name) or (source_addresses or {}).get(name, []),
+            draining=member.node.is_cordoned,
+            last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
+        )
+        for member in accepted.membership.members
+        for name in [member.node.name]
+    }
+
+
+def _common(accepted: Accepted, members: list[str]) -> VirtualRouterConfiguration:
+    """What is the same on every node."""
+    virtual_ip, spec = accepted.virtual_ip, accepted.virtual_ip.spec
     return VirtualRouterConfiguration(
         name=virtual_ip.key,
         addresses=spec.addresses,
         virtual_router_id=accepted.vrid,
         version=spec.version,
-        priority=priorities_of(accepted)[name],
         nopreempt=spec.nopreempt,
         preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
-        interface=spec.interface or member.interface,
+        interface=spec.interface,
         transport=spec.transport,
-        members=_members(accepted),
+        members=members,
         # Where somebody's addresses are not known yet, to refuse strangers would be to refuse that node.
-        foreign_routers=spec.foreign_routers if membership.is_complete else ForeignRouters.OBEY,
-        source_addresses=sources,
+        foreign_routers=spec.foreign_routers if accepted.membership.is_complete else ForeignRouters.OBEY,
         simple_password=spec.authentication.simple_password if spec.authentication else None,
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,
@@ -73,8 +88,6 @@ def router_on(member: Member, accepted: Accepted, holder: str) -> VirtualRouterC
         recovery_hold_milliseconds=max(
             recovery_hold_ms(spec.track.probes), PODS_RECOVERY_HOLD_MS if spec.track.pods else 0
         ),
-        draining=member.node.is_cordoned,
-        last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
     )
 
 
@@ -89,29 +102,26 @@ def _is_elsewhere(holder: str, *, router_node: str) -> bool:
     return holder not in ("", router_node)
 
 
-def _members(accepted: Accepted) -> list[str]:
-    """Every address that a member may send from, the same list on all nodes; one of each family where that is told."""
+def _source_addresses(accepted: Accepted) -> dict[str, list[str]] | None:
+    """What each node is told to send from; None where the engine chooses from however many addresses the node has.
+
+    With Unicast each member is sent to at one address, so that it must send from the same. Otherwise all of them are
+    named to the others: if that can be done.
+    """
+    if accepted.virtual_ip.spec.transport is not Transport.UNICAST and len(_members(accepted)) <= MEMBERS_MAX:
+        return None
+    return {member.node.name: list(member.first_sources) for member in accepted.membership.members}
+
+
+def _members(accepted: Accepted, *, told: bool = False) -> list[str]:
+    """Every address that a member may send from, the same list on all nodes; `told`: which they are told to."""
     membership = accepted.membership
-    if not _tells_source_addresses(accepted):
-        return _with_peers(membership.addresses, accepted)
-    chosen = {source for member in membership.members for source in member.first_sources}
-    return _with_peers([address for address in membership.addresses if address in chosen], accepted)
-
-
-def _with_peers(addresses: list[str], accepted: Accepted) -> list[str]:
+    addresses = membership.addresses
+    if told:
+        first = {source for member in membership.members for source in member.first_sources}
+        addresses = [address for address in addresses if address in first]
     peers = [str(address) for text in accepted.virtual_ip.spec.external_peers if (address := parse_address(text))]
     return [*addresses, *(peer for peer in peers if peer not in addresses)]
-
-
-def _tells_source_addresses(accepted: Accepted) -> bool:
-    """With Unicast each member is sent to at one address, so that it must send from the same.
-
-    Otherwise the engine chooses, from however many the node has, and all of them are named to the others: if that can
-    be done.
-    """
-    if accepted.virtual_ip.spec.transport is Transport.UNICAST:
-        return True
-    return len(_with_peers(accepted.membership.addresses, accepted)) > MEMBERS_MAX
 
 
 def tracks_services(virtual_ip: VirtualIP) -> bool:
