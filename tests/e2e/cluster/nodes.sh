@@ -9,13 +9,17 @@ run_up() {
     mkdir -p "$CACHE/logs"
     ensure_engine
     build_tools kind "seconds"
-    if [ -z "$(node_containers)" ]; then
+    if [ -n "$(node_containers)" ] && ! start_nodes; then
+        say "a node of this cluster does not start again; making the cluster anew"
+        delete_cluster
+    fi
+    if [ -n "$(node_containers)" ]; then
+        take_over_cluster
+    else
         ensure_node_image
         extract_kubectl
         ensure_network
         create_cluster
-    else
-        start_nodes
     fi
     build_tools helm "about 3 minutes on two cores"
     run_network
@@ -148,14 +152,18 @@ END
     rm "$config"
 }
 
+# Fails where a node cannot be started: after a restart of the docker engine another one may have got its address.
 start_nodes() {
     for node in $(node_containers); do
         [ "$(docker inspect --format '{{.State.Paused}}' "$node")" = false ] || docker unpause "$node" >/dev/null
         if [ "$(docker inspect --format '{{.State.Running}}' "$node")" = false ]; then
             say "starting $node again"
-            docker start "$node" >/dev/null
+            docker start "$node" >/dev/null || return 1
         fi
     done
+}
+
+take_over_cluster() {
     quietly kind_command export kubeconfig --name "$CLUSTER"
     node_image=$(docker inspect --format '{{.Config.Image}}' "$CLUSTER-control-plane")
     extract_kubectl
