@@ -1,4 +1,4 @@
-"""docs/reference/virtualip.md says of every field what the models say."""
+"""docs/reference/virtualip.md and speakerconfig.md say of every field what the models say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 from msgspec import NODEFAULT, inspect
 
+from holdfast_api.cluster import SpeakerConfig
 from holdfast_api.resources import VirtualIP
 from holdfast_operator.planner.policies import violations
 
@@ -18,10 +20,15 @@ Row = tuple[str, str, str, str]
 """Field, type, range and default, as the page writes them."""
 
 
-def test_the_page_has_every_field_with_its_type_range_and_default(root: Path) -> None:
-    page = (root / "docs" / "reference" / "virtualip.md").read_text(encoding="utf-8")
+EXPLAINED_ELSEWHERE = (".selector", "tracking[].pods", "tracking[].probes")
+"""A selector is Kubernetes' own type; pods and probes are those of the VirtualIP."""
+
+
+@pytest.mark.parametrize("kind", [VirtualIP, SpeakerConfig])
+def test_the_page_has_every_field_with_its_type_range_and_default(root: Path, kind: type) -> None:
+    page = (root / "docs" / "reference" / f"{kind.__name__.lower()}.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \| [^|]{5,} \|$", page, re.MULTILINE)
-    assert rows == list(_rows(inspect.type_info(VirtualIP), ""))
+    assert rows == list(_rows(inspect.type_info(kind), ""))
 
 
 def test_the_examples_of_the_page_are_accepted(root: Path) -> None:
@@ -34,8 +41,7 @@ def test_the_examples_of_the_page_are_accepted(root: Path) -> None:
 
 def _rows(kind: inspect.Type, path: str) -> Iterator[Row]:
     if isinstance(kind, inspect.StructType):
-        # A selector is Kubernetes' own type, and explained there.
-        for field in () if path.endswith(".selector") else kind.fields:
+        for field in () if path.removesuffix("[]").endswith(EXPLAINED_ELSEWHERE) else kind.fields:
             place = f"{path}.{field.encode_name}".lstrip(".")
             value = _without_none(field.type)
             yield place, _type(value), _range(value), _default(field)
@@ -78,7 +84,7 @@ def _range(kind: inspect.Type) -> str:
         case inspect.IntType() if kind.le is not None:
             return f"{kind.ge} to {kind.le}" + (f", a multiple of {kind.multiple_of}" if kind.multiple_of else "")
         case inspect.StrType() if kind.max_length is not None:
-            return f"{kind.min_length} to {kind.max_length} characters"
+            return f"{kind.min_length or 0} to {kind.max_length} characters"
         case inspect.ListType() if kind.max_length is not None:
             return f"{kind.min_length or 0} to {kind.max_length}"
     return "any"

@@ -129,6 +129,20 @@ def test_everything_is_explained_and_bounded_and_every_list_says_how_it_merges(n
                 assert node["maxLength"] <= 32768, path
 
 
+@pytest.mark.parametrize("name", ["virtualip", "speakerconfig"])
+def test_what_a_list_is_of_is_not_explained_with_the_words_for_something_else(name: str) -> None:
+    owners: dict[str, str] = {}
+    for part in ("spec", "status"):
+        for path, node in walk(schema(name, part), part):
+            if node["type"] == "object":
+                field = path.rpartition(".")[2]
+                assert owners.setdefault(node["description"], field) == field, path
+
+
+def test_the_column_of_moves_has_a_number_before_the_first_move() -> None:
+    assert schema("virtualip", "status")["properties"]["moves"]["default"] == 0
+
+
 def test_each_node_owns_its_own_entry_of_the_status() -> None:
     nodes = schema("virtualip", "status")["properties"]["nodes"]
     assert (nodes["x-kubernetes-list-type"], nodes["x-kubernetes-list-map-keys"]) == ("map", ["nodeName"])
