@@ -126,6 +126,33 @@ def test_a_restarted_engine_still_knows_health_configuration_and_history(segment
     eventually(lambda: n1.routers["web"]["priority"] == 110 and n1.status["generation"] == 2, "files still do")
 
 
+def test_a_restart_does_not_end_a_recovery_hold(segment: Any) -> None:
+    """ADR 0007: a Backup that recovered leaves the failing holder two periods, whatever becomes of its engine."""
+    lan = segment("n1", "n2")
+    for host in lan.hosts:
+        (host.folder / "healthy").touch()
+    n1, n2 = lan.hosts
+    for host, state in (n1, "Master"), (n2, "Backup"):
+        probe = {
+            "name": "up",
+            "exec": {"command": ["test", "-e", str(host.folder / "healthy")]},
+            "periodMilliseconds": 3000,
+            "successThreshold": 1,
+            "failureThreshold": 1,
+        }
+        host.run(web(track={"probes": [probe]})).becomes(state)
+    for host in n2, n1:
+        (host.folder / "healthy").unlink()
+        eventually(lambda host=host: host.routers["web"]["health"] == "Failing", "both fail")
+    (n2.folder / "healthy").touch()
+    eventually(lambda: n2.routers["web"]["health"] == "Healthy", "the Backup recovers first")
+    kill_engine(n2)
+    time.sleep(3.0)
+    assert (n1.state(), n2.state()) == ("Master", "Backup")
+    n2.becomes("Master")
+    assert n2.routers["web"]["reason"] == "MasterFailing"
+
+
 def test_an_engine_that_keeps_dying_is_released_and_begins_anew_after_a_pause(segment: Any) -> None:
     lan = segment("n1", "n2")
     n1, n2 = holder_and_backup(lan, web())

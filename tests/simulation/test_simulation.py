@@ -75,6 +75,13 @@ class Preempts(RecordedRouter):
         return 0 < advertisement.priority < self.configuration.priority
 
 
+class ForgetsItsRecovery(RecordedRouter):
+    """A restarted engine knows no recovery hold."""
+
+    def resume_as_backup(self, now: Instant, recovered_at: Instant | None = None) -> None:
+        super().resume_as_backup(now)
+
+
 class DoesNothingInTime(RecordedRouter):
     """Its timer is due for ever."""
 
@@ -89,6 +96,7 @@ class DoesNothingInTime(RecordedRouter):
         (KeepsAddresses, "its kernel holds: True"),
         (KnowsNoBands, "fails and holds|in a lower band"),
         (Preempts, "took over from"),
+        (ForgetsItsRecovery, "and took over from one that fails"),
         (DoesNothingInTime, "due again at once"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
@@ -98,7 +106,7 @@ def test_a_planted_bug_breaks_its_law(
 ) -> None:
     monkeypatch.setenv("HOLDFAST_ARTIFACTS", str(tmp_path))
     broken = []
-    for seed in range(60):
+    for seed in range(150):
         try:
             Run(seed, mutant).play()
         except Violation as violation:

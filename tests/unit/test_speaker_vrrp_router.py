@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holdfast_speaker.vrrp.configuration import Configuration, Family
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval, skew_time
+from holdfast_speaker.vrrp.packet import Advertisement
 from holdfast_speaker.vrrp.router import VirtualRouter
 
 NOW = Instant(100 * SECOND)
 
 
-def router(version: int, interval: Duration) -> VirtualRouter:
+def router(version: int, interval: Duration, **settings: Any) -> VirtualRouter:
     family = Family(bytes((10, 0, 0, 1)), (bytes((10, 0, 0, 200)),), (bytes((224, 0, 0, 18)),))
-    return VirtualRouter(Configuration(51, (family,), version=version, interval=interval, priority=192))
+    return VirtualRouter(Configuration(51, (family,), version=version, interval=interval, priority=192, **settings))
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,16 @@ def test_a_backup_that_is_restarted_has_the_patience_that_a_hand_over_may_have_a
     assert backup.poll(Instant(NOW + silence - 1)) == ()
     backup.poll(Instant(NOW + silence))
     assert backup.holds_addresses
+
+
+def test_a_restart_does_not_end_a_recovery_hold() -> None:
+    """ADR 0007; recovered 1 s before the restart, of a hold of 4 s."""
+    hold = Duration(4 * SECOND)
+    backup = router(3, SECOND, recovery_hold=hold)
+    backup.resume_as_backup(NOW, recovered_at=Instant(NOW - SECOND))
+    failing = Advertisement(3, 51, 12, SECOND, (bytes((10, 0, 0, 200)),), bytes((10, 0, 0, 2)))
+    for second in range(3):
+        backup.receive(failing, Instant(NOW + second * SECOND))
+        assert backup.next_deadline() == NOW + second * SECOND + master_down_interval(3, 192, SECOND)
+    backup.receive(failing, Instant(NOW + 3 * SECOND))
+    assert backup.next_deadline() == NOW + 3 * SECOND + skew_time(3, 192, SECOND)

@@ -184,12 +184,15 @@ class Engine:
     def _go_on(self, instance: Instance, now: Instant) -> bool:
         """Be what the former process was. A Master does nothing yet: what arrived meanwhile is read first."""
         former = self._former.get(instance.name)
-        match former.state if former else State.INITIALIZE:
+        if former is None:
+            return False
+        recovered_at = Instant(former.recovered_at) if former.recovered_at else None
+        match former.state:
             case State.MASTER:
-                instance.router.resume_as_master(self._former_seen_at)
+                instance.router.resume_as_master(self._former_seen_at, recovered_at)
                 instance.held = self.kernel.adopt(instance.kernel_addresses, now)
             case State.BACKUP:
-                instance.router.resume_as_backup(now)
+                instance.router.resume_as_backup(now, recovered_at)
             case State.INITIALIZE:
                 return False
         self._schedule(instance)
@@ -214,6 +217,7 @@ class Engine:
             if instance.started:
                 self._log.info(f"health: {instance.router.health} -> {health}", virtualIP=instance.name, detail=detail)
             self._carry_out(instance, instance.router.report_health(health, now), now)
+            self._unpublished = True
         instance.health_detail = detail
 
     # ----- packets and time -----

@@ -44,6 +44,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     health: Health = Health.UNKNOWN
     """As the probes reported it."""
     health_detail: str = ""
+    recovered_at: int = 0
+    """CLOCK_MONOTONIC in nanoseconds: when its health became good; 0: it was never anything else."""
     history: list[Transition] = field(default_factory=list)
 
 

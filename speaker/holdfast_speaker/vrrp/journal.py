@@ -37,8 +37,8 @@ _ARGUMENTS: Final[dict[str, tuple[Any, ...]]] = {
     "step_aside": (Instant,),
     "hearing_proven": (),
     "hand_over": (Instant,),
-    "resume_as_master": (Instant,),
-    "resume_as_backup": (Instant,),
+    "resume_as_master": (Instant, Instant | None),
+    "resume_as_backup": (Instant, Instant | None),
 }
 """Every verb of VirtualRouter that changes it, with the types of its arguments."""
 
@@ -81,7 +81,7 @@ class RecordedRouter(VirtualRouter):
 
     def checkpoint(self) -> Checkpoint:
         """What the router knows now; values, so that nothing is copied."""
-        return Checkpoint(self.configuration, self.state, self.health, self.obstacles, self._recovered_at)
+        return Checkpoint(self.configuration, self.state, self.health, self.obstacles, self.recovered_at)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Know what a router knew, to play on from there."""
@@ -89,7 +89,7 @@ class RecordedRouter(VirtualRouter):
         self.state = checkpoint.state
         self.health = checkpoint.health
         self.obstacles = checkpoint.obstacles
-        self._recovered_at = checkpoint.recovered_at
+        self.recovered_at = checkpoint.recovered_at
         self._segments = [_Segment(checkpoint)]
 
     def note(self, verb: str, arguments: tuple[Any, ...], transitions: tuple[Transitioned, ...]) -> None:

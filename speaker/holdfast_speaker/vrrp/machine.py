@@ -54,7 +54,8 @@ class StateMachine:
         self.obstacles: frozenset[Obstacle] = frozenset()
         self.health = Health.HEALTHY
         self.counters: Multiset[Counter] = Multiset()
-        self._recovered_at: Instant | None = None
+        self.recovered_at: Instant | None = None
+        """When the services behind the VIP became healthy; the next process has to know it, too (ADR 0007)."""
         self._packets: dict[tuple[int, int], tuple[SendAdvertisement, ...]] = {}
 
     # ----- what the driver asks -----
@@ -205,7 +206,7 @@ class StateMachine:
     def _may_challenge(self, advertisement: Advertisement, now: Instant) -> bool:
         if band(advertisement.priority) >= band(self._own_priority):
             return False
-        return self._recovered_at is None or now >= self._recovered_at + self.configuration.recovery_hold
+        return self.recovered_at is None or now >= self.recovered_at + self.configuration.recovery_hold
 
     def _receive_as_master(self, state: Master, advertisement: Advertisement, now: Instant) -> Actions:
         ours, theirs = self.effective_priority, advertisement.priority

@@ -36,7 +36,7 @@ class VirtualRouter(StateMachine):
         if health is self.health:
             return NOTHING
         if health is Health.HEALTHY:
-            self._recovered_at = now
+            self.recovered_at = now
         self.health = health
         if self._releases:
             return self.obstruct(Obstacle.SERVICE_FAILED, now)
@@ -179,20 +179,23 @@ class VirtualRouter(StateMachine):
         self.state = replace(self.state, next_advertisement_at=Instant(now + self.configuration.interval))
         return 2 * self._advertise(self.effective_priority, longer)
 
-    def resume_as_master(self, last_seen: Instant) -> None:
+    def resume_as_master(self, last_seen: Instant, recovered_at: Instant | None = None) -> None:
         """Go on as the Master that this router was in another process, which was seen to run at `last_seen`.
 
         Nothing has moved, so this is no transition. If others took over meanwhile, their advertisements say so: the
-        driver reads them before the first poll.
+        driver reads them before the first poll. `recovered_at` is that of the router in that process.
         """
+        self.recovered_at = recovered_at
         self.state = Master(last_seen)
 
-    def resume_as_backup(self, now: Instant) -> None:
+    def resume_as_backup(self, now: Instant, recovered_at: Instant | None = None) -> None:
         """Go on as the Backup that this router was in another process: it has heard the Master, and listens on.
 
         The Master may be handing over at this moment, and have said so to the process before: that patience counts
-        until the next advertisement. VRRPv2 knows no such thing.
+        until the next advertisement. VRRPv2 knows no such thing. `recovered_at` is that of the router in that process,
+        so that a restart does not end a recovery hold.
         """
+        self.recovered_at = recovered_at
         interval = self.configuration.interval
         patience = max(interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else interval
         silence = Silence(self._down_at(now, patience), None, Reason.NO_MASTER_HEARD)

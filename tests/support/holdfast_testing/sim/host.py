@@ -42,6 +42,8 @@ class Host:
     link_up: bool = True
     frozen: bool = False
     health: Health = Health.HEALTHY
+    recovered_at: Instant | None = None
+    """When its services became well again, as long as it is one that remembers."""
     obstacles: frozenset[Obstacle] = frozenset()
     queue: list[Datagram] = field(default_factory=list)
     pending: list[Callable[[RecordedRouter, Instant], Actions]] = field(default_factory=list)

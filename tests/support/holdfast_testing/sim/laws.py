@@ -42,6 +42,7 @@ class Laws:
             self._master_since[host.name] = self.world.now
         if transition is not None and transition.to_state is State.MASTER:
             self._takes_over_with_a_reason(host, transition)
+            self._holds_its_recovery(host, transition)
         self._one_holder_that_answers()
 
     def _address_where_master(self, host: Host) -> None:
@@ -90,6 +91,13 @@ class Laws:
                 continue  # both replaced a third, and the first advertisement is still under way
             if band(other.router.effective_priority) >= band(mine):
                 raise Violation(f"{host.name} took over from {other.name}, which holds and is as healthy: {transition}")
+
+    def _holds_its_recovery(self, host: Host, transition: Transitioned) -> None:
+        """ADR 0007: who has just recovered leaves a failing holder its time, whatever happens to engines meanwhile."""
+        if transition.reason is not Reason.MASTER_FAILING or host.recovered_at is None:
+            return
+        if (passed := self.world.now - host.recovered_at) < RECOVERY_HOLD * 99 // 100:  # clocks drift
+            raise Violation(f"{host.name} recovered {passed / 1e9:.3f} s ago and took over from one that fails")
 
     # ----- from time to time -----
 

@@ -26,6 +26,7 @@ class Fault(enum.StrEnum):
     CUT = "cut both ways"
     LINK_DOWN = "link down"
     HEALTH = "service fails or recovers"
+    BACKEND = "what every service needs fails for a while"
     RECONFIGURE = "priority edited"
     KERNEL_REFUSES = "kernel refuses the addresses"
     SLOW_KERNEL = "kernel takes its time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from holdfast_speaker.vrrp.journal import RecordedRouter, write
 from holdfast_testing.sim.host import Host
 from holdfast_testing.sim.laws import Laws
 from holdfast_testing.sim.options import Fault, draw
-from holdfast_testing.sim.world import EPOCH, Violation, World
+from holdfast_testing.sim.world import EPOCH, RECOVERY_HOLD, Violation, World
 
 CHECK_EVERY = Duration(500 * MILLISECOND)
 
@@ -122,8 +123,12 @@ class Run:
                 world.set_link(host, up=False)
                 world.at(world.now + lasting, lambda: world.set_link(host, up=True))
             case Fault.HEALTH:
-                host.health = Health.FAILING if host.health is Health.HEALTHY else Health.HEALTHY
-                world.tell(host, lambda router, now: router.report_health(host.health, now))
+                self._set_health(host, Health.FAILING if host.health is Health.HEALTHY else Health.HEALTHY)
+            case Fault.BACKEND:
+                for one in world.hosts.values():  # each notices at its own time
+                    for health, begins in (Health.FAILING, 0), (Health.HEALTHY, lasting + RECOVERY_HOLD):
+                        notices = world.now + begins + random.randrange(RECOVERY_HOLD)
+                        world.at(notices, functools.partial(self._set_health, one, health))
             case Fault.RECONFIGURE:
                 host.configuration = replace(host.configuration, priority=random.randrange(50, 255, 5))
                 world.tell(host, lambda router, now: router.reconfigure(host.configuration, now))
@@ -134,6 +139,13 @@ class Run:
                 host.kernel_delay = Duration(random.randrange(MILLISECOND // 10, 8 * MILLISECOND))
             case Fault.SWITCHOVER:
                 self._switch_over(host)
+
+    def _set_health(self, host: Host, health: Health) -> None:
+        if health is host.health:
+            return
+        host.health = health
+        host.recovered_at = self.world.now if health is Health.HEALTHY else None
+        self.world.tell(host, lambda router, now: router.report_health(health, now))
 
     def _thaw(self, host: Host, *, queue_lost: bool) -> None:
         if host.frozen:

@@ -110,6 +110,7 @@ class World:
 
     def start(self, host: Host) -> None:
         """Begin anew: nothing is remembered."""
+        host.recovered_at = None
         host.router = host.make(host.configuration)
         host.disturbed_at = self.now
         self._carry_out(host, host.router.start(host.local(self.now), host.health, self._obstacles(host)))
@@ -151,16 +152,18 @@ class World:
                 self.at(self.now + MILLISECOND, forked)
                 return
             host.router = host.make(host.configuration)
-            host.router.health = host.health
+            host.router.health = old.health
             host.disturbed_at = self.now
             if was_out or self._obstacles(host):
-                host.expires_at = None
+                host.expires_at = host.recovered_at = None
                 self._carry_out(host, host.router.start(host.local(self.now), host.health, self._obstacles(host)))
                 return
             if was_master:
-                host.router.resume_as_master(seen)
+                host.router.resume_as_master(seen, old.recovered_at)
             else:
-                host.router.resume_as_backup(host.local(self.now))
+                host.router.resume_as_backup(host.local(self.now), old.recovered_at)
+            if host.health is not old.health:  # its probes tell the new process
+                self._carry_out(host, host.router.report_health(host.health, host.local(self.now)))
             self._drain(host)
 
         self.at(self.now + self.random.randrange(2 * MILLISECOND, 12 * MILLISECOND), forked)
