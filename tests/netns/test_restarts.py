@@ -258,6 +258,7 @@ def test_why_tells_the_story_of_the_last_moves_and_replay_agrees(segment: Any) -
     n1, n2 = lan.hosts
     n1.run(web(), "--journal").becomes("Master")
     n2.run(web(), "--journal").becomes("Backup")
+    eventually(lambda: n2.routers["web"]["master"] == "10.77.0.11", "the Backup has heard the Master")
     # The cable first: an engine whose supervisor dies before it steps aside, and nothing of that is to be heard.
     lan.switch.ip("link set port-n1 down")
     for pid in n1.processes:

@@ -95,7 +95,7 @@ class DoesNothingInTime(RecordedRouter):
         (NeverYields, "both answer|these hold"),
         (KeepsAddresses, "its kernel holds: True"),
         (KnowsNoBands, "fails and holds|in a lower band"),
-        (Preempts, "took over from"),
+        (Preempts, "took over from|it moves though nothing happens"),
         (ForgetsItsRecovery, "and took over from one that fails"),
         (DoesNothingInTime, "due again at once"),
     ],

@@ -186,13 +186,12 @@ class Engine:
         former = self._former.get(instance.name)
         if former is None:
             return False
-        recovered_at = Instant(former.recovered_at) if former.recovered_at else None
         match former.state:
             case State.MASTER:
-                instance.router.resume_as_master(self._former_seen_at, recovered_at)
+                instance.router.resume_as_master(self._former_seen_at, former.recovered_at)
                 instance.held = self.kernel.adopt(instance.kernel_addresses, now)
             case State.BACKUP:
-                instance.router.resume_as_backup(now, recovered_at)
+                instance.router.resume_as_backup(now, former.recovered_at)
             case State.INITIALIZE:
                 return False
         self._schedule(instance)

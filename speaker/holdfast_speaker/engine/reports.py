@@ -53,7 +53,7 @@ def published_state(node_name: str, instances: Iterable[Instance], handed_over_a
                 moves=instance.last_move.moves,
                 health=instance.reported_health,
                 health_detail=instance.reported_detail,
-                recovered_at=instance.router.recovered_at or 0,
+                recovered_at=instance.router.recovered_at,
                 history=list(instance.history),
             )
             for instance in instances

@@ -27,6 +27,7 @@ from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine.log import Log
+from holdfast_speaker.vrrp.instants import Instant
 
 Document = TypeVar("Document", bound=Struct)
 
@@ -44,8 +45,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     health: Health = Health.UNKNOWN
     """As the probes reported it."""
     health_detail: str = ""
-    recovered_at: int = 0
-    """CLOCK_MONOTONIC in nanoseconds: when its health became good; 0: it was never anything else."""
+    recovered_at: Instant | None = None
+    """When its health became good again (ADR 0007)."""
     history: list[Transition] = field(default_factory=list)
 
 

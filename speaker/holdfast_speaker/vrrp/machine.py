@@ -54,8 +54,7 @@ class StateMachine:
         self.obstacles: frozenset[Obstacle] = frozenset()
         self.health = Health.HEALTHY
         self.counters: Multiset[Counter] = Multiset()
-        self.recovered_at: Instant | None = None
-        """When the services behind the VIP became healthy; the next process has to know it, too (ADR 0007)."""
+        self.recovered_at: Instant | None = None  # the next process has to know it, too (ADR 0007)
         self._packets: dict[tuple[int, int], tuple[SendAdvertisement, ...]] = {}
 
     # ----- what the driver asks -----
