@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +17,7 @@ from holdfast_lab import network, processes
 from holdfast_lab.lab import Lab
 from holdfast_lab.plan import plan_lab
 from holdfast_lab.player import Player, Verdict
-from holdfast_lab.record import LabStore, Software
+from holdfast_lab.record import LabStore
 from holdfast_lab.scenes import Pace, scenes
 from holdfast_lab.screen import ConsoleScreen
 from holdfast_lab.script import Script, write_script
@@ -38,24 +38,27 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def play_demo(*, compare: bool, release: bool) -> bool:
+def play_demo(*, compare: bool, release: bool, keepalived_on: str | None = None) -> bool:
     """Play it all, shown on standard output, and take everything down again; whether every promise was kept.
 
-    `compare`: with keepalived too, at the same time. `release`: with whenFailing: Release.
+    `compare`: with keepalived too, at the same time. `release`: with whenFailing: Release. `keepalived_on`: this host
+    runs keepalived, beside Holdfast on the other.
 
     Raises ConfigurationError when a demo is being played already, EnvironmentFailure when the machine refuses, and
     Interrupted after a signal; whichever it is, nothing is left behind.
     """
     network.require_means()
-    if compare and shutil.which("keepalived") is None:
-        raise EnvironmentFailure("--compare needs the command keepalived (Debian package keepalived)")
+    if (compare or keepalived_on) and shutil.which("keepalived") is None:
+        raise EnvironmentFailure("this needs the command keepalived (Debian package keepalived)")
     script = write_script(release=release)
+    if keepalived_on is not None and keepalived_on not in script.configurations:
+        raise ConfigurationError(f"must be one of {', '.join(script.configurations)}", field="--keepalived")
     names = [HOLDFAST_LAB, KEEPALIVED_LAB] if compare else [HOLDFAST_LAB]
     for name in names:
         _clear_leftovers(name)
     with _signals_as_exceptions(), tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
         try:
-            return _play(script, Path(folder), compare=compare)
+            return _play(script, Path(folder), [keepalived_on] if keepalived_on else [], compare=compare)
         finally:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -98,12 +101,12 @@ def _signals_as_exceptions() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _play(script: Script, folder: Path, *, compare: bool) -> bool:
+def _play(script: Script, folder: Path, keepalived_on: Collection[str], *, compare: bool) -> bool:
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(ConsoleScreen(several_stages=compare))
-        stages = [_holdfast_stage(script, folder)]
+        stages = [_stage(script, folder, HOLDFAST_LAB, keepalived_on)]
         if compare:
-            stages.append(_keepalived_stage(script))
+            stages.append(_stage(script, folder, KEEPALIVED_LAB, script.configurations))
         for stage in stages:
             stack.callback(stage.close)
         first, second = stages[0].hosts
@@ -113,6 +116,8 @@ def _play(script: Script, folder: Path, *, compare: bool) -> bool:
             f"{first} and {second} share {stages[0].address}, configured by {_file_names(script)} through "
             f"`holdfast convert`: one advertisement every {interval} ms."
         )
+        for host in keepalived_on:
+            screen.say(f"{host} runs keepalived itself, as {script.configurations[host].name} has it.")
         for line in script.differences:
             screen.say(f"  {line}", "dim")
         screen.say("A client sends one ICMP echo a millisecond and notes which host answers it.")
@@ -128,20 +133,13 @@ def _play(script: Script, folder: Path, *, compare: bool) -> bool:
     return all(row[0].kept for row in verdicts)
 
 
-def _holdfast_stage(script: Script, folder: Path) -> Stage:
-    file = folder / "virtual-ips.yaml"
-    file.write_text(write_text(list(script.virtual_ips)), encoding="utf-8")
-    return _stage(script, HOLDFAST_LAB, Software.HOLDFAST, dict.fromkeys(script.configurations, file))
-
-
-def _keepalived_stage(script: Script) -> Stage:
-    return _stage(script, KEEPALIVED_LAB, Software.KEEPALIVED, script.configurations)
-
-
-def _stage(script: Script, name: str, software: Software, files: dict[str, Path]) -> Stage:
+def _stage(script: Script, folder: Path, name: str, keepalived_on: Collection[str]) -> Stage:
+    converted = folder / "virtual-ips.yaml"
+    converted.write_text(write_text(list(script.virtual_ips)), encoding="utf-8")
+    files = {host: file if host in keepalived_on else converted for host, file in script.configurations.items()}
     plan = plan_lab([Document("demo", virtual_ip) for virtual_ip in script.virtual_ips], list(files))
     owner = processes.identify(os.getpid())
-    return Stage(Lab.create(name, plan, lambda host: [files[host]], software=software, owner=owner))
+    return Stage(Lab.create(name, plan, lambda host: [files[host]], keepalived_on=keepalived_on, owner=owner))
 
 
 def _file_names(script: Script) -> str:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
@@ -47,12 +47,12 @@ class Lab:
         plan: LabPlan,
         files: Callable[[str], list[Path]],
         *,
-        software: Software = Software.HOLDFAST,
+        keepalived_on: Collection[str] = (),
         owner: ProcessIdentity | None = None,
     ) -> Lab:
         """Make the lab and start everything on its hosts; `files` tells what each host's software is configured from.
 
-        When something fails, what was made of it is taken down again.
+        That is Holdfast but on the hosts of `keepalived_on`. When something fails, what was made is taken down again.
 
         Raises ConfigurationError when a lab of that name is there, EnvironmentFailure when the machine refuses.
         """
@@ -64,7 +64,7 @@ class Lab:
                     f"a lab of this name is up already: `holdfast lab down --name {name}` removes it",
                     field=f"lab {name}",
                 )
-            record = _new_record(name, plan, files, software, owner)
+            record = _new_record(name, plan, files, keepalived_on, owner)
             for namespace in (host.namespace for host in (*record.hosts, record.client)):
                 _require_absent(namespace)
             _require_absent(namespace_name(name, SWITCH))
@@ -88,8 +88,10 @@ class Lab:
         # One after the other: the first host is the first to hold, which priorities milliseconds apart do not decide.
         for host in record.hosts:
             self._start_router(host)
-            if record.software is Software.HOLDFAST:
+            if host.software is Software.HOLDFAST:
                 self._await_engine(host)
+            if host is record.hosts[0] and len({other.software for other in record.hosts}) > 1:
+                self._await_address(host)  # keepalived listens for a shorter time before it takes what nobody holds
 
     def _make_namespace(self, namespace: str, *, is_switch: bool) -> None:
         self.record.namespaces.append(namespace)
@@ -130,13 +132,21 @@ class Lab:
                 raise EnvironmentFailure(f"{host.name}: holdfast run does not run: {self.last_words(host.name)}")
             time.sleep(0.02)
 
+    def _await_address(self, host: HostRecord) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        sought = set(self.record.virtual_addresses)
+        while not sought & network.addresses_of(host.namespace, self.record.interface):
+            if time.monotonic() > deadline:
+                raise EnvironmentFailure(f"{host.name}: did not take the VIP: {self.last_words(host.name)}")
+            time.sleep(0.05)
+
     def last_words(self, host: str) -> str:
         """The last line that the host's VRRP software printed."""
         lines = self.log(host).read_text(errors="replace").splitlines() if self.log(host).exists() else []
         return lines[-1] if lines else "it printed nothing"
 
     def _router_command(self, host: HostRecord, state: Path) -> list[str]:
-        if self.record.software is Software.KEEPALIVED:
+        if host.software is Software.KEEPALIVED:
             pid_files = ["-p", str(state / "keepalived.pid"), "-r", str(state / "vrrp.pid")]
             return ["keepalived", "-n", "-l", "-D", "-f", host.files[0], *pid_files]
         files = [argument for file in host.files for argument in ("-f", file)]
@@ -251,7 +261,7 @@ def _new_record(
     name: str,
     plan: LabPlan,
     files: Callable[[str], list[Path]],
-    software: Software,
+    keepalived_on: Collection[str],
     owner: ProcessIdentity | None,
 ) -> LabRecord:
     def host(number: int, planned: HostPlan) -> HostRecord:
@@ -261,6 +271,7 @@ def _new_record(
             port=f"port{number}",
             mac_address=planned.mac_address,
             addresses=list(planned.addresses),
+            software=Software.KEEPALIVED if planned.name in keepalived_on else Software.HOLDFAST,
         )
 
     hosts = [host(number, planned) for number, planned in enumerate(plan.hosts, start=1)]
@@ -268,7 +279,6 @@ def _new_record(
         made.files = [str(file.resolve()) for file in files(made.name)]
     return LabRecord(
         name=name,
-        software=software,
         interface=plan.interface,
         virtual_ips=list(plan.virtual_ips),
         virtual_addresses=list(plan.virtual_addresses),

@@ -54,6 +54,7 @@ class HostRecord(Struct, kw_only=True):
     """With prefix length."""
     files: list[str] = field(default_factory=list)
     """What its software is configured from, absolute paths."""
+    software: Software = Software.HOLDFAST
     service: ProcessIdentity | None = None
     router: ProcessIdentity | None = None
     failures: list[Failure] = field(default_factory=list)
@@ -63,7 +64,6 @@ class LabRecord(Struct, kw_only=True):
     """One lab."""
 
     name: str
-    software: Software
     interface: str
     """The name of every host's one interface."""
     virtual_ips: list[str]

@@ -47,10 +47,12 @@ class Stage:
         record = lab.record
         self.hosts = [host.name for host in record.hosts]
         self.address = record.virtual_addresses[0]
-        self.software = record.software.value if record.software is Software.HOLDFAST else "keepalived"
+        self._runs = {host.name: host.software for host in record.hosts}
+        # In the order of the hosts, each once.
+        self.software = " and ".join(dict.fromkeys(map(_command_name, self._runs.values())))
         self.watch = AddressWatch({host.name: host.namespace for host in record.hosts})
         names = {address: host.name for host in record.hosts for address in _addresses(host)}
-        self._tails = [LogTail(name, lab.log(name), record.software, names) for name in self.hosts]
+        self._tails = [LogTail(name, lab.log(name), self._runs[name], names) for name in self.hosts]
         probes = lab.store.folder / "probes"
         command = [sys.executable, "-P", "-m", "holdfast_lab.prober", self.address, record.interface, str(probes)]
         macs = [host.mac_address for host in record.hosts]
@@ -100,20 +102,28 @@ class Stage:
 
         Raises EnvironmentFailure when Holdfast refuses.
         """
-        if self.lab.record.software is Software.KEEPALIVED:
-            holder = self.holder()
-            if holder is not None:
-                self._tell(holder, "keepalived stopped (it knows no planned switchover)")
-                self.lab.stop_router(holder)
+        holder = self.holder()
+        asked = to if self._runs[to] is Software.HOLDFAST else holder
+        if asked is None:
             return
-        state = str(self.lab.store.state_directory(to))
+        if self._runs[asked] is Software.KEEPALIVED:
+            self._tell(asked, "keepalived stopped (it knows no planned switchover)")
+            self.lab.stop_router(asked)
+            return
+        state = str(self.lab.store.state_directory(asked))
         for virtual_ip in self.lab.record.virtual_ips:
-            self._tell(to, f"holdfast switchover {virtual_ip} --to {to}")
+            self._tell(asked, f"holdfast switchover {virtual_ip} --to {to}")
             _run(holdfast_command("switchover", virtual_ip, "--to", to, "--state-dir", state))
 
     def _tell(self, host: str, text: str) -> None:
-        happening = Happening(time.monotonic_ns(), Kind.DONE, host, text.format(software=self.software))
+        happening = Happening(
+            time.monotonic_ns(), Kind.DONE, host, text.format(software=_command_name(self._runs[host]))
+        )
         self._deeds.append(happening)
+
+
+def _command_name(software: Software) -> str:
+    return "keepalived" if software is Software.KEEPALIVED else software.value
 
 
 def _run(command: list[str]) -> None:

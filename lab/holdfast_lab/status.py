@@ -56,7 +56,7 @@ def _state(lab: Lab, host: HostRecord, asked: subprocess.Popen[bytes] | None) ->
 
 
 def _ask(lab: Lab, host: HostRecord) -> subprocess.Popen[bytes] | None:
-    if lab.record.software is not Software.HOLDFAST or _MUTE & set(host.failures):
+    if host.software is not Software.HOLDFAST or _MUTE & set(host.failures):
         return None
     state = str(lab.store.state_directory(host.name))
     return subprocess.Popen(

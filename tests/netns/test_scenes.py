@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from holdfast_lab.player import Player
 from holdfast_lab.scenes import FENCE_MS, Pace, scenes
 from holdfast_lab.script import write_script
 from holdfast_lab.stage import Stage
+from holdfast_testing.transcript import Transcript
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
@@ -43,25 +43,6 @@ def article():
 STORIES = {"article": article, "fast-ipv6": lambda: FAST_IPV6}
 
 
-class Transcript:
-    """The timeline of a play, for whoever reads why a test failed."""
-
-    def __init__(self):
-        self.lines = []
-
-    def scene(self, number, scene):
-        self.lines.append(f"{number} {scene.title}")
-
-    def happening(self, stage, happening, seconds):
-        self.lines.append(f"  {seconds:+.3f} {happening.where}: {happening.text}")
-
-    def verdict(self, verdict):
-        self.lines.append(f"  {verdict.observation} {verdict.complaints}")
-
-    def tick(self, stages: Sequence[object]):
-        """Nothing moves in a transcript."""
-
-
 class Story:
     """One lab on which scenes were played once, in order: all of them, or those of these numbers."""
 
@@ -77,7 +58,7 @@ class Story:
         try:
             stage = Stage(lab)
             player = Player([stage], self.transcript)
-            assert player.wait_for_holder("n1", 20), "\n".join(self.transcript.lines)
+            assert player.wait_for_holder("n1", 20), str(self.transcript)
             self.verdicts = {number: player.play(number, all_scenes[number - 1])[0] for number in numbers}
             stage.close()
         finally:
@@ -85,7 +66,7 @@ class Story:
 
     def __getitem__(self, number):
         verdict = self.verdicts[number]
-        assert verdict.kept, "\n".join([*verdict.complaints, *self.transcript.lines])
+        assert verdict.kept, "\n".join([*verdict.complaints, str(self.transcript)])
         return verdict
 
 
@@ -131,7 +112,7 @@ def test_8_a_planned_switchover_loses_nothing(story):
 
 def test_but_for_a_freeze_and_a_hand_over_no_two_hosts_have_the_address(story):
     for number in (1, 2, 3, 4, 5, 6, 8):
-        assert story[number].observation.shared_ms < 200, "\n".join(story.transcript.lines)
+        assert story[number].observation.shared_ms < 200, str(story.transcript)
 
 
 def test_with_release_nobody_holds_while_all_services_fail_and_somebody_does_again(tmp_path):

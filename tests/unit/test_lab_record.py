@@ -13,7 +13,6 @@ from holdfast_lab.record import (
     HostRecord,
     LabRecord,
     LabStore,
-    Software,
     existing_labs,
     namespace_name,
 )
@@ -31,7 +30,6 @@ def record(name="lab"):
 
     return LabRecord(
         name=name,
-        software=Software.HOLDFAST,
         interface="eth0",
         virtual_ips=["default/web"],
         virtual_addresses=["10.77.0.200"],

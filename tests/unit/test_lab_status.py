@@ -19,11 +19,18 @@ def lab(tmp_path, monkeypatch):
 
     def host(name):
         return HostRecord(
-            name=name, namespace=f"ns-{name}", port="p", mac_address="", addresses=[], router=us, service=us
+            name=name,
+            namespace=f"ns-{name}",
+            port="p",
+            mac_address="",
+            addresses=[],
+            router=us,
+            service=us,
+            software=Software.KEEPALIVED,
         )
 
     record = LabRecord(
-        name="lab", software=Software.KEEPALIVED, interface="eth0", virtual_ips=["default/web"],
+        name="lab", interface="eth0", virtual_ips=["default/web"],
         virtual_addresses=["10.0.0.9", "fd00::9"], ports=[80], probed_ports=[], hosts=[host("n1"), host("n2")],
         client=host("client"),
     )  # fmt: skip

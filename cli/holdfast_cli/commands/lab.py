@@ -229,7 +229,8 @@ def heal(name: str, host: str) -> None:
 @command.command(short_help="Play a VIP's life in eight scenes.")
 @click.option("--compare", is_flag=True, help="Play the same with the real keepalived beside it, at the same times.")
 @click.option("--release", is_flag=True, help="Play with `whenFailing: Release`: nobody holds when all services fail.")
-def demo(compare: bool, release: bool) -> None:
+@click.option("--keepalived", metavar="HOST", help="This host (n1 or n2) runs keepalived beside a Holdfast.")
+def demo(compare: bool, release: bool, keepalived: str | None) -> None:
     """Play a VIP's life in eight scenes, in under a minute: two hosts with keepalived's configurations, converted.
 
     Exit status 0 when every promise was kept, 1 otherwise. Nothing is left behind.
@@ -237,15 +238,18 @@ def demo(compare: bool, release: bool) -> None:
     \b
     Example:
       holdfast lab demo --compare
+      holdfast lab demo --keepalived n2
     """
     if compare and release:
         raise ConfigurationError("keepalived's configuration here knows no Release", field="--compare --release")
+    if keepalived is not None and (compare or release):
+        raise ConfigurationError("goes with neither --compare nor --release", field="--keepalived")
     try:
         from holdfast_lab.demo import Interrupted, play_demo
     except ModuleNotFoundError as error:
         raise EnvironmentFailure(f"the demo needs the Python package {error.name}: holdfast[lab]") from error
     try:
-        kept = play_demo(compare=compare, release=release)
+        kept = play_demo(compare=compare, release=release, keepalived_on=keepalived)
     except Interrupted as interrupted:
         sys.exit(128 + interrupted.number)
     sys.exit(0 if kept else 1)
