@@ -199,6 +199,10 @@ class Link(_Model, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=15)]
     addresses: Annotated[list[str], Meta(max_length=64)] = field(default_factory=list)
     """Its own addresses with prefix length, without VIPs; sorted."""
+    foreign_virtual_router_ids: Annotated[list[Annotated[int, Meta(ge=1, le=255)]], Meta(max_length=255)] = field(
+        default_factory=list
+    )
+    """VRIDs of virtual routers that the node hears there and does not run, in the last hour; sorted."""
 
 
 class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ A client sends requests and gets one answer to each, in order. After Subscribe, 
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -168,6 +168,8 @@ class Status(_Answer, frozen=True, kw_only=True):
     lateness: Lateness
     real_time: RealTime
     warnings: list[str]
+    foreign_virtual_router_ids: dict[str, list[int]] = field(default_factory=dict)
+    """By interface: VRIDs of virtual routers that are not ours, heard within the last hour."""
     restarts: int = 0
     """How often the keeper had to fork the engine anew."""
     last_death: str = ""

@@ -1,6 +1,6 @@
 """Field names on the wire: camelCase with acronyms in one case, as the Kubernetes API conventions have it."""
 
-_ACRONYMS = {"id": "ID", "ip": "IP"}
+_ACRONYMS = {"id": "ID", "ids": "IDs", "ip": "IP"}
 
 
 def kubernetes_name(field: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ class Pod:
     def state(self) -> str:
         routers = self.say({"type": "GetStatus"}).get("routers", [])
         return str(routers[0]["state"]) if routers else ""
+
+
+def received(pod: Pod) -> int:
+    return int(pod.say({"type": "GetStatus"})["routers"][0]["counters"]["advertisement-rcvd"])
 
 
 def stop(container: subprocess.Popen[str]) -> int:
@@ -182,3 +187,22 @@ def test_what_is_tracked_counts_also_on_a_node_that_is_emptied(pods: list[Pod]) 
     n1.say({**health, "health": "Failing", "detail": "0 of 1 pods are ready"})
     eventually(lambda: n1.state() == "Initialize", "with Release, nobody holds what nobody serves")
     assert not n1.host.has(VIP)
+
+
+def test_the_vrids_of_strangers_are_told_on_links_with_and_without_a_vip(pods: list[Pod]) -> None:
+    n1, n2 = pods
+    for pod in pods:
+        pod.start()
+    heard = {"eth0": [77]}
+    eventually(lambda: n2.configure(virtualRouterID=77)["type"] == "Done", "a router that n1 does not run")
+    eventually(lambda: n1.configure(addresses=["10.99.0.1/24"])["type"] == "Done", "n1 has no VIP on any link")
+    eventually(lambda: n1.say({"type": "GetStatus"})["foreignVirtualRouterIDs"] == heard, "overheard")
+    eventually(lambda: n1.configure(2, addresses=["10.77.0.201/24"])["type"] == "Done", "n1 has one on that link")
+    eventually(lambda: n1.state() == "Master", "it holds its own")
+    assert n1.say({"type": "GetStatus"})["foreignVirtualRouterIDs"] == heard
+    eventually(lambda: n2.say({"type": "GetStatus"})["foreignVirtualRouterIDs"] == {"eth0": [51]}, "and it is heard")
+    eventually(lambda: n1.configure(3, virtualRouterID=77)["type"] == "Done", "n1 joins")
+    eventually(lambda: n1.state() == "Backup", "and hears the Master")
+    before = received(n1)
+    time.sleep(2.0)
+    assert received(n1) - before < 30, "each of some 20 advertisements is heard once"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from holdfast_api.cluster import Link
+from holdfast_operator.planner.vrid import first_choice
 from holdfast_testing.planner_world import World, condition, routers
 
 
@@ -194,3 +196,51 @@ def test_with_more_addresses_than_can_be_named_each_node_is_told_one_to_send_fro
     first = [f"10.0.0.{50 * index + 1}" for index in range(5)]
     assert made["n1"].members == [*first, "10.0.0.251", "10.0.0.252"]
     assert [made[name].source_addresses for name in sorted(made)] == [[address] for address in first]
+
+
+def strangers(world: World, node: str, *vrids: int) -> None:
+    """A node hears routers that are none of the cluster's."""
+    (link,) = world.links[node]
+    world.links[node] = [structs.replace(link, foreign_virtual_router_ids=list(vrids))]
+    world.report(node)
+
+
+def test_nobody_is_given_the_vrid_of_a_stranger_on_the_link() -> None:
+    world = World("n1", "n2", "n3")
+    wanted = first_choice("shop/web")
+    strangers(world, "n3", wanted)
+    world.apply("web", nodes={"names": ["n1", "n2"]})
+    assert routers(world.settle())["n1"].virtual_router_id == wanted % 255 + 1
+
+
+def test_a_stranger_on_another_link_takes_nothing() -> None:
+    world = two_links()
+    wanted = first_choice("shop/web")
+    for name in world.nodes:
+        inner, outer = world.links[name]
+        world.links[name] = [inner, structs.replace(outer, foreign_virtual_router_ids=[wanted])]
+        world.report(name)
+    world.apply("web")
+    assert routers(world.settle())["n1"].virtual_router_id == wanted
+
+
+def test_who_has_a_vrid_keeps_it_when_a_stranger_comes_with_the_same() -> None:
+    world = World("n1", "n2")
+    world.apply("web")
+    world.apply("pinned", addresses=["10.0.0.50/24"], virtualRouterID=9)
+    before = world.settle()
+    strangers(world, "n1", first_choice("shop/web"), 9)
+    after = world.settle()
+    for key in ("shop/web", "shop/pinned"):
+        assert routers(after, key) == routers(before, key)
+
+
+def test_where_strangers_have_every_vrid_left_that_is_said() -> None:
+    world = World("n1")
+    strangers(world, "n1", *range(1, 256))
+    world.apply("web")
+    state, reason, message = condition(world.plan(), "Accepted")
+    assert (state, reason) == ("False", "NoVirtualRouterIDLeft")
+    assert "here or by other routers" in message
+    world.apply("web", virtualRouterID=9)
+    assert condition(world.plan(), "Accepted")[0] == "True"

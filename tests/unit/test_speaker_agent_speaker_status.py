@@ -46,6 +46,13 @@ def test_a_generation_in_force_is_applied(configuration):
     assert (condition.type, condition.status, condition.observed_generation) == ("Applied", "True", 3)
 
 
+def test_vrids_of_strangers_are_told_with_the_link(configuration):
+    heard = {"eth0": [5, 77], "eth9": [6]}
+    told = status(configuration, EngineFacts(is_away=False, generation=3, foreign_virtual_router_ids=heard))
+    (link,) = told.links
+    assert (link.name, link.foreign_virtual_router_ids) == ("eth0", [5, 77])
+
+
 def test_a_condition_that_stays_keeps_its_time(configuration):
     running = EngineFacts(is_away=False, generation=3)
     before = status(configuration, running).conditions

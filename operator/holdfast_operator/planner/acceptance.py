@@ -13,7 +13,7 @@ from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import parse_interface
 from holdfast_operator.planner.claims import Candidate, Refusal, Tenure, Verdict, places_of, seats_of, settle
-from holdfast_operator.planner.membership import Membership, find_members, segments_of
+from holdfast_operator.planner.membership import Membership, find_members, foreign_vrids, segments_of
 from holdfast_operator.planner.policies import violations
 from holdfast_operator.planner.view import ClusterView
 
@@ -62,7 +62,7 @@ def judge(view: ClusterView, statuses: Mapping[str, VirtualIPStatus]) -> Verdict
             )
         )
     tenures = {key: _tenure(routers, view.speakers) for key, routers in running.items()}
-    return refused | settle(candidates, refused.keys(), tenures)
+    return refused | settle(candidates, refused.keys(), tenures, foreign_vrids(view.speakers))
 
 
 def _tenure(routers: Mapping[str, VirtualRouterConfiguration], speakers: Mapping[str, SpeakerConfig]) -> Tenure:

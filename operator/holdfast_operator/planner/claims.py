@@ -92,9 +92,14 @@ def seats_of(segments: Collection[str], versions: Collection[int], vrid: int) ->
 
 
 def settle(
-    candidates: Sequence[Candidate], refused: Collection[str], tenures: Mapping[str, Tenure]
+    candidates: Sequence[Candidate],
+    refused: Collection[str],
+    tenures: Mapping[str, Tenure],
+    foreign: Collection[tuple[str, int]] = frozenset(),
 ) -> dict[str, Verdict]:
     """A verdict on each candidate; `refused` are the keys of those that were refused before it came to this.
+
+    `foreign` are links with VRIDs that others use there: nobody is given one of them, and who has one keeps it.
 
     Whoever is refused goes on with what it has, which nobody else can get then. So it is asked again, until no further
     one is refused.
@@ -102,7 +107,7 @@ def settle(
     ordered = sorted(candidates, key=lambda candidate: (candidate.created, candidate.key))
     keeping = frozenset(refused)
     while True:
-        verdicts = _verdicts(ordered, keeping, tenures)
+        verdicts = _verdicts(ordered, keeping, tenures, foreign)
         now = {key for key, verdict in verdicts.items() if isinstance(verdict, Refusal)}
         if now <= keeping:
             return verdicts
@@ -110,7 +115,10 @@ def settle(
 
 
 def _verdicts(
-    ordered: Sequence[Candidate], keeping: Collection[str], tenures: Mapping[str, Tenure]
+    ordered: Sequence[Candidate],
+    keeping: Collection[str],
+    tenures: Mapping[str, Tenure],
+    foreign: Collection[tuple[str, int]],
 ) -> dict[str, Verdict]:
     """If those in `keeping` keep all that they have, and the others what they have and still want."""
     places: dict[Place, str] = {}
@@ -139,7 +147,7 @@ def _verdicts(
         verdicts[candidate.key] = Accepted(candidate.virtual_ip, candidate.membership, vrid)
     # Last, so that nobody is given what another's user chose.
     for candidate in sorted(without_vrid, key=lambda candidate: candidate.key):
-        verdicts[candidate.key] = _with_free_vrid(candidate, seats)
+        verdicts[candidate.key] = _with_free_vrid(candidate, seats, foreign)
     return verdicts
 
 
@@ -167,13 +175,17 @@ def _vrid_in_use(candidate: Candidate, seats: Mapping[Seat, str]) -> Refusal | N
     return Refusal(ConditionReason.VIRTUAL_ROUTER_ID_IN_USE, f"{message}: {candidate.pinned} is that of {other}")
 
 
-def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str]) -> Verdict:
+def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str], foreign: Collection[tuple[str, int]]) -> Verdict:
     for vrid in choices(candidate.key):
+        if any((segment, vrid) in foreign for segment in candidate.membership.segments):
+            continue
         wanted = candidate.seats(vrid)
         if _owner(wanted, seats, candidate.key) is None:
             _reserve(seats, wanted, candidate.key)
             return Accepted(candidate.virtual_ip, candidate.membership, vrid)
-    message = "spec.virtualRouterID: must be given: the ids from 1 to 255 are used up on the link"
+    message = (
+        "spec.virtualRouterID: must be given: the ids from 1 to 255 are used up on the link, here or by other routers"
+    )
     return Refusal(ConditionReason.NO_VIRTUAL_ROUTER_ID_LEFT, message)
 
 

@@ -106,6 +106,18 @@ def segments_of(
     return frozenset(segments)
 
 
+def foreign_vrids(speakers: Mapping[str, SpeakerConfig]) -> frozenset[tuple[str, int]]:
+    """Segments, and the VRIDs of routers there that some node hears and does not run."""
+    return frozenset(
+        (segment, vrid)
+        for node, speaker in speakers.items()
+        for link in speaker.status.links
+        if link.foreign_virtual_router_ids
+        for segment in _segments(node, link)
+        for vrid in link.foreign_virtual_router_ids
+    )
+
+
 def _segments(node: str, link: Link) -> set[str]:
     """What the link is known by: the node's name for it, and the networks on it, which it shares with other nodes."""
     networks = {

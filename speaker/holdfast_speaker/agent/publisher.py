@@ -165,6 +165,7 @@ class Publisher:
                 version=status.version if status else "",
                 generation=status.generation if status else 0,
                 warnings=status.warnings if status else (),
+                foreign_virtual_router_ids=status.foreign_virtual_router_ids if status else {},
             ),
             links=self._links,
             warnings=self._cache.warnings,

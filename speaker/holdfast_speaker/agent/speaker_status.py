@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
+
+from msgspec import structs
 
 from holdfast_api.cluster import Condition, Link, SpeakerConfigStatus
 from holdfast_speaker.agent.configuration import Configuration
@@ -47,6 +49,8 @@ class EngineFacts:
     version: str = ""
     generation: int = 0
     warnings: Sequence[str] = ()
+    foreign_virtual_router_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,12 @@ def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
         # What runs is another object's, if anything does.
         observed_generation=0 if facts.configuration.awaits_plan else facts.engine.generation,
         engine_version=facts.engine.version[:64],
-        links=list(facts.links),
+        links=[
+            structs.replace(
+                link, foreign_virtual_router_ids=list(facts.engine.foreign_virtual_router_ids.get(link.name, ()))
+            )
+            for link in facts.links
+        ],
         warnings=warnings[:_WARNINGS_MAX],
         conditions=conditions,
     )

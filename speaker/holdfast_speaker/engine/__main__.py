@@ -49,7 +49,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     directory.acquire_lock()
     within = Duration(arguments.step_aside_milliseconds * MILLISECOND)
-    estate = Estate(keeps_journal=arguments.journal, step_aside_within=within)
+    # Only an operator allocates VRIDs by what is heard where.
+    estate = Estate(
+        keeps_journal=arguments.journal,
+        overhears=arguments.agent_group is not None,
+        step_aside_within=within,
+    )
     try:
         estate.listener = open_listener(directory.socket_path, arguments.agent_group)
     except EnvironmentFailure as failure:

@@ -38,7 +38,6 @@ from holdfast_speaker.vrrp.actions import (
     SendAdvertisement,
     Transitioned,
 )
-from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import PacketError
 
@@ -57,7 +56,7 @@ class Engine:
         self.configuration = SpeakerConfiguration(node_name=node_name)
         self.instances: dict[str, Instance] = {}
         self.lateness = LatenessHistogram()
-        self.wire = Wire(estate.safekeeping)
+        self.wire = Wire(estate.safekeeping, overhears=estate.overhears)
         self.kernel = Kernel(log)
         self._hearing = Hearing(self.wire)
         self._outgoing = Outgoing(self.wire, log)
@@ -138,7 +137,8 @@ class Engine:
                 for instance in self.instances.values()
                 if instance.link is not None and instance.link.operational
                 for width in instance.widths
-            }
+            },
+            self.kernel.table,
         )
         self._by_vrid = first_by_vrid(self.instances)
         vips = {address for instance in self.instances.values() for address, _ in instance.addresses}
@@ -234,8 +234,7 @@ class Engine:
         for payload, source, destination, ttl in datagrams:
             instance = self._by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
             if instance is None:
-                counter = Counter.VRID_ERRORS if len(payload) > 1 else Counter.PACKET_LENGTH_ERRORS
-                self.wire.counters[counter] += 1
+                self.wire.strangers.hear(index, payload, source, destination, ttl, now)
                 continue
             try:
                 advertisement = instance.decoder.decode(payload, source, destination, ttl)

@@ -22,6 +22,8 @@ class Estate:
     """The connection of whoever started the keeper."""
     keeps_journal: bool = False
     """Record the inputs of every virtual router."""
+    overhears: bool = False
+    """Listen also on links where no VIP of ours lives."""
     step_aside_within: Duration = ZERO
     """How long a stop waits for Backups to take over; what is held then is given up."""
     cpu_latency: str = ""

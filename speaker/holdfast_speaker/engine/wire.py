@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter as Multiset
-
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import FAMILIES
 from holdfast_speaker.engine.safekeeping import Safekeeping
+from holdfast_speaker.engine.strangers import Strangers
+from holdfast_speaker.net.links import LinkTable
 from holdfast_speaker.net.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
-from holdfast_speaker.vrrp.counters import Counter
 
 _ANNOUNCER = 0
 """The width under which announcement sockets are kept. (To close a packet socket takes the kernel milliseconds, and the
@@ -17,21 +16,25 @@ death of an engine is known only after that.)"""
 
 
 class Wire:
-    """One VRRP socket for each link and family, one announcement socket for each link; only what is in use is open."""
+    """One VRRP socket for each link and family, one announcement socket for each link; only what is in use is open.
 
-    def __init__(self, safekeeping: Safekeeping) -> None:
+    `overhears`: a VRRP socket for each other link, too, for what strangers say there.
+    """
+
+    def __init__(self, safekeeping: Safekeeping, *, overhears: bool = False) -> None:
         self._safekeeping = safekeeping
-        self.counters: Multiset[Counter] = Multiset()
-        """Packets that belong to no virtual router of ours."""
+        self._overhears = overhears
+        self.strangers = Strangers()
         self._listeners: dict[tuple[int, int], VRRPSocket] = {}
         self._announcers: dict[int, AnnouncementSocket] = {}
+        self._overheard: dict[tuple[int, int], VRRPSocket] = {}
         self._by_descriptor: dict[int, tuple[int, int, VRRPSocket]] = {}
         self._ears: dict[int, NeighbourSocket] = {}
         self.epoch = 0
         """Grows whenever the set of descriptors changes, so that the driver knows to watch others."""
 
-    def attend(self, wanted: set[tuple[int, str, int]]) -> dict[int, str]:
-        """Open and close sockets so that exactly (interface index, name, width) are attended.
+    def attend(self, wanted: set[tuple[int, str, int]], table: LinkTable) -> dict[int, str]:
+        """Open and close sockets so that exactly (interface index, name, width) are attended, and the rest overheard.
 
         Returns why, for the index of each link that could not be.
         """
@@ -54,10 +57,32 @@ class Wire:
                     self._announcers[index] = self._announcer(index)
             except EnvironmentFailure as error:
                 refused[index] = f"{name} cannot be listened on: {error}"
+        if self._overhears:
+            self._overhear(table)
         self._by_descriptor = {
-            listener.fileno(): (index, width, listener) for (index, width), listener in self._listeners.items()
+            listener.fileno(): (*key, listener)
+            for listeners in (self._overheard, self._listeners)
+            for key, listener in listeners.items()
         }
         return refused
+
+    def _overhear(self, table: LinkTable) -> None:
+        """Listen on each link that is up and has an address of its own, and is not attended."""
+        wanted = {
+            (link.index, len(address.address))
+            for link in table.by_index.values()
+            if link.operational and not link.loopback
+            for address in table.others(link.index)
+        } - self._listeners.keys()
+        for key in self._overheard.keys() - wanted:
+            self._overheard.pop(key).close()
+            self.epoch += 1
+        for index, width in sorted(wanted - self._overheard.keys()):
+            try:
+                self._overheard[index, width] = VRRPSocket(index, FAMILIES[width])
+            except EnvironmentFailure:  # nothing of ours is there that would miss it
+                continue
+            self.epoch += 1
 
     def _announcer(self, index: int) -> AnnouncementSocket:
         kept = self._safekeeping.take((index, _ANNOUNCER))

@@ -1,0 +1,51 @@
+"""Virtual routers that are none of ours, on any link of this node: whoever allocates VRIDs leaves theirs alone."""
+
+from __future__ import annotations
+
+from collections import Counter as Multiset
+
+from holdfast_speaker.net.links import LinkTable
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+from holdfast_speaker.vrrp.packet import PacketError, decode
+
+REMEMBERED = Duration(3600 * SECOND)
+"""How long after its last advertisement a VRID counts as taken: its routers may be down for repair."""
+
+_LOOK_AGAIN_AFTER = SECOND
+"""A stranger may advertise every 10 ms, or flood."""
+
+
+class Strangers:
+    """Counts packets that belong to no virtual router of ours, and remembers whose they are."""
+
+    def __init__(self) -> None:
+        self.counters: Multiset[Counter] = Multiset()
+        self._heard: dict[tuple[int, int], Instant] = {}
+
+    def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> None:
+        """Take in one packet from the link of that index."""
+        if len(payload) < 2:  # RFC 9568 section 5.2: the second byte is the VRID
+            self.counters[Counter.PACKET_LENGTH_ERRORS] += 1
+            return
+        self.counters[Counter.VRID_ERRORS] += 1
+        last = self._heard.get((index, payload[1]))
+        if last is not None and now - last < _LOOK_AGAIN_AFTER:
+            return
+        try:
+            advertisement = decode(payload, source, destination, ttl)
+        except PacketError:
+            return
+        self._heard[index, advertisement.vrid] = now
+
+    def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
+        """Their VRIDs by the interface's name, sorted; of either family. Links that are gone are forgotten."""
+        self._heard = {
+            (index, vrid): at
+            for (index, vrid), at in self._heard.items()
+            if now - at < REMEMBERED and index in table.by_index
+        }
+        found: dict[str, list[int]] = {}
+        for index, vrid in sorted(self._heard):
+            found.setdefault(table.by_index[index].name, []).append(vrid)
+        return found

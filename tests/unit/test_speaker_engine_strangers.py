@@ -1,0 +1,60 @@
+"""VRIDs of routers that are none of ours."""
+
+from __future__ import annotations
+
+from holdfast_speaker.engine.strangers import REMEMBERED, Strangers
+from holdfast_speaker.net.links import LinkTable
+from holdfast_speaker.net.netlink import Link
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
+
+SOURCE = bytes((10, 0, 0, 9))
+NOW = Instant(100 * SECOND)
+
+
+def advertisement(vrid: int) -> bytes:
+    return encode(3, vrid, 100, SECOND, (bytes((10, 0, 0, 200)),), SOURCE, MULTICAST_GROUP_V4, None)
+
+
+def table(*names: str) -> LinkTable:
+    made = LinkTable()
+    links = [
+        Link(index, name, admin_up=True, carrier=True, mac=bytes(6), loopback=False)
+        for index, name in enumerate(names, start=2)
+    ]
+    made.replace(links, ())
+    return made
+
+
+def test_their_vrids_are_told_by_link_each_once() -> None:
+    strangers = Strangers()
+    for index, vrid in (2, 77), (2, 5), (3, 77), (2, 77):
+        strangers.hear(index, advertisement(vrid), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0", "eth1"), NOW) == {"eth0": [5, 77], "eth1": [77]}
+    assert strangers.counters == {Counter.VRID_ERRORS: 4}
+
+
+def test_what_is_no_advertisement_of_this_link_takes_no_vrid() -> None:
+    strangers = Strangers()
+    strangers.hear(2, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 64, NOW)
+    strangers.hear(2, bytes((0x31, 77)) + bytes(10), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    strangers.hear(2, b"\x31", SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0"), NOW) == {}
+    assert strangers.counters == {Counter.VRID_ERRORS: 2, Counter.PACKET_LENGTH_ERRORS: 1}
+
+
+def test_a_vrid_counts_as_taken_for_an_hour_after_its_last_advertisement() -> None:
+    strangers = Strangers()
+    later = Instant(NOW + 600 * SECOND)
+    for at in (NOW, later):
+        strangers.hear(2, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, at)
+    assert strangers.by_link(table("eth0"), Instant(later + REMEMBERED - 1)) == {"eth0": [77]}
+    assert strangers.by_link(table("eth0"), Instant(later + REMEMBERED)) == {}
+
+
+def test_a_link_that_is_gone_is_forgotten() -> None:
+    strangers = Strangers()
+    strangers.hear(3, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0"), NOW) == {}
+    assert strangers.by_link(table("eth0", "eth1"), NOW) == {}
