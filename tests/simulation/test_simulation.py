@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast_speaker.vrrp.actions import NOTHING, Actions
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import Duration, Instant
 from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import Advertisement
 from holdfast_speaker.vrrp.states import Master
@@ -75,6 +75,13 @@ class Preempts(RecordedRouter):
         return 0 < advertisement.priority < self.configuration.priority
 
 
+class Impatient(RecordedRouter):
+    """Two intervals are enough."""
+
+    def _down_at(self, now: Instant, interval: Duration) -> Instant:
+        return Instant(super()._down_at(now, interval) - interval - interval // 2)
+
+
 class ForgetsItsRecovery(RecordedRouter):
     """A restarted engine knows no recovery hold."""
 
@@ -96,6 +103,7 @@ class DoesNothingInTime(RecordedRouter):
         (KeepsAddresses, "its kernel holds: True"),
         (KnowsNoBands, "fails and holds|in a lower band"),
         (Preempts, "took over from|it moves though nothing happens"),
+        (Impatient, "from a silent Master that was heard"),
         (ForgetsItsRecovery, "and took over from one that fails"),
         (DoesNothingInTime, "due again at once"),
     ],

@@ -46,6 +46,8 @@ class Host:
     """When its services became well again, as long as it is one that remembers."""
     obstacles: frozenset[Obstacle] = frozenset()
     queue: list[Datagram] = field(default_factory=list)
+    arrivals: dict[bytes, Instant] = field(default_factory=dict)
+    """When the last advertisement of each source came to its sockets, whether or not anybody has read it."""
     pending: list[Callable[[RecordedRouter, Instant], Actions]] = field(default_factory=list)
     """What its machine, its user and its probes have to say to a process that does not run."""
     busy_until: Instant = NEVER

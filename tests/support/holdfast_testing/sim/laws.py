@@ -43,6 +43,7 @@ class Laws:
         if transition is not None and transition.to_state is State.MASTER:
             self._takes_over_with_a_reason(host, transition)
             self._holds_its_recovery(host, transition)
+            self._silence_was_silence(host, transition)
         self._one_holder_that_answers()
 
     def _address_where_master(self, host: Host) -> None:
@@ -98,6 +99,15 @@ class Laws:
             return
         if (passed := self.world.now - host.recovered_at) < RECOVERY_HOLD * 99 // 100:  # clocks drift
             raise Violation(f"{host.name} recovered {passed / 1e9:.3f} s ago and took over from one that fails")
+
+    def _silence_was_silence(self, host: Host, transition: Transitioned) -> None:
+        """RFC 9568 section 6.4.2: three intervals without an advertisement; also when the engine reads late, and
+        whatever else was lost."""
+        if transition.reason is not Reason.MASTER_SILENT or transition.peer is None:
+            return
+        passed = self.world.now - host.arrivals.get(transition.peer, Instant(0))
+        if passed < 3 * self.world.options.interval * 99 // 100:  # clocks drift
+            raise Violation(f"{host.name} took over from a silent Master that was heard {passed / 1e9:.3f} s ago")
 
     # ----- from time to time -----
 

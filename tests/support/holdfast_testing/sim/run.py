@@ -196,6 +196,7 @@ class Run:
         world.loss = world.duplication = 0.0
         self._heal(list(world.cuts))
         for host in world.hosts.values():
+            host.disturbed_at = world.now  # what was lost until now may have been two of three in a row
             host.kernel_refuses, host.kernel_delay = False, Duration(0)
             if host.frozen:
                 world.thaw(host, queue_lost=False)

@@ -131,6 +131,7 @@ class World:
         host.powered, host.router, host.frozen = False, None, False
         host.holding, host.expires_at = False, None
         host.queue.clear()
+        host.arrivals.clear()
         host.pending.clear()
         host.disturbed_at = self.now
         self.observe(host, None)
@@ -196,6 +197,7 @@ class World:
         host.disturbed_at = self.now
         if queue_lost:
             host.queue.clear()
+            host.arrivals.clear()
         pending, host.pending = host.pending, []
         if host.router is not None:
             self._drain(host)
@@ -243,7 +245,9 @@ class World:
         if host.frozen or host.router is None or self.now < host.busy_until:
             if len(host.queue) < QUEUE_MAX:
                 host.queue.append(datagram)
+                host.arrivals[datagram.source] = self.now
             return
+        host.arrivals[datagram.source] = self.now
         if host.queue:
             self._drain(host)
         self._take_in(host, datagram)
