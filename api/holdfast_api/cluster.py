@@ -27,6 +27,9 @@ VERSION: Final = "v1alpha1"
 NODES_MAX: Final = 64
 """Nodes that can take part in one election."""
 
+NODE_ADDRESSES_MAX: Final = 1000
+"""Addresses of nodes that an engine knows as no strangers'."""
+
 TRANSITIONS_MAX: Final = 20
 """Moves that a VirtualIP's status remembers."""
 
@@ -183,13 +186,18 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     """All that one node's speaker runs: the engine's part, and the agent's."""
 
     node_name: NodeName
+    node_addresses: Annotated[list[str], Meta(max_length=NODE_ADDRESSES_MAX)] = field(default_factory=list)
+    """The own addresses of every node, on whatever link, the same list for all; sorted."""
     virtual_routers: Annotated[list[VirtualRouterConfiguration], Meta(max_length=1000)] = field(default_factory=list)
     tracking: Annotated[list[Tracking], Meta(max_length=1000)] = field(default_factory=list)
 
     def engine_configuration(self, generation: int) -> SpeakerConfiguration:
         """What the engine is told; `generation` is the object's metadata.generation."""
         return SpeakerConfiguration(
-            node_name=self.node_name, generation=generation, virtual_routers=self.virtual_routers
+            node_name=self.node_name,
+            generation=generation,
+            node_addresses=self.node_addresses,
+            virtual_routers=self.virtual_routers,
         )
 
 
@@ -202,7 +210,7 @@ class Link(_Model, frozen=True, kw_only=True):
     foreign_virtual_router_ids: Annotated[list[Annotated[int, Meta(ge=1, le=255)]], Meta(max_length=255)] = field(
         default_factory=list
     )
-    """VRIDs of virtual routers that the node hears there and does not run, in the last hour; sorted."""
+    """VRIDs that the node heard there within the last hour from others than the cluster's nodes; sorted."""
 
 
 class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):

@@ -169,7 +169,7 @@ class Status(_Answer, frozen=True, kw_only=True):
     real_time: RealTime
     warnings: list[str]
     foreign_virtual_router_ids: dict[str, list[int]] = field(default_factory=dict)
-    """By interface: VRIDs of virtual routers that are not ours, heard within the last hour."""
+    """By interface: VRIDs that were heard within the last hour from others than the configured nodeAddresses."""
     restarts: int = 0
     """How often the keeper had to fork the engine anew."""
     last_death: str = ""

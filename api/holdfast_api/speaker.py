@@ -53,4 +53,6 @@ class SpeakerConfiguration(
 
     node_name: str
     generation: int = 0
+    node_addresses: list[str] = field(default_factory=list)
+    """Of every node of the cluster: who advertises another virtual router from one of them is no stranger."""
     virtual_routers: list[VirtualRouterConfiguration] = field(default_factory=list)

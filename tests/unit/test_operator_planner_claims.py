@@ -213,6 +213,15 @@ def test_nobody_is_given_the_vrid_of_a_stranger_on_the_link() -> None:
     assert routers(world.settle())["n1"].virtual_router_id == wanted % 255 + 1
 
 
+def test_every_engine_knows_the_addresses_of_all_nodes() -> None:
+    world = World("n1", "n2")
+    world.apply("web", nodes={"names": ["n1"]})
+    plan = world.settle()
+    for name in world.nodes:
+        assert plan.speakers[name].node_addresses == ["10.0.0.1", "10.0.0.2", "fe80::1", "fe80::2"]
+        assert plan.speakers[name].engine_configuration(1).node_addresses == plan.speakers[name].node_addresses
+
+
 def test_a_stranger_on_another_link_takes_nothing() -> None:
     world = two_links()
     wanted = first_choice("shop/web")

@@ -53,6 +53,31 @@ def test_a_vrid_counts_as_taken_for_an_hour_after_its_last_advertisement() -> No
     assert strangers.by_link(table("eth0"), Instant(later + REMEMBERED)) == {}
 
 
+def test_nodes_of_the_cluster_are_no_strangers_whenever_that_becomes_known() -> None:
+    strangers = Strangers()
+    strangers.hear(2, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    strangers.know(["10.0.0.9", "fe80::9"])
+    strangers.hear(2, advertisement(78), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0"), NOW) == {}
+    strangers.know([])
+    assert strangers.by_link(table("eth0"), NOW) == {}
+    strangers.hear(2, advertisement(78), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0"), NOW) == {"eth0": [78]}
+
+
+def test_made_up_sources_do_not_fill_the_memory() -> None:
+    strangers = Strangers()
+    payload = encode(2, 77, 100, SECOND, (bytes((10, 0, 0, 200)),), SOURCE, MULTICAST_GROUP_V4, None)
+    for number in range(5000):
+        strangers.hear(2, payload, bytes((10, 0, *divmod(number, 256))), MULTICAST_GROUP_V4, 255, NOW)
+    strangers.hear(2, advertisement(78), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
+    assert strangers.by_link(table("eth0"), NOW) == {"eth0": [77]}
+    later = Instant(NOW + REMEMBERED)
+    assert strangers.by_link(table("eth0"), later) == {}
+    strangers.hear(2, advertisement(78), SOURCE, MULTICAST_GROUP_V4, 255, later)
+    assert strangers.by_link(table("eth0"), later) == {"eth0": [78]}
+
+
 def test_a_link_that_is_gone_is_forgotten() -> None:
     strangers = Strangers()
     strangers.hear(3, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, NOW)

@@ -22,6 +22,7 @@ from holdfast_api.cluster import (
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.acceptance import Running, Verdicts, in_force, judge, key_of
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.membership import node_addresses
 from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
 from holdfast_operator.planner.status import Facts, decode_status, holders, next_status
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
@@ -50,8 +51,9 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         facts = _facts(raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key])
         statuses[key], told = next_status(olds[key], facts)
         notices += told
+    addresses = node_addresses(nodes, view.speakers)
     return ClusterPlan(
-        speakers={node: _speaker(node, routers) for node, routers in assigned.items()},
+        speakers={node: _speaker(node, addresses, routers) for node, routers in assigned.items()},
         statuses=statuses,
         departed=departed,
         notices=tuple(notices),
@@ -87,9 +89,10 @@ def _tracking_in_force(speaker: SpeakerConfig, key: str) -> Tracking | None:
     return next((tracking for tracking in speaker.spec.tracking if tracking.virtual_ip == key), None)
 
 
-def _speaker(node: str, routers: Mapping[str, _Assignment]) -> SpeakerConfigSpec:
+def _speaker(node: str, addresses: list[str], routers: Mapping[str, _Assignment]) -> SpeakerConfigSpec:
     return SpeakerConfigSpec(
         node_name=node,
+        node_addresses=addresses,
         virtual_routers=[router for _, (router, _) in sorted(routers.items())],
         tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
     )

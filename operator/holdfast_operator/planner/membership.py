@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from holdfast_api.cluster import Link, SpeakerConfig
+from holdfast_api.cluster import NODE_ADDRESSES_MAX, Link, SpeakerConfig
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import Interface, parse_address, parse_interface
@@ -104,6 +104,18 @@ def segments_of(
         found = _link(router.interface, telling, speakers[node].status.links)
         segments |= _segments(node, found.link) if found is not None else {str(telling.network)}
     return frozenset(segments)
+
+
+def node_addresses(nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig]) -> list[str]:
+    """Every address that some node has on a link of its own, as far as is known: the same for all, sorted."""
+    reported = {
+        str(interface.ip)
+        for speaker in speakers.values()
+        for link in speaker.status.links
+        for interface in _parsed(link.addresses)
+    }
+    internal = {text for node in nodes for text in node.internal_addresses if parse_address(text) is not None}
+    return sorted(reported | internal, key=_order)[:NODE_ADDRESSES_MAX]
 
 
 def foreign_vrids(speakers: Mapping[str, SpeakerConfig]) -> frozenset[tuple[str, int]]:

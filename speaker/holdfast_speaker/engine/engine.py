@@ -89,6 +89,7 @@ class Engine:
             elif self.instances[name].configuration != item:
                 self.instances[name].change(item)
         self.configuration = configuration
+        self.wire.strangers.know(configuration.node_addresses)
         if not self._cleaned:
             self._remove_leftovers()
         self._look_at_links(now)

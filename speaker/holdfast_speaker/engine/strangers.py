@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter as Multiset
+from collections.abc import Iterable
+from ipaddress import ip_address
 
 from holdfast_speaker.net.links import LinkTable
 from holdfast_speaker.vrrp.counters import Counter
@@ -15,13 +17,21 @@ REMEMBERED = Duration(3600 * SECOND)
 _LOOK_AGAIN_AFTER = SECOND
 """A stranger may advertise every 10 ms, or flood."""
 
+_MAX = 1024
+"""How many are remembered, so that nobody who makes sources up can have them fill the memory."""
+
 
 class Strangers:
     """Counts packets that belong to no virtual router of ours, and remembers whose they are."""
 
     def __init__(self) -> None:
         self.counters: Multiset[Counter] = Multiset()
-        self._heard: dict[tuple[int, int], Instant] = {}
+        self._known: frozenset[bytes] = frozenset()
+        self._heard: dict[tuple[int, int, bytes], Instant] = {}
+
+    def know(self, addresses: Iterable[str]) -> None:
+        """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
+        self._known = frozenset(ip_address(text).packed for text in addresses)
 
     def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> None:
         """Take in one packet from the link of that index."""
@@ -29,23 +39,24 @@ class Strangers:
             self.counters[Counter.PACKET_LENGTH_ERRORS] += 1
             return
         self.counters[Counter.VRID_ERRORS] += 1
-        last = self._heard.get((index, payload[1]))
-        if last is not None and now - last < _LOOK_AGAIN_AFTER:
+        key = (index, payload[1], source)
+        last = self._heard.get(key)
+        if source in self._known or (now - last < _LOOK_AGAIN_AFTER if last is not None else len(self._heard) >= _MAX):
             return
         try:
-            advertisement = decode(payload, source, destination, ttl)
+            decode(payload, source, destination, ttl)
         except PacketError:
             return
-        self._heard[index, advertisement.vrid] = now
+        self._heard[key] = now
 
     def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
         """Their VRIDs by the interface's name, sorted; of either family. Links that are gone are forgotten."""
         self._heard = {
-            (index, vrid): at
-            for (index, vrid), at in self._heard.items()
-            if now - at < REMEMBERED and index in table.by_index
+            (index, vrid, source): at
+            for (index, vrid, source), at in self._heard.items()
+            if now - at < REMEMBERED and index in table.by_index and source not in self._known
         }
         found: dict[str, list[int]] = {}
-        for index, vrid in sorted(self._heard):
+        for index, vrid in sorted({(index, vrid) for index, vrid, _ in self._heard}):
             found.setdefault(table.by_index[index].name, []).append(vrid)
         return found

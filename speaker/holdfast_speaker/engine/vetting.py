@@ -20,6 +20,8 @@ def vet(configuration: SpeakerConfiguration, node_name: str) -> None:
     """Raises ConfigurationError, with the path of the field, for what this node's engine cannot run."""
     if configuration.node_name != node_name:
         raise ConfigurationError(f"nodeName: is {configuration.node_name!r}, and this is the engine of {node_name!r}")
+    for index, text in enumerate(configuration.node_addresses):
+        _parsed(ip_address, text, f"nodeAddresses[{index}]")
     names: set[str] = set()
     for index, router in enumerate(configuration.virtual_routers):
         place = f"virtualRouters[{index}]"
