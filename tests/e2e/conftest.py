@@ -69,6 +69,10 @@ def pytest_runtest_makereport(
         folder = logs_folder(item)
         cluster.collect_logs(folder)
         report.sections.append(("the cluster's logs", str(folder)))
+        cluster.restore()
+        report.sections.append(
+            ("nodes whose Services had to be repaired", ", ".join(cluster.repair_services()) or "none")
+        )
     return report
 
 

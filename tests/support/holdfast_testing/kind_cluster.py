@@ -360,6 +360,22 @@ class KindCluster:
         for name in absent:
             self.wait_until_ready(name)
 
+    def repair_services(self) -> list[str]:
+        """Have kube-proxy write its rules anew on nodes that do not reach the API server as pods do; those nodes.
+
+        In nftables mode it was seen to lose the Service's address on two nodes of four, and it does not look again.
+        """
+        address = self.get("service", "kubernetes", "--namespace", "default")["spec"]["clusterIP"]
+        broken = []
+        for node in self._running():
+            try:
+                self.node_exec(node.name, "timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{address}/443")
+            except ClusterError:
+                broken.append(node.name)
+                select = ["--selector", "k8s-app=kube-proxy", "--field-selector", f"spec.nodeName={node.name}"]
+                self.kubectl("delete", "pod", "--namespace", "kube-system", *select)
+        return broken
+
     def collect_logs(self, folder: Path) -> None:
         """Write what every node and pod says into files in the folder; what cannot be had says why instead."""
         folder.mkdir(parents=True, exist_ok=True)
