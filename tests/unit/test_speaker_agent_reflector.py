@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+from holdfast_speaker.agent import reflector
 from holdfast_speaker.agent.api_server import APIServer
 from holdfast_speaker.agent.objects import Pod, is_newer
 from holdfast_speaker.agent.pods import PodStore
@@ -41,7 +42,7 @@ class Case:
             f" clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{self.fake.port}'}}}}]}}"
         )
         self.api = await APIServer.connect(str(kubeconfig))
-        reflector = Reflector(
+        watching = Reflector(
             self.api,
             PODS,
             Pod,
@@ -51,7 +52,7 @@ class Case:
             query={"fieldSelector": f"spec.nodeName={NODE}"},
             unknown=self._unknown,
         )
-        self.task = asyncio.create_task(reflector.run())
+        self.task = asyncio.create_task(watching.run())
 
     async def end(self):
         self.task.cancel()
@@ -142,6 +143,30 @@ def test_an_api_server_that_is_away_is_awaited_and_its_absence_told(tmp_path):
         assert case.reachability.last_outage.ended - case.reachability.last_outage.began == 30.0
         assert case.returns == 1
 
+    play(scene, tmp_path)
+
+
+def test_an_api_server_that_is_back_and_lost_the_watchs_place_is_asked_at_once(tmp_path, monkeypatch):
+    failures = []
+
+    def no_pause(times):
+        failures.append(times)
+        return 0.0
+
+    async def scene(case, fake):
+        await until(lambda: fake.watches(PODS))
+        fake.refuse(PODS, 503)
+        fake.end_watches()
+        await until(lambda: failures and failures[-1] > 5)
+        fake.refuse(PODS, 0)
+        await until(lambda: fake.watches(PODS))
+        for wanted in (0, 1, 2):  # one that loses what it has just listed is not hurried
+            told = len(failures)
+            fake.break_watches(410)
+            await until(lambda told=told: len(failures) > told and fake.watches(PODS))
+            assert failures[-1] == wanted
+
+    monkeypatch.setattr(reflector, "pause_seconds", no_pause)
     play(scene, tmp_path)
 
 

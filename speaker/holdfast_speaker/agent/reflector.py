@@ -112,8 +112,9 @@ class Reflector(Generic[Observed]):
         """Never returns."""
         failures = 0
         while True:
+            is_place_new = not self._version
             try:
-                if not self._version:
+                if is_place_new:
                     await self._list()
                 failures = 0 if await self._watch() else failures + 1
             except APIFailure as failure:
@@ -121,7 +122,9 @@ class Reflector(Generic[Observed]):
                     self._reachability.failed(self._resource, failure)
                 if failure.status in _LOSES_THE_PLACE:
                     self._version = ""
-                failures += 1
+                # An API server that is back often does not know the place of a watch; it answers, so ask at once.
+                has_lost_place = failure.status == _GONE and not is_place_new
+                failures = 0 if has_lost_place else failures + 1
             await asyncio.sleep(pause_seconds(failures))
 
     async def _list(self) -> None:
