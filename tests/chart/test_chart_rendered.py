@@ -266,6 +266,10 @@ def test_replicas_of_the_operator_stay_apart_and_one_is_left_at_a_drain(render: 
     term = operator["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
     (preferred,) = term["preferredDuringSchedulingIgnoredDuringExecution"]
     assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    spread = operator["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert {each["topologyKey"] for each in spread} == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+    # During a rolling update the old pods do not count: on three nodes both new ones were seen to land on the third.
+    assert [each["matchLabelKeys"] for each in spread] == [["pod-template-hash"]] * 2
     assert one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert of(render({"operator": {"replicas": 1}}), "PodDisruptionBudget") == []
 
