@@ -68,6 +68,7 @@ def pytest_runtest_makereport(
     if report.failed and cluster is not None and item.get_closest_marker("kind"):
         folder = logs_folder(item)
         cluster.collect_logs(folder)
+        (folder / "failure.txt").write_text(report.longreprtext, encoding="utf-8")  # a rerun's own is shown nowhere
         report.sections.append(("the cluster's logs", str(folder)))
         cluster.restore()
         report.sections.append(

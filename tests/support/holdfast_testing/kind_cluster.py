@@ -284,17 +284,35 @@ class KindCluster:
         run(["docker", "unpause", name])
 
     def wait_until_ready(self, name: str, *, since: datetime | None = None) -> None:
-        """Wait for condition Ready, and for a sign of life of the node's kubelet after `since`."""
+        """Wait for condition Ready, and that the kubelet has started the pods of DaemonSets after `since`.
+
+        Until it has looked at them, the API server tells what they were before: ready.
+        """
 
         def is_ready() -> bool:
-            if since is not None:
-                lease = self.get("lease", name, "--namespace", "kube-node-lease")
-                if datetime.fromisoformat(lease["spec"]["renewTime"]) < since:
-                    return False
+            if since is not None and not self._has_started_again(name, since.replace(microsecond=0)):
+                return False
             conditions = self.get("node", name)["status"]["conditions"]
             return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
 
         self.wait_for(is_ready, NODE_SECONDS, f"node {name} Ready")
+
+    def _has_started_again(self, name: str, since: datetime) -> bool:
+        lease = self.get("lease", name, "--namespace", "kube-node-lease")
+        pods = self.items("pods", "--all-namespaces", "--field-selector", f"spec.nodeName={name}")
+        containers = [
+            container
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+            and any(owner["kind"] == "DaemonSet" for owner in pod["metadata"].get("ownerReferences", ()))
+            for container in pod["status"].get("containerStatuses", ())
+        ]
+        started = [container["state"].get("running", {}).get("startedAt") for container in containers]
+        return (
+            datetime.fromisoformat(lease["spec"]["renewTime"]) >= since
+            and all(at is not None and datetime.fromisoformat(at) >= since for at in started)
+            and all(container["ready"] for container in containers)
+        )
 
     # ----- the API server -----
 
@@ -350,15 +368,19 @@ class KindCluster:
     def restore(self) -> None:
         """Undo whatever a test left: every node runs and is Ready, and so does the API server."""
         running = {node.name for node in self._running()}
-        absent = [node.name for node in self.nodes() if node.name not in running]
-        for name in absent:
-            if json.loads(run(["docker", "inspect", name]))[0]["State"]["Paused"]:
-                self.unpause_node(name)
+        absent: dict[str, datetime | None] = {}
+        for node in self.nodes():
+            if node.name in running:
+                continue
+            if json.loads(run(["docker", "inspect", node.name]))[0]["State"]["Paused"]:
+                absent[node.name] = None
+                self.unpause_node(node.name)
             else:
-                self.start_node(name, wait_until_ready=False)
+                absent[node.name] = datetime.now(UTC)
+                self.start_node(node.name, wait_until_ready=False)
         self.start_api_server()
-        for name in absent:
-            self.wait_until_ready(name)
+        for name, since in absent.items():
+            self.wait_until_ready(name, since=since)
 
     def repair_services(self) -> list[str]:
         """Have kube-proxy write its rules anew on nodes that do not reach the API server as pods do; those nodes.

@@ -98,8 +98,9 @@ class Vip:
         return self
 
     def ready(self, seconds: int = 60) -> Vip:
-        """`kubectl wait --for=condition=Ready`."""
-        self.cluster.kubectl("wait", "--for=condition=Ready", f"vip/{self.name}", f"--timeout={seconds}s")
+        """`kubectl wait`, until it is held and every node has it in force."""
+        for condition in ("Ready", "Programmed"):
+            self.cluster.kubectl("wait", f"--for=condition={condition}", f"vip/{self.name}", f"--timeout={seconds}s")
         return self
 
     def delete(self) -> None:
