@@ -54,7 +54,7 @@ RUN echo 'holdfast:x:65532:65532:Holdfast:/nonexistent:/usr/sbin/nologin' >>/etc
 ENV PATH=/opt/holdfast/bin:$PATH
 # Each process can be started; and what it imports of a standard library that came without bytecode is compiled once, here.
 RUN python3 -P -m holdfast_operator --help >/dev/null \
-    && python3 -P -m holdfast_speaker.engine --help >/dev/null \
+    && python3 -P -m holdfast_speaker.host --help >/dev/null \
     && python3 -P -m holdfast_speaker.agent --help >/dev/null \
     && python3 -P -m holdfast_speaker.agent.alive --help >/dev/null \
     && holdfast --help >/dev/null

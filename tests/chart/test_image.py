@@ -49,7 +49,7 @@ def test_the_image_says_what_it_is_and_is_nobody_s_root(image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["holdfast_operator", "holdfast_speaker.engine", "holdfast_speaker.agent", "holdfast_speaker.agent.alive"]
+    "module", ["holdfast_operator", "holdfast_speaker.host", "holdfast_speaker.agent", "holdfast_speaker.agent.alive"]
 )
 def test_every_process_of_the_chart_starts_on_a_read_only_root(image: str, module: str) -> None:
     assert "usage:" in within(image, "python3", "-P", "-m", module, "--help").lower()
@@ -71,7 +71,7 @@ def test_nothing_in_it_builds_or_sniffs(image: str) -> None:
 def test_what_is_imported_was_compiled_when_the_image_was_built(image: str) -> None:
     script = (
         "import sys, os, holdfast_operator.__main__\n"
-        "import holdfast_speaker.agent.__main__, holdfast_speaker.engine.__main__\n"
+        "import holdfast_speaker.agent.__main__, holdfast_speaker.host.__main__\n"
         "for module in list(sys.modules.values()):\n"
         "    cached = getattr(module, '__cached__', None)\n"
         "    if cached and not os.path.exists(cached): print(module.__name__)\n"

@@ -143,7 +143,7 @@ def test_failover_and_a_restart_of_a_speaker_need_no_api_server(
         with cluster.without_api_server():
             time.sleep(3)
             assert probing.result().lost == 0
-            kill = "kill -9 $(pgrep -f holdfast_speaker.engine | head -n 1)"
+            kill = "kill -9 $(pgrep -f holdfast_speaker.host | head -n 1)"
             cluster.node_exec(backup, "sh", "-c", kill)
             time.sleep(5)
             assert probing.result().lost == 0, "a Backup's restart is nobody's business"

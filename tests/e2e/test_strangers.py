@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast_operator.planner.vrid import first_choice
-from holdfast_speaker.net.sockets import VRRPSocket
+from holdfast_speaker.host.sockets import VRRPSocket
 from holdfast_speaker.vrrp.instants import SECOND
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
 from holdfast_testing.kind_cluster import KindCluster, Segment

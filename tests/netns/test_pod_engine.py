@@ -50,7 +50,7 @@ class Pod:
         self.folder = folder
 
     def start(self) -> subprocess.Popen[str]:
-        engine = [sys.executable, "-P", "-m", "holdfast_speaker.engine", f"--node-name={self.host.name}"]
+        engine = [sys.executable, "-P", "-m", "holdfast_speaker.host", f"--node-name={self.host.name}"]
         options = [f"--state-dir={self.folder}", f"--agent-group={AGENT_GROUP}", "--step-aside-milliseconds=2000"]
         # The first process of a PID namespace, and the one that --kill-child leaves no orphan of.
         container = ["unshare", "--pid", "--fork", "--kill-child"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast_speaker.net.netlink import RequestSocket, address_request
+from holdfast_speaker.host.netlink import RequestSocket, address_request
 from holdfast_testing.hosts import Host, eventually
 from holdfast_testing.namespaces import Namespace
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-MODULE_LINES = 400
-
 
 def test_operator_folder_does_not_shadow_the_standard_library(root: Path) -> None:
     assert not (root / "operator" / "__init__.py").exists()
@@ -24,13 +22,6 @@ def test_every_folder_of_a_package_is_a_package(packages: dict[str, Path], tree:
     folders = {path.parent for path in tree if path.suffix == ".py" and any(map(path.is_relative_to, tops))}
     assert folders >= set(tops)
     assert {folder for folder in folders if folder / "__init__.py" not in tree} == set()
-
-
-def test_no_module_is_longer_than_a_reader_can_hold(root: Path, tree: list[Path]) -> None:
-    modules = [path for path in tree if path.suffix == ".py" and not path.is_relative_to(root / "tests")]
-    lengths = {str(path.relative_to(root)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
-    assert lengths
-    assert {module: lines for module, lines in lengths.items() if lines > MODULE_LINES} == {}
 
 
 def test_tests_are_named_after_a_package(root: Path, packages: dict[str, Path], tree: list[Path]) -> None:

@@ -28,8 +28,8 @@ from holdfast_cli.sniff.packets import (
     Resolution,
     Role,
 )
-from holdfast_speaker.net.frames import arp_request, gratuitous_arp, neighbour_solicitation
-from holdfast_speaker.net.frames import unsolicited_neighbour_advertisement as unsolicited
+from holdfast_speaker.engine.frames import arp_request, gratuitous_arp, neighbour_solicitation
+from holdfast_speaker.engine.frames import unsolicited_neighbour_advertisement as unsolicited
 from holdfast_speaker.vrrp import packet as speaker
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import CENTISECOND, SECOND, Duration

@@ -13,7 +13,7 @@ from holdfast_speaker.agent.host_links import read, usable, vips_of
 from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
 from holdfast_speaker.agent.reachability import Outage
 from holdfast_speaker.agent.speaker_status import EngineFacts, Facts, speaker_status
-from holdfast_speaker.net import netlink
+from holdfast_speaker.host import netlink
 from holdfast_testing.agent_fixtures import NODE, router
 
 NOW = "2026-01-01T00:00:00Z"

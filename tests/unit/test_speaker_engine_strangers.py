@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.engine.strangers import REMEMBERED, Strangers
-from holdfast_speaker.net.links import LinkTable
-from holdfast_speaker.net.netlink import Link
+from holdfast_speaker.host.netlink import Link
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode

@@ -8,7 +8,7 @@ from pathlib import Path
 from holdfast_api.documents import read_paths
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors, EnvironmentFailure
 from holdfast_operator.planner.standalone import HostPlan, HostView, plan_host
-from holdfast_speaker.net.netlink import RequestSocket
+from holdfast_speaker.host.netlink import RequestSocket
 
 Signature = tuple[tuple[str, int, int, int], ...]
 

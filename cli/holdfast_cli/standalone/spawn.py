@@ -30,7 +30,7 @@ def spawn_engine(node_name: str, state_directory: Path, *, journal: bool) -> Spa
                 sys.executable,
                 "-P",
                 "-m",
-                "holdfast_speaker.engine",
+                "holdfast_speaker.host",
                 f"--node-name={node_name}",
                 f"--state-dir={state_directory}",
                 f"--control-descriptor={theirs.fileno()}",

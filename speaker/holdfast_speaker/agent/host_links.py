@@ -11,7 +11,7 @@ from holdfast_api.cluster import Link
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.resources import PRIORITY_OWNER
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_speaker.net import netlink
+from holdfast_speaker.host import netlink
 
 # linux/rtnetlink.h and linux/if_addr.h
 _SCOPE_GLOBAL = 0

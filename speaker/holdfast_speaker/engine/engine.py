@@ -14,22 +14,22 @@ from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine import clock
-from holdfast_speaker.engine.control import ControlServer
 from holdfast_speaker.engine.deadlines import Deadlines
-from holdfast_speaker.engine.estate import Estate
 from holdfast_speaker.engine.hearing import Hearing
 from holdfast_speaker.engine.instance import Instance, LastMove
-from holdfast_speaker.engine.kernel import Kernel, text
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.leftovers import no_longer_held
-from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.obstacles import concerns, find_obstacles, first_by_vrid
 from holdfast_speaker.engine.outgoing import Outgoing
+from holdfast_speaker.engine.ports import KernelAddress
 from holdfast_speaker.engine.reports import find_virtual_ip, published_state, transition_message
-from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState, Snapshot, StateDirectory
-from holdfast_speaker.engine.wire import Wire
-from holdfast_speaker.net.reconcile import KernelAddress
+from holdfast_speaker.host import clock
+from holdfast_speaker.host.control import ControlServer
+from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.kernel import Kernel, text
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState, Snapshot, StateDirectory
+from holdfast_speaker.host.wire import Wire
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
     Action,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import Instance
-from holdfast_speaker.engine.wire import Wire
+from holdfast_speaker.host.wire import Wire
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
 
 ASK_EVERY = Duration(200 * MILLISECOND)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from holdfast_api.reasons import Obstacle
 from holdfast_speaker.engine.instance import Instance
-from holdfast_speaker.engine.kernel import Kernel, text
-from holdfast_speaker.net.netlink import AddressAdded, AddressRemoved, Event, LinkChanged, LinkRemoved
+from holdfast_speaker.host.kernel import Kernel, text
+from holdfast_speaker.host.netlink import AddressAdded, AddressRemoved, Event, LinkChanged, LinkRemoved
 
 
 def find_obstacles(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import Instance
-from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.wire import Wire
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.wire import Wire
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
 

@@ -6,7 +6,7 @@ from collections import Counter as Multiset
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from holdfast_speaker.net.links import LinkTable
+from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import PacketError, decode

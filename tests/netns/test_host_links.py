@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from holdfast_speaker.net.links import LinkTable, source_address
-from holdfast_speaker.net.netlink import LinkRemoved, MonitorSocket, Overrun, RequestSocket
+from holdfast_speaker.engine.links import LinkTable, source_address
+from holdfast_speaker.host.netlink import LinkRemoved, MonitorSocket, Overrun, RequestSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
 
 pytestmark = pytest.mark.netns

@@ -12,7 +12,7 @@ import msgspec
 
 from holdfast_api.errors import UNDECODABLE, EnvironmentFailure
 from holdfast_api.messages import Answer, GetStatus, Refused, Request, Subscribe, Transition
-from holdfast_speaker.engine.log import Log
+from holdfast_speaker.host.log import Log
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

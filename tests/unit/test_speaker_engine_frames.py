@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 
-from holdfast_speaker.net import frames
+from holdfast_speaker.engine import frames
 
 MAC = bytes.fromhex("02005e000133")
 MAC_TEXT = "02:00:5e:00:01:33"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from holdfast_speaker.engine.memory import Memory
-from holdfast_speaker.engine.safekeeping import Safekeeping
+from holdfast_speaker.host.memory import Memory
+from holdfast_speaker.host.safekeeping import Safekeeping
 from holdfast_speaker.vrrp.instants import ZERO, Duration
 
 

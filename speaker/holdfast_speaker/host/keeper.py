@@ -15,9 +15,9 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from holdfast_speaker.engine import clock, realtime
-from holdfast_speaker.engine.estate import Estate
-from holdfast_speaker.engine.log import Log
+from holdfast_speaker.host import clock, realtime
+from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.log import Log
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 DEATHS_IN_WINDOW = 5

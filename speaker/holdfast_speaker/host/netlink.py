@@ -9,9 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_speaker.net import filters, rtnetlink
-from holdfast_speaker.net.failure import SystemCallFailure
-from holdfast_speaker.net.rtnetlink import (
+from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
     AddressAdded,
     AddressRemoved,
@@ -20,11 +18,10 @@ from holdfast_speaker.net.rtnetlink import (
     LinkAddress,
     LinkChanged,
     LinkRemoved,
-    NetlinkMalformed,
-    address_removal,
-    address_request,
-    parse,
 )
+from holdfast_speaker.host import filters, rtnetlink
+from holdfast_speaker.host.failure import SystemCallFailure
+from holdfast_speaker.host.rtnetlink import NetlinkMalformed, address_removal, address_request, parse
 
 __all__ = [
     "ADDRESS_PROTOCOL",

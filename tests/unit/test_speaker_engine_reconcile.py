@@ -7,8 +7,8 @@ import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_speaker.net.netlink import ADDRESS_PROTOCOL, LinkAddress
-from holdfast_speaker.net.reconcile import KernelAddress, Plan, plan
+from holdfast_speaker.engine.reconcile import KernelAddress, Plan, plan
+from holdfast_speaker.host.netlink import ADDRESS_PROTOCOL, LinkAddress
 
 VIP, OTHER = socket.inet_aton("10.0.0.200"), socket.inet_aton("10.0.0.201")
 

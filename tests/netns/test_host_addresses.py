@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast_speaker.net.netlink import (
+from holdfast_speaker.host.netlink import (
     ADDRESS_PROTOCOL,
     AddressAdded,
     AddressRemoved,

@@ -26,7 +26,7 @@ from holdfast_api.messages import Transition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine.log import Log
+from holdfast_speaker.host.log import Log
 from holdfast_speaker.vrrp.instants import Instant
 
 Document = TypeVar("Document", bound=Struct)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from holdfast_speaker.net import rtnetlink
-from holdfast_speaker.net.netlink import (
+from holdfast_speaker.host import rtnetlink
+from holdfast_speaker.host.netlink import (
     ADDRESS_PROTOCOL,
     AddressAdded,
     AddressRemoved,

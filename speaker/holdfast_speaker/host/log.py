@@ -12,7 +12,7 @@ from typing import TextIO
 
 import msgspec
 
-from holdfast_speaker.engine import clock
+from holdfast_speaker.host import clock
 
 _ENCODER = msgspec.json.Encoder()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from holdfast_api.reasons import State
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.state_directory import PublishedRouter, PublishedState, StateDirectory
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState, StateDirectory
 
 ROUTER = PublishedRouter(virtual_ip="a/b", state=State.MASTER, since="", reason=None, addresses=["10.0.0.9/24"])
 
@@ -67,8 +67,8 @@ def test_a_successor_waits_for_the_lock_and_is_seen(tmp_path: Path) -> None:
     assert not made.successor_waits()
     script = (
         "import sys; from pathlib import Path\n"
-        "from holdfast_speaker.engine.log import Log\n"
-        "from holdfast_speaker.engine.state_directory import StateDirectory\n"
+        "from holdfast_speaker.host.log import Log\n"
+        "from holdfast_speaker.host.state_directory import StateDirectory\n"
         "StateDirectory(Path(sys.argv[1]), Log()).acquire_lock()\n"
     )
     waiting = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast_speaker.net import frames
-from holdfast_speaker.net.failure import SystemCallFailure
-from holdfast_speaker.net.sockets import AnnouncementSocket, Datagram, VRRPSocket
+from holdfast_speaker.engine import frames
+from holdfast_speaker.host.failure import SystemCallFailure
+from holdfast_speaker.host.sockets import AnnouncementSocket, Datagram, VRRPSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
 
 pytestmark = pytest.mark.netns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection, Iterable, Sequence, Set
 
-from holdfast_speaker.net.netlink import (
+from holdfast_speaker.engine.ports import (
     AddressAdded,
     AddressRemoved,
     Event,

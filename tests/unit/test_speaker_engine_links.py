@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from holdfast_speaker.net.links import LinkTable, has_subnet_of, interface_for, source_address
-from holdfast_speaker.net.netlink import (
+from holdfast_speaker.engine.links import LinkTable, has_subnet_of, interface_for, source_address
+from holdfast_speaker.host.netlink import (
     ADDRESS_PROTOCOL,
     AddressAdded,
     AddressRemoved,

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from holdfast_speaker.engine import clock
-from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.refresher import Refresher
-from holdfast_speaker.net.links import LinkTable, has_subnet_of
-from holdfast_speaker.net.netlink import (
+from holdfast_speaker.engine.links import LinkTable, has_subnet_of
+from holdfast_speaker.engine.ports import KernelAddress
+from holdfast_speaker.engine.reconcile import plan
+from holdfast_speaker.host import clock
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.netlink import (
     AddressRemoved,
     Event,
     LinkAddress,
@@ -25,7 +26,7 @@ from holdfast_speaker.net.netlink import (
     address_removal,
     address_request,
 )
-from holdfast_speaker.net.reconcile import KernelAddress, plan
+from holdfast_speaker.host.refresher import Refresher
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
 
 LIFETIME_SECONDS = 1

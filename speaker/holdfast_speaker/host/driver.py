@@ -24,14 +24,15 @@ from holdfast_api.messages import (
     Started,
     Switchover,
 )
-from holdfast_speaker.engine import clock, reports
-from holdfast_speaker.engine.control import Connection, ControlServer
+from holdfast_speaker.engine import reports
 from holdfast_speaker.engine.engine import Engine
-from holdfast_speaker.engine.estate import Estate
-from holdfast_speaker.engine.log import Log
-from holdfast_speaker.engine.state_directory import StateDirectory
-from holdfast_speaker.engine.timer import Timer
 from holdfast_speaker.engine.vetting import vet
+from holdfast_speaker.host import clock
+from holdfast_speaker.host.control import Connection, ControlServer
+from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.state_directory import StateDirectory
+from holdfast_speaker.host.timer import Timer
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Instant
 
 _DATAGRAMS_PER_READ = 64

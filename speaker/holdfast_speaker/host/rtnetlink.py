@@ -9,14 +9,19 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_speaker.net import filters
-
-ADDRESS_PROTOCOL: Final = 72
-"""IFA_PROTO of our addresses: who put them there. The kernel uses 1 to 3, keepalived 18 (linux/if_addr.h)."""
+from holdfast_speaker.engine.ports import (
+    ADDRESS_PROTOCOL,
+    AddressAdded,
+    AddressRemoved,
+    Event,
+    Link,
+    LinkAddress,
+    LinkChanged,
+    LinkRemoved,
+)
+from holdfast_speaker.host import filters
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -77,78 +82,6 @@ _ADDRESS_LENGTHS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 
 class NetlinkMalformed(EnvironmentFailure):
     """A netlink message that contradicts itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network interface."""
-
-    index: int
-    name: str
-    admin_up: bool
-    carrier: bool
-    """Packets can pass: there is a carrier and the operational state is up or unknown (RFC 2863, ifOperStatus)."""
-    mac: bytes
-    loopback: bool
-
-    @property
-    def operational(self) -> bool:
-        """Whether it is switched on and packets can pass."""
-        return self.admin_up and self.carrier
-
-
-@dataclass(frozen=True, slots=True)
-class LinkAddress:
-    """An address on a network interface."""
-
-    index: int
-    family: int
-    address: bytes
-    prefix_length: int
-    protocol: int
-    """Who put it there (IFA_PROTO); 0 where nobody said."""
-    flags: int
-    """IFA_F_* of linux/if_addr.h."""
-    scope: int
-    """RT_SCOPE_* of linux/rtnetlink.h."""
-    valid_seconds: int | None
-    """How long the kernel keeps it; None: until somebody removes it."""
-
-    @property
-    def ours(self) -> bool:
-        """Whether Holdfast put it there."""
-        return self.protocol == ADDRESS_PROTOCOL
-
-
-@dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """A link is there, new or changed."""
-
-    link: Link
-
-
-@dataclass(frozen=True, slots=True)
-class LinkRemoved:
-    """A link is gone, and its addresses with it."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class AddressAdded:
-    """An address is there, new or changed."""
-
-    address: LinkAddress
-
-
-@dataclass(frozen=True, slots=True)
-class AddressRemoved:
-    """An address is gone."""
-
-    address: LinkAddress
-
-
-Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved
 
 
 def parse(datagram: bytes) -> list[Event]:

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_speaker.engine import realtime
-from holdfast_speaker.net.netlink import RequestSocket
+from holdfast_speaker.host import realtime
+from holdfast_speaker.host.netlink import RequestSocket
 
 
 class Refresher:

@@ -9,7 +9,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_speaker.engine.memory import Memory
+from holdfast_speaker.host.memory import Memory
 from holdfast_speaker.vrrp.instants import Instant
 
 

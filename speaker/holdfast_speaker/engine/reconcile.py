@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from holdfast_speaker.net.netlink import LinkAddress
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class KernelAddress:
-    """An address as the kernel shall have it: on which link, and with which prefix length."""
-
-    index: int
-    address: bytes
-    prefix_length: int
+from holdfast_speaker.engine.ports import KernelAddress, LinkAddress
 
 
 @dataclass(frozen=True, slots=True)

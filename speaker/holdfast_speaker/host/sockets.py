@@ -11,9 +11,9 @@ import socket
 import struct
 from typing import NamedTuple
 
-from holdfast_speaker.net import filters
-from holdfast_speaker.net.failure import SystemCallFailure
-from holdfast_speaker.net.frames import neighbour_answer
+from holdfast_speaker.engine.frames import neighbour_answer
+from holdfast_speaker.host import filters
+from holdfast_speaker.host.failure import SystemCallFailure
 
 _VRRP = 112
 _GROUP_V4 = bytes((224, 0, 0, 18))

@@ -14,7 +14,7 @@ SCHED_FIFO_RESET_ON_FORK = 1 | 0x40000000
 
 TAKE = """
 import gc, json, os, pathlib, resource, sys
-from holdfast_speaker.engine import realtime
+from holdfast_speaker.host import realtime
 exec(sys.argv[1])
 report = realtime.secure(realtime.schedule(7), realtime.keep_processors_awake())
 status = pathlib.Path("/proc/self/status").read_text()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import FAMILIES
-from holdfast_speaker.engine.safekeeping import Safekeeping
+from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.engine.strangers import Strangers
-from holdfast_speaker.net.links import LinkTable
-from holdfast_speaker.net.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
+from holdfast_speaker.host.safekeeping import Safekeeping
+from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 
 _ANNOUNCER = 0

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from holdfast_api.messages import Answer, Done, Refused, Request
-from holdfast_speaker.engine import control
-from holdfast_speaker.engine.control import Connection, ControlServer
-from holdfast_speaker.engine.log import Log
+from holdfast_speaker.host import control
+from holdfast_speaker.host.control import Connection, ControlServer
+from holdfast_speaker.host.log import Log
 
 NOWHERE = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for the whole module
 

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from holdfast_speaker.engine.safekeeping import Safekeeping
+from holdfast_speaker.host.safekeeping import Safekeeping
 
 
 def in_a_child(do: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_speaker.engine.timer import Timer
+from holdfast_speaker.host.timer import Timer
 
 LONG_SECONDS = 30
 HOUR_NS = 3600 * 10**9
@@ -94,7 +94,7 @@ def test_a_later_instant_replaces_one_that_came_but_was_not_read(timer):
 def test_setting_what_is_set_does_not_touch_the_kernels_timer(timer, monkeypatch):
     at_ns = time.monotonic_ns() + HOUR_NS
     timer.arm(at_ns)
-    monkeypatch.setattr("holdfast_speaker.engine.timer._timerfd_settime", None)
+    monkeypatch.setattr("holdfast_speaker.host.timer._timerfd_settime", None)
     timer.arm(at_ns)
     assert is_armed(timer)
 

@@ -1,4 +1,4 @@
-"""The speaker's process: `python -m holdfast_speaker.engine --node-name NAME --state-dir DIR`.
+"""The speaker's process: `python -m holdfast_speaker.host --node-name NAME --state-dir DIR`.
 
 It is the keeper, which forks the engine; its log goes to standard error, JSON lines. `holdfast run` starts it on a
 plain host and tells the engine its configuration on an inherited socket (--control-descriptor). In a pod it is a
@@ -19,16 +19,16 @@ from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine import clock, realtime
-from holdfast_speaker.engine.control import open_listener
-from holdfast_speaker.engine.driver import Driver
 from holdfast_speaker.engine.engine import Engine
-from holdfast_speaker.engine.estate import Estate
-from holdfast_speaker.engine.keeper import Keeper
-from holdfast_speaker.engine.log import Log
 from holdfast_speaker.engine.reports import boot_id
-from holdfast_speaker.engine.state_directory import SNAPSHOTS, StateDirectory
 from holdfast_speaker.engine.vetting import vet
+from holdfast_speaker.host import clock, realtime
+from holdfast_speaker.host.control import open_listener
+from holdfast_speaker.host.driver import Driver
+from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.keeper import Keeper
+from holdfast_speaker.host.log import Log
+from holdfast_speaker.host.state_directory import SNAPSHOTS, StateDirectory
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _PR_SET_PDEATHSIG = 1

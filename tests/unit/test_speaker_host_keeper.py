@@ -11,9 +11,9 @@ import pytest
 
 PROLOGUE = """
 import os, signal, sys, time
-from holdfast_speaker.engine import keeper
-from holdfast_speaker.engine.estate import Estate
-from holdfast_speaker.engine.log import Log
+from holdfast_speaker.host import keeper
+from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.log import Log
 
 def told_to_stop():
     stopped = []
