@@ -19,7 +19,6 @@ from holdfast_speaker.host.netlink import Link
 from holdfast_speaker.host.state_directory import PublishedRouter
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.states import Backup
@@ -87,8 +86,7 @@ class Instance:
 
     def __post_init__(self) -> None:
         self._parse()
-        kind = RecordedRouter if self.is_recorded else VirtualRouter
-        self.router = kind(self.core_configuration({}))
+        self.router = VirtualRouter(self.core_configuration({}))
 
     def _parse(self) -> None:
         self.addresses = tuple(map(parse_address, self.configuration.addresses))
@@ -241,7 +239,7 @@ class Instance:
     def status(self) -> RouterStatus:
         """How this VirtualIP is now, for people and agents."""
         router, asked = self.router, self.configuration
-        heard = [silence.heard for silence in router.state.silences] if isinstance(router.state, Backup) else []
+        heard = [known.heard for known in router.state.known] if isinstance(router.state, Backup) else []
         master = next((item for item in heard if item is not None), None)
         known = {**self.obstacle_details, Obstacle.KERNEL_REFUSED: self.kernel_detail}
         details = [known.get(obstacle, "") for obstacle in sorted(router.obstacles)]

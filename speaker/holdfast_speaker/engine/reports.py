@@ -14,7 +14,6 @@ from holdfast_api.messages import History, Lateness, RealTime, Status, Transitio
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState
-from holdfast_speaker.vrrp import journal
 from holdfast_speaker.vrrp.actions import Transitioned
 from holdfast_speaker.vrrp.instants import MILLISECOND
 from holdfast_speaker.vrrp.sentences import sentence
@@ -103,13 +102,11 @@ def boot_id() -> str:
 
 
 def history(instance: Instance) -> History:
-    """The last moves of a VIP, and its journal where one is kept."""
-    router = instance.router
-    lines = journal.write(instance.name, router) if isinstance(router, journal.RecordedRouter) else ()
+    """The last moves of a VIP."""
     return History(
         virtual_ip=instance.name,
         transitions=list(instance.history),
-        journal=[line.decode() for line in lines],
+        journal=[],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
-from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration, Instant
+from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration
 
 STEPPING_ASIDE = HEALTHY_PRIORITY_MIN - 1
 """Of a Master that wants to be replaced, for whatever reason but failing services: above all failing priorities."""
@@ -78,7 +78,3 @@ def failing_priority(priority: int) -> int:
     """
     above = min(priority, HEALTHY_PRIORITY_MAX) - HEALTHY_PRIORITY_MIN
     return 1 + above * (FAILING_PRIORITY_MAX - 1) // (HEALTHY_PRIORITY_MAX - HEALTHY_PRIORITY_MIN)
-
-
-NEVER = Instant(0)
-"""Before every instant: a condition that has been met since ever."""

@@ -1,35 +1,426 @@
-"""One virtual router: the state machine, and what its node and its user change.
+"""One virtual router: the state machine of RFC 9568 section 6.4 with Holdfast's health bands.
 
-Health, obstacles (link, addresses, kernel), another configuration, and a switchover on the user's wish.
+Every rule that moves a VIP is in this file, in the order of the RFC: Initialize (6.4.1), Backup (6.4.2), Master
+(6.4.3, where it is called Active); after it what the RFC does not know: health, obstacles, another configuration,
+a user's wish, and the next process. The router is given the time and what was received, and answers with what to do;
+it reads no clock and does no I/O. Where the RFC's Active_Down_Timer, Adver_Timer and Skew_Time appear, the comment
+names the section. A router has one family or two (IPv4, IPv6) that share its state (ADR 0003).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter as Multiset
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
 
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.reasons import Health, Obstacle, Reason
+from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
-from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses
-from holdfast_speaker.vrrp.configuration import NEVER, STEPPING_ASIDE, Configuration
-from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant, skew_time
-from holdfast_speaker.vrrp.machine import StateMachine
-from holdfast_speaker.vrrp.states import Backup, Master, Silence
+from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses, SendAdvertisement, Transitioned
+from holdfast_speaker.vrrp.admission import admits
+from holdfast_speaker.vrrp.configuration import STEPPING_ASIDE, Configuration, Family, band, failing_priority
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_speaker.vrrp.instants import (
+    MILLISECOND,
+    SECOND,
+    ZERO,
+    Duration,
+    Instant,
+    learned_interval_limit,
+    master_down_interval,
+    skew_time,
+)
+from holdfast_speaker.vrrp.packet import Advertisement, encode
+from holdfast_speaker.vrrp.states import (
+    TRANSITIONS,
+    Backup,
+    Challenge,
+    Challenging,
+    Following,
+    Heard,
+    Initialize,
+    Knowledge,
+    Listening,
+    Master,
+    Released,
+    RouterState,
+    Wish,
+    WishKind,
+)
+
+ANNOUNCE_AFTER: tuple[Duration, ...] = tuple(Duration(ms * MILLISECOND) for ms in (100, 500, 2000, 5000))
+"""When announcements are repeated after the first: switches and hosts lose broadcasts just when a network changes."""
 
 HAND_OVER_INTERVAL = SECOND
 """What a Master advertises last before it hands over: Backups then wait three seconds and their skew."""
 
 _OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
 
-_CHALLENGES = frozenset(
-    {Reason.MASTER_FAILING, Reason.MASTER_STEPPED_ASIDE, Reason.HIGHER_PRIORITY, Reason.ADDRESS_OWNER}
-)
+_WHY_CHALLENGED: Final[Mapping[Challenge, Reason]] = {
+    Challenge.FAILING: Reason.MASTER_FAILING,
+    Challenge.STEPPING_ASIDE: Reason.MASTER_STEPPED_ASIDE,
+    Challenge.LOWER_PRIORITY: Reason.HIGHER_PRIORITY,
+    Challenge.OWNER: Reason.ADDRESS_OWNER,
+}
 
 
-class VirtualRouter(StateMachine):
-    """One virtual router on one link. After every call the driver enforces `holds_addresses`, then does the actions."""
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that decides what a virtual router does next. msgspec encodes and decodes it as it is."""
 
-    # ----- changes -----
+    configuration: Configuration
+    state: RouterState
+    health: Health
+    obstacles: frozenset[Obstacle]
+    recovered_at: Instant | None
+
+
+class VirtualRouter:
+    """One virtual router on one link.
+
+    After every call the engine makes the kernel's addresses what `holds_addresses` says, then does the returned
+    actions in their order.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.state: RouterState = Initialize()
+        self.obstacles: frozenset[Obstacle] = frozenset()
+        self.health = Health.HEALTHY
+        self.recovered_at: Instant | None = None  # the next process has to know it, too (ADR 0007)
+        self.counters: Multiset[Counter] = Multiset()
+        self._packets: dict[tuple[int, Duration], tuple[SendAdvertisement, ...]] = {}
+
+    def checkpoint(self) -> Checkpoint:
+        """What this router knows now; values, so that nothing is copied."""
+        return Checkpoint(self.configuration, self.state, self.health, self.obstacles, self.recovered_at)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Know what a router knew, to go on from there. Counters are no part of it."""
+        self.configuration = checkpoint.configuration
+        self.state = checkpoint.state
+        self.health = checkpoint.health
+        self.obstacles = checkpoint.obstacles
+        self.recovered_at = checkpoint.recovered_at
+        self._packets.clear()
+
+    # ----- what the engine asks -----
+
+    @property
+    def holds_addresses(self) -> bool:
+        """The level that the kernel's addresses follow: there exactly while this router is Master."""
+        return isinstance(self.state, Master)
+
+    @property
+    def state_name(self) -> State:
+        """The state as users know it."""
+        match self.state:
+            case Initialize():
+                return State.INITIALIZE
+            case Backup():
+                return State.BACKUP
+            case Master():
+                return State.MASTER
+
+    @property
+    def effective_priority(self) -> int:
+        """What this router advertises as Master: its own priority in the band of its health, or the user's wish."""
+        own = self._own_priority
+        if isinstance(self.state, Master) and self.state.wish is not None:
+            return self.state.wish.priority if band(own) else own
+        return own
+
+    @property
+    def distrusts_silence(self) -> bool:
+        """Whether this router began to listen a moment ago and has no proof yet that it hears."""
+        return isinstance(self.state, Backup) and self.state.not_before is not None
+
+    def next_deadline(self) -> Instant | None:
+        """When poll() has something to do. Calling it earlier is harmless, later is late."""
+        match self.state:
+            case Initialize():
+                return None
+            case Backup():
+                return self.state.due
+            case Master(next_advertisement_at=advertisement, announce_at=announcements):
+                return min(advertisement, announcements[0]) if announcements else advertisement
+
+    # ----- every event of RFC 9568 section 6.4: startup, shutdown, an advertisement, a timer -----
+
+    def start(
+        self, now: Instant, health: Health = Health.HEALTHY, obstacles: frozenset[Obstacle] = frozenset()
+    ) -> Actions:
+        """RFC 9568 section 6.4.1, Startup."""
+        self.health = health
+        self.obstacles = obstacles
+        if self._releases:
+            self.obstacles |= {Obstacle.SERVICE_FAILED}
+        if self.obstacles:
+            return NOTHING
+        return self._begin(now, Reason.STARTED, self._quiet_until(now))
+
+    def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
+        """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
+        self.obstacles |= {Obstacle.STOPPED}
+        return self._leave(now, reason, farewell=True)
+
+    def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
+        """A packet of this VRID whose form is valid. Whatever is not obeyed is counted."""
+        if not admits(self.configuration, advertisement, self.counters):
+            return NOTHING
+        match self.state:
+            case Backup():
+                return self._receive_as_backup(self.state, advertisement, now)
+            case Master():
+                return self._receive_as_master(self.state, advertisement, now)
+            case Initialize():
+                self.counters[Counter.NOT_RUNNING] += 1
+                return NOTHING
+
+    def poll(self, now: Instant) -> Actions:
+        """What is due by now."""
+        match self.state:
+            case Initialize():
+                return NOTHING
+            case Backup():
+                return self._poll_as_backup(self.state, now)
+            case Master():
+                return self._poll_as_master(self.state, now)
+
+    # ----- Initialize: RFC 9568 section 6.4.1 -----
+
+    def _begin(self, now: Instant, reason: Reason, not_before: Instant | None) -> Actions:
+        """The owner of the addresses is Master at once, everybody else listens."""
+        if self._own_priority == PRIORITY_OWNER:
+            return self._promote(now, Reason.ADDRESS_OWNER)
+        known = Listening(self._down_at(now, self.configuration.interval))
+        return (self._enter(Backup((known,) * len(self.configuration.families), not_before), now, reason),)
+
+    def _quiet_until(self, now: Instant) -> Instant:
+        """Until when silence is no evidence; staggered by priority, as everything else is that ends in a promotion."""
+        return Instant(now + self.configuration.quiet_period + self._skew_time(self.configuration.interval))
+
+    def _leave(self, now: Instant, reason: Reason, detail: str = "", *, farewell: bool) -> Actions:
+        """Initialize again; a Master that can still send says so with priority 0."""
+        if isinstance(self.state, Initialize):
+            return NOTHING
+        says_farewell = farewell and self.holds_addresses
+        transition = self._enter(Initialize(), now, reason, detail=detail)
+        return (transition, *self._advertise(0)) if says_farewell else (transition,)
+
+    # ----- Backup: RFC 9568 section 6.4.2 -----
+
+    def _receive_as_backup(self, state: Backup, advertisement: Advertisement, now: Instant) -> Actions:
+        index = self._family_index(advertisement)
+        known = state.known[index]
+        priority = advertisement.priority
+        preempt_at = state.preempt_at
+        if self._is_out_of_turn(known, advertisement, now):
+            return NOTHING
+        if priority == 0:
+            known = self._released(known, now)
+        elif self._may_challenge(advertisement, now):
+            known = self._challenge_at_once(known, advertisement, now)
+        elif (
+            self.configuration.nopreempt
+            or priority >= self._own_priority
+            or band(priority) < band(self._own_priority)  # its band is lower, and the recovery hold is not over
+        ):
+            known = self._follow(advertisement, now)
+            preempt_at = None
+        else:
+            preempt_at = preempt_at or Instant(now + self.configuration.preempt_delay)
+            if now < preempt_at:
+                known = self._follow(advertisement, now)
+            else:
+                # Section 6.4.2: a lower priority is discarded, so that the running timer ends its time.
+                self.counters[Counter.LOWER_PRIORITY] += 1
+                known = Challenging(known.down_at, self._heard(advertisement, now), Challenge.LOWER_PRIORITY)
+        # An advertisement is the proof that this node hears: from now on silence means something.
+        if len(state.known) == 1:
+            self.state = Backup((known,), None, preempt_at)
+        else:
+            self.state = Backup((*state.known[:index], known, *state.known[index + 1 :]), None, preempt_at)
+        return NOTHING
+
+    def _is_out_of_turn(self, known: Knowledge, advertisement: Advertisement, now: Instant) -> bool:
+        """Whether it comes from another router than the Master that is known, and must not interrupt that one."""
+        heard = known.heard
+        if heard is None or heard.source == advertisement.source:
+            return False
+        if advertisement.priority == 0:
+            # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
+            self.counters[Counter.STRAY_FAREWELLS] += 1
+            return True
+        is_followed = isinstance(known, Following) and now - heard.at < heard.interval
+        if is_followed and band(advertisement.priority) < band(heard.priority):
+            # A failing Master that has been replaced just now, and whose last word was overtaken on its way.
+            self.counters[Counter.LOWER_PRIORITY] += 1
+            return True
+        return False
+
+    def _released(self, known: Knowledge, now: Instant) -> Released:
+        """Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far."""
+        interval = known.heard.interval if known.heard else self.configuration.interval
+        down_at = Instant(now + self._skew_time(interval))
+        if isinstance(known, Challenging) and known.challenge is Challenge.STEPPING_ASIDE:
+            down_at = min(known.down_at, down_at)  # it asked before, and that time counts (ADR 0012)
+        return Released(down_at, known.heard)
+
+    def _may_challenge(self, advertisement: Advertisement, now: Instant) -> bool:
+        """Whether this is a Master of a lower band, and the recovery hold (ADR 0007) is over."""
+        if band(advertisement.priority) >= band(self._own_priority):
+            return False
+        return self.recovered_at is None or now >= self.recovered_at + self.configuration.recovery_hold
+
+    def _challenge_at_once(self, known: Knowledge, advertisement: Advertisement, now: Instant) -> Challenging:
+        """Beyond the RFC: a Master of a lower band is replaced after Skew_Time, not Active_Down_Interval (ADR 0004)."""
+        self.counters[Counter.LOWER_PRIORITY] += 1
+        heard = self._heard(advertisement, now)
+        if self.configuration.owner:
+            challenge = Challenge.OWNER
+        elif advertisement.priority == STEPPING_ASIDE:
+            challenge = Challenge.STEPPING_ASIDE
+        else:
+            challenge = Challenge.FAILING
+        return Challenging(min(known.down_at, Instant(now + self._skew_time(heard.interval))), heard, challenge)
+
+    def _follow(self, advertisement: Advertisement, now: Instant) -> Following:
+        """Section 6.4.2: this is the Master; learn its interval and wait for its silence."""
+        heard = self._heard(advertisement, now)
+        return Following(self._down_at(now, heard.interval), heard)
+
+    def _heard(self, advertisement: Advertisement, now: Instant) -> Heard:
+        limit = learned_interval_limit(self.configuration.interval)
+        if advertisement.interval > limit:
+            self.counters[Counter.INTERVAL_CAPPED] += 1
+        return Heard(advertisement.source, advertisement.priority, min(advertisement.interval, limit), now)
+
+    def _poll_as_backup(self, state: Backup, now: Instant) -> Actions:
+        """Section 6.4.2: Active_Down_Timer fires."""
+        if now < state.due:
+            return NOTHING
+        last = max(state.known, key=lambda known: known.down_at)
+        interval = last.heard.interval if last.heard else self.configuration.interval
+        if now - state.due > interval and not state.overslept:
+            # This process did not run when it should have: what it did not hear is no evidence of silence.
+            grace = Instant(now + interval + self._skew_time(interval))
+            self.state = replace(state, known=state.all_down_at(grace), overslept=True)
+            return NOTHING
+        return self._promote(now, self._why_promoted(last), last.heard)
+
+    def _why_promoted(self, known: Knowledge) -> Reason:
+        match known:
+            case Listening():
+                return Reason.NO_MASTER_HEARD
+            case Following():
+                return Reason.MASTER_SILENT
+            case Challenging(challenge=challenge):
+                return _WHY_CHALLENGED[challenge]
+            case Released():
+                return Reason.MASTER_RELEASED
+
+    def _promote(self, now: Instant, reason: Reason, heard: Heard | None = None, wish: Wish | None = None) -> Actions:
+        """Section 6.4.2: addresses (the level), advertisement, gratuitous ARP and unsolicited NA, in order."""
+        due = Instant(now + self.configuration.interval)
+        transition = self._enter(
+            Master(due, self._announcements(now), wish=wish),
+            now,
+            reason,
+            peer=heard.source if heard else None,
+            peer_priority=heard.priority if heard else 0,
+            silent=Duration(now - heard.at) if heard else ZERO,
+        )
+        return (transition, *self._advertise(self.effective_priority), AnnounceAddresses())
+
+    # ----- Master: RFC 9568 section 6.4.3 -----
+
+    def _receive_as_master(self, state: Master, advertisement: Advertisement, now: Instant) -> Actions:
+        ours, theirs = self.effective_priority, advertisement.priority
+        family = self.configuration.families[self._family_index(advertisement)]
+        if theirs == 0:
+            return self._answer(state, now)  # section 6.4.3
+        if self.configuration.owner and ours == theirs:
+            self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
+            return self._answer(state, now)
+        if self._stalled(state, now) and band(theirs) >= band(ours):
+            # Others had every right to take over while this process did not run; they keep what they took.
+            return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
+        if theirs > ours or (theirs == ours and self._loses_tie(state, advertisement, family, now)):  # section 6.4.3
+            return self._yield_to(advertisement, now, self._why_yielded(state, theirs))
+        self.counters[Counter.LOWER_PRIORITY] += 1
+        if family is self.configuration.families[0]:
+            self.state = state = replace(state, rival_at=now)
+        answer = self._answer(state, now)
+        return (*answer, AnnounceAddresses()) if answer else NOTHING
+
+    def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
+        """Section 6.4.3: of equals the higher address stays, in the first family that they hear each other in.
+
+        Two Masters whose addresses are in one order over IPv4 and in the other over IPv6 would both yield otherwise.
+        """
+        decided_at = state.rival_at if family is not self.configuration.families[0] else None
+        if decided_at is not None and now - decided_at < 2 * self.configuration.interval:
+            return False
+        return advertisement.source > family.source
+
+    def _stalled(self, state: Master, now: Instant) -> bool:
+        """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
+        return now - state.next_advertisement_at > 2 * self.configuration.interval
+
+    def _answer(self, state: Master, now: Instant) -> Actions:
+        """Section 6.4.3: assert Master at once, so that the rival and the bridges learn it.
+
+        A flood of rivals is answered four times an interval, not each time.
+        """
+        if state.answered_at is not None and now - state.answered_at < self.configuration.interval // 4:
+            return NOTHING
+        due = Instant(now + self.configuration.interval)
+        self.state = replace(state, next_advertisement_at=due, answered_at=now)
+        return self._advertise(self.effective_priority)
+
+    def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
+        """Section 6.4.3: Backup, with the new Master's interval."""
+        following = self._follow(advertisement, now)
+        backup = Backup((following,) * len(self.configuration.families))
+        return (self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority),)
+
+    def _why_yielded(self, state: Master, theirs: int) -> Reason:
+        if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:
+            return Reason.SWITCHOVER
+        if band(theirs) > band(self.effective_priority):
+            return Reason.HEALTHIER_MASTER
+        return Reason.HIGHER_PRIORITY if theirs > self.effective_priority else Reason.HIGHER_ADDRESS
+
+    def _poll_as_master(self, state: Master, now: Instant) -> Actions:
+        """Section 6.4.3: Adver_Timer fires; and the announcements are repeated."""
+        if state.wish is not None and state.wish.ends_at is not None and now >= state.wish.ends_at:
+            self.state = state = replace(state, wish=None)
+        actions: Actions = NOTHING
+        due = state.next_advertisement_at
+        if now >= due:
+            # One advertisement however late it is, and back into step unless the step is lost.
+            step = Instant(due + self.configuration.interval)
+            later = step if step > now else Instant(now + self.configuration.interval)
+            self.state = state = replace(state, next_advertisement_at=later)
+            actions = self._advertise(self.effective_priority)
+        if state.announce_at and now >= state.announce_at[0]:
+            self.state = replace(state, announce_at=tuple(at for at in state.announce_at if at > now))
+            actions = (*actions, AnnounceAddresses())
+        return actions
+
+    def _assert_now(self, now: Instant) -> Actions:
+        """A Master whose priority or addresses changed says so at once, whatever its timer says."""
+        if not isinstance(self.state, Master):
+            return NOTHING
+        due = Instant(now + self.configuration.interval)
+        self.state = replace(self.state, next_advertisement_at=due)
+        return self._advertise(self.effective_priority)
+
+    # ----- health: ADR 0004, ADR 0007 -----
 
     def report_health(self, health: Health, now: Instant) -> Actions:
         """The services behind the VIP: worse acts at once, better after the hysteresis before this call (ADR 0007)."""
@@ -43,18 +434,27 @@ class VirtualRouter(StateMachine):
         if Obstacle.SERVICE_FAILED in self.obstacles:
             return self.clear(Obstacle.SERVICE_FAILED, now)
         if isinstance(self.state, Backup) and health is not Health.HEALTHY:
-            self.state = self._without_challenges(self.state)
+            # What made a healthy node take over from a Master that is heard is no reason for a failing one.
+            known = tuple(map(self._without_challenge, self.state.known))
+            self.state = replace(self.state, known=known, preempt_at=None)
         return self._assert_now(now)
 
-    def _without_challenges(self, state: Backup) -> Backup:
-        """What made a healthy node take over from a Master that is heard is no reason for a failing one."""
-        silences = tuple(
-            Silence(self._down_at(silence.heard.at, silence.heard.interval), silence.heard, Reason.MASTER_SILENT)
-            if silence.heard and silence.because in _CHALLENGES
-            else silence
-            for silence in state.silences
-        )
-        return replace(state, silences=silences, preempt_at=None)
+    def _without_challenge(self, known: Knowledge) -> Knowledge:
+        if not isinstance(known, Challenging):
+            return known
+        return Following(self._down_at(known.heard.at, known.heard.interval), known.heard)
+
+    @property
+    def _own_priority(self) -> int:
+        if self.health is Health.HEALTHY:
+            return self.configuration.priority
+        return failing_priority(self.configuration.priority)
+
+    @property
+    def _releases(self) -> bool:
+        return self.configuration.release_when_failing and self.health is not Health.HEALTHY
+
+    # ----- obstacles: link, addresses, kernel -----
 
     def obstruct(self, obstacle: Obstacle, now: Instant, detail: str = "") -> Actions:
         """Something keeps this router from taking part; a Master that can still send says so with priority 0."""
@@ -72,19 +472,16 @@ class VirtualRouter(StateMachine):
         if obstacle is Obstacle.SERVICE_FAILED:
             recovered = self.health is Health.HEALTHY  # or told to degrade instead of releasing
             reason = Reason.SERVICE_RECOVERED if recovered else Reason.OBSTACLE_GONE
-            return self._begin(now, reason, NEVER)  # the link was up all the time
+            return self._begin(now, reason, None)  # the link was up all the time
         reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
         return self._begin(now, reason, self._quiet_until(now))
-
-    @property
-    def distrusts_silence(self) -> bool:
-        """Whether this router began to listen a moment ago and has no proof yet that it hears."""
-        return isinstance(self.state, Backup) and self.state.not_before != NEVER
 
     def hearing_proven(self) -> None:
         """A neighbour's answer came in: from now on silence means that there is no Master."""
         if isinstance(self.state, Backup):
-            self.state = replace(self.state, not_before=NEVER)
+            self.state = replace(self.state, not_before=None)
+
+    # ----- another configuration -----
 
     def reconfigure(self, configuration: Configuration, now: Instant) -> Actions:
         """Another priority, other addresses, interval, peers, ...: the state stays, a Master tells the others at once.
@@ -97,19 +494,22 @@ class VirtualRouter(StateMachine):
             return self.obstruct(Obstacle.SERVICE_FAILED, now)
         if Obstacle.SERVICE_FAILED in self.obstacles:
             return self.clear(Obstacle.SERVICE_FAILED, now)
-        if isinstance(self.state, Backup):
-            self.state = self._with_families_of(before, self.state)
-            return self._promote(now, Reason.ADDRESS_OWNER) if self._own_priority == PRIORITY_OWNER else NOTHING
-        if not isinstance(self.state, Master):
-            return NOTHING
-        self.state = replace(self.state, announce_at=self._announcements(now))
-        return (*self._assert_now(now), AnnounceAddresses())
+        match self.state:
+            case Initialize():
+                return NOTHING
+            case Backup():
+                self.state = self._with_families_of(before, self.state)
+                return self._promote(now, Reason.ADDRESS_OWNER) if self._own_priority == PRIORITY_OWNER else NOTHING
+            case Master():
+                self.state = replace(self.state, announce_at=self._announcements(now))
+                return (*self._assert_now(now), AnnounceAddresses())
 
     def _with_families_of(self, before: Configuration, state: Backup) -> Backup:
-        known = dict(zip((family.width for family in before.families), state.silences, strict=True))
+        known = dict(zip((family.width for family in before.families), state.known, strict=True))
         # A family that is new knows as much of the Master as the one that is not.
-        silences = tuple(known.get(family.width, state.silences[0]) for family in self.configuration.families)
-        return replace(state, silences=silences)
+        return replace(
+            state, known=tuple(known.get(family.width, state.known[0]) for family in self.configuration.families)
+        )
 
     # ----- the user's wish -----
 
@@ -120,14 +520,14 @@ class VirtualRouter(StateMachine):
         """
         if isinstance(self.state, Master):
             # It may be stepping aside, or have a wish from before: this one is the last.
-            self.state = replace(self.state, wished_priority=None, wish_ends_at=None, stepping_aside=False)
+            self.state = replace(self.state, wish=None)
             return self._assert_now(now)
         if not isinstance(self.state, Backup):
             raise ConfigurationError(f"this node is out of the election: {', '.join(sorted(self.obstacles))}")
         if self.health is not Health.HEALTHY:
             raise ConfigurationError("the services on this node are failing")
         heard = max(
-            (silence.heard for silence in self.state.silences if silence.heard),
+            (known.heard for known in self.state.known if known.heard is not None),
             key=lambda heard: heard.priority,
             default=None,
         )
@@ -139,12 +539,7 @@ class VirtualRouter(StateMachine):
             return self._promote(now, Reason.SWITCHOVER, heard)
         # Without nopreempt the old holder would take the VIP back as soon as the wish ended.
         ends_at = self._down_at(now, heard.interval) if self.configuration.nopreempt else None
-        return self._promote(now, Reason.SWITCHOVER, heard, heard.priority + 1, ends_at)
-
-    @property
-    def challenge_time(self) -> Duration:
-        """How long the slowest healthy Backup listens to a failing Master before it takes over (ADR 0004)."""
-        return skew_time(self.configuration.version, HEALTHY_PRIORITY_MIN, self.configuration.interval)
+        return self._promote(now, Reason.SWITCHOVER, heard, Wish(WishKind.TAKE_OVER, heard.priority + 1, ends_at))
 
     def step_aside(self, now: Instant) -> Actions:
         """Switchover away from this Master: advertise a lower band until a healthy Backup takes over (or none).
@@ -157,15 +552,16 @@ class VirtualRouter(StateMachine):
             raise ConfigurationError("this node does not hold the VIP")
         if self._own_priority == PRIORITY_OWNER:
             raise ConfigurationError("this node owns the addresses (priority 255)")
-        self.state = replace(
-            self.state,
-            wished_priority=STEPPING_ASIDE,
-            wish_ends_at=self._down_at(now, self.configuration.interval),
-            stepping_aside=True,
-        )
+        ends_at = self._down_at(now, self.configuration.interval)
+        self.state = replace(self.state, wish=Wish(WishKind.STEP_ASIDE, STEPPING_ASIDE, ends_at))
         return self._assert_now(now)
 
-    # ----- from one process to the next -----
+    @property
+    def challenge_time(self) -> Duration:
+        """How long the slowest healthy Backup listens to a failing Master before it takes over (ADR 0004)."""
+        return skew_time(self.configuration.version, HEALTHY_PRIORITY_MIN, self.configuration.interval)
+
+    # ----- from one process to the next: ADR 0009 -----
 
     def hand_over(self, now: Instant) -> Actions:
         """Tell the Backups to wait longer, so that a successor on this node can go on as Master; the state stays.
@@ -198,5 +594,70 @@ class VirtualRouter(StateMachine):
         self.recovered_at = recovered_at
         interval = self.configuration.interval
         patience = max(interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else interval
-        silence = Silence(self._down_at(now, patience), None, Reason.NO_MASTER_HEARD)
-        self.state = Backup((silence,) * len(self.configuration.families))
+        self.state = Backup((Listening(self._down_at(now, patience)),) * len(self.configuration.families))
+
+    # ----- pieces -----
+
+    def _enter(
+        self,
+        state: RouterState,
+        now: Instant,
+        reason: Reason,
+        *,
+        peer: bytes | None = None,
+        peer_priority: int = 0,
+        silent: Duration = ZERO,
+        detail: str = "",
+    ) -> Transitioned:
+        """The only place where one state becomes another."""
+        before = self.state_name
+        self.state = state
+        after = self.state_name
+        if reason not in TRANSITIONS.get((before, after), ()):
+            raise AssertionError(f"{before} to {after} for {reason}")
+        return Transitioned(now, before, after, reason, self.effective_priority, peer, peer_priority, silent, detail)
+
+    def _family_index(self, advertisement: Advertisement) -> int:
+        # One family or two, and what came was admitted: it is the first, or else the second.
+        return 0 if self.configuration.families[0].width == len(advertisement.source) else 1
+
+    def _skew_time(self, interval: Duration) -> Duration:
+        return skew_time(self.configuration.version, self._own_priority, interval)
+
+    def _down_at(self, now: Instant, interval: Duration) -> Instant:
+        return Instant(now + master_down_interval(self.configuration.version, self._own_priority, interval))
+
+    def _announcements(self, now: Instant) -> tuple[Instant, ...]:
+        return tuple(Instant(now + after) for after in ANNOUNCE_AFTER)
+
+    def _advertise(self, priority: int, interval: Duration | None = None) -> tuple[SendAdvertisement, ...]:
+        """An advertisement to every destination of every family, encoded once for each priority and interval."""
+        interval = interval or self.configuration.interval
+        packets = self._packets.get((priority, interval))
+        if packets is None:
+            packets = self._packets[priority, interval] = self._encoded(priority, interval)
+        self.counters[Counter.ADVERTISEMENT_SENT] += len(packets)
+        if priority == 0:
+            self.counters[Counter.PRIORITY_ZERO_PKTS_SENT] += len(packets)
+        return packets
+
+    def _encoded(self, priority: int, interval: Duration) -> tuple[SendAdvertisement, ...]:
+        configuration = self.configuration
+        return tuple(
+            SendAdvertisement(
+                family.source,
+                destination,
+                encode(
+                    configuration.version,
+                    configuration.vrid,
+                    priority,
+                    interval,
+                    family.addresses,
+                    family.source,
+                    destination,
+                    configuration.password,
+                ),
+            )
+            for family in configuration.families
+            for destination in family.destinations
+        )

@@ -1,16 +1,32 @@
-"""The states of RFC 9568 section 6.4. Each owns its deadlines, so that a timer of another state cannot exist."""
+"""The states of RFC 9568 section 6.4, and which of them become which.
+
+Each state owns its deadlines, so that a timer of another state cannot exist. The states are values, and tagged: JSON
+says which one it holds in the field `type` (`msgspec.convert(value, RouterState)`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+from collections.abc import Mapping
+from typing import Final
 
-from holdfast_api.reasons import Reason
-from holdfast_speaker.vrrp.configuration import NEVER
+from msgspec import Struct
+from msgspec.structs import replace
+
+from holdfast_api.reasons import Obstacle, Reason, State
 from holdfast_speaker.vrrp.instants import Duration, Instant
 
+# ----- Initialize: RFC 9568 section 6.4.1 -----
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+
+class Initialize(Struct, frozen=True, tag=True):
+    """Not taking part, because there is an obstacle."""
+
+
+# ----- Backup: RFC 9568 section 6.4.2 -----
+
+
+class Heard(Struct, frozen=True):
     """The last advertisement of a Master."""
 
     source: bytes
@@ -20,30 +36,60 @@ class Heard:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class Initialize:
-    """RFC 9568 section 6.4.1: not taking part, because there is an obstacle."""
+class Challenge(enum.StrEnum):
+    """Why a Master that is heard is replaced when the running timer ends."""
+
+    FAILING = "Failing"
+    """Its services fail, and this node is healthy (ADR 0004)."""
+    STEPPING_ASIDE = "SteppingAside"
+    """It asked for it (ADR 0012)."""
+    LOWER_PRIORITY = "LowerPriority"
+    """This router preempts."""
+    OWNER = "Owner"
+    """The addresses are this node's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """What a Backup knows of one family."""
+class Listening(Struct, frozen=True, tag=True):
+    """No Master was heard yet."""
 
     down_at: Instant
-    """Active_Down_Timer: when nobody holds the addresses any more, or may be challenged."""
+    heard: None = None
+
+
+class Following(Struct, frozen=True, tag=True):
+    """A Master is heard, and nothing is to be done as long as it is."""
+
+    down_at: Instant
+    heard: Heard
+
+
+class Challenging(Struct, frozen=True, tag=True):
+    """A Master is heard that does not stop the timer: it is replaced."""
+
+    down_at: Instant
+    heard: Heard
+    challenge: Challenge
+
+
+class Released(Struct, frozen=True, tag=True):
+    """The Master gave the addresses up; `heard` is what it said before, if anything was heard."""
+
+    down_at: Instant
     heard: Heard | None
-    because: Reason
-    """What a promotion at `down_at` would mean."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """RFC 9568 section 6.4.2."""
+Knowledge = Listening | Following | Challenging | Released
+"""What a Backup knows of the Master in one family. `down_at` is Active_Down_Timer: when nobody holds the addresses any
+more, or may be challenged."""
 
-    silences: tuple[Silence, ...]
-    """One per family of the configuration, in its order; the Backup takes over when the last one has run out."""
-    not_before: Instant = NEVER
-    """A node that starts distrusts silence until then; NEVER once it has proof that it hears."""
+
+class Backup(Struct, frozen=True, tag=True):
+    """It takes over when the timer of its last family has run out."""
+
+    known: tuple[Knowledge, ...]
+    """One per family of the configuration, in its order."""
+    not_before: Instant | None = None
+    """A node that starts distrusts silence until then; None once it has proof that it hears."""
     preempt_at: Instant | None = None
     """When the preempt delay ends that the first advertisement of a lower priority began."""
     overslept: bool = False
@@ -52,12 +98,35 @@ class Backup:
     @property
     def due(self) -> Instant:
         """When this Backup takes over."""
-        return max(self.not_before, max(silence.down_at for silence in self.silences))
+        down_at = max(known.down_at for known in self.known)
+        return down_at if self.not_before is None else max(self.not_before, down_at)
+
+    def all_down_at(self, down_at: Instant) -> tuple[Knowledge, ...]:
+        """The same knowledge with another end of the silence."""
+        return tuple(replace(known, down_at=down_at) for known in self.known)
 
 
-@dataclass(frozen=True, slots=True)
-class Master:
-    """RFC 9568 section 6.4.3, where it is called Active."""
+# ----- Master: RFC 9568 section 6.4.3, where it is called Active -----
+
+
+class WishKind(enum.StrEnum):
+    """What a user can want of a virtual router."""
+
+    TAKE_OVER = "TakeOver"
+    STEP_ASIDE = "StepAside"
+
+
+class Wish(Struct, frozen=True):
+    """A switchover that a user asked for: another priority is advertised instead of our own."""
+
+    kind: WishKind
+    priority: int
+    ends_at: Instant | None
+    """None: it lasts as long as this router is Master."""
+
+
+class Master(Struct, frozen=True, tag=True):
+    """It holds the addresses and advertises."""
 
     next_advertisement_at: Instant
     """Adver_Timer."""
@@ -67,12 +136,42 @@ class Master:
     """When a rival of lower priority was last answered."""
     rival_at: Instant | None = None
     """When a Master that does not win against this one was last heard in the first family."""
-    wished_priority: int | None = None
-    """A switchover on the user's wish: advertised instead of our own priority until `wish_ends_at`."""
-    wish_ends_at: Instant | None = None
-    """None: the wish lasts as long as this state."""
-    stepping_aside: bool = False
-    """The wish is to give the addresses to a healthy Backup."""
+    wish: Wish | None = None
 
 
 RouterState = Initialize | Backup | Master
+
+# ----- from one to the other: RFC 9568 section 6.3 -----
+
+_LEAVES: Final = frozenset(Reason(obstacle.value) for obstacle in Obstacle) | {Reason.REMOVED}
+
+TRANSITIONS: Final[Mapping[tuple[State, State], frozenset[Reason]]] = {
+    (State.INITIALIZE, State.BACKUP): frozenset(
+        {Reason.STARTED, Reason.LINK_UP, Reason.SERVICE_RECOVERED, Reason.OBSTACLE_GONE}
+    ),
+    (State.INITIALIZE, State.MASTER): frozenset({Reason.ADDRESS_OWNER}),
+    (State.BACKUP, State.MASTER): frozenset(
+        {
+            Reason.ADDRESS_OWNER,
+            Reason.NO_MASTER_HEARD,
+            Reason.MASTER_SILENT,
+            Reason.MASTER_RELEASED,
+            Reason.MASTER_FAILING,
+            Reason.MASTER_STEPPED_ASIDE,
+            Reason.HIGHER_PRIORITY,
+            Reason.SWITCHOVER,
+        }
+    ),
+    (State.BACKUP, State.INITIALIZE): _LEAVES,
+    (State.MASTER, State.BACKUP): frozenset(
+        {
+            Reason.HIGHER_PRIORITY,
+            Reason.HIGHER_ADDRESS,
+            Reason.HEALTHIER_MASTER,
+            Reason.SWITCHOVER,
+            Reason.SUPERSEDED_WHILE_STALLED,
+        }
+    ),
+    (State.MASTER, State.INITIALIZE): _LEAVES,
+}
+"""Every transition that there is, with its reasons. The diagram of docs/architecture.md is made from it."""

@@ -17,10 +17,10 @@ from holdfast_speaker.vrrp.actions import AnnounceAddresses, SendAdvertisement, 
 from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, decode
+from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.sentences import sentence
-from holdfast_speaker.vrrp.states import Backup, Initialize, Master, Silence
+from holdfast_speaker.vrrp.states import Backup, Initialize, Knowledge, Master
 from holdfast_testing.scenario_packets import foreign_datagram
 from holdfast_testing.scenario_settings import SETTINGS, Settings, nanoseconds
 from holdfast_testing.virtual_lan import DELAY, EPOCH, TTL, Happening, HoldsAddresses, Node, VirtualLan
@@ -267,14 +267,14 @@ class Scenario:
         match router.state:
             case Initialize():
                 return f"Initialize: {', '.join(sorted(router.obstacles))}"
-            case Backup(silences=silences, due=due):
-                hears = " and ".join(map(self._hears, silences))
+            case Backup(known=known, due=due):
+                hears = " and ".join(map(self._hears, known))
                 return f"Backup: hears {hears}; takes over at {self._time(due)}"
             case Master(next_advertisement_at=at):
                 return f"Master: priority {router.effective_priority}, advertises next at {self._time(at)}"
 
-    def _hears(self, silence: Silence) -> str:
-        heard = silence.heard
+    def _hears(self, known: Knowledge) -> str:
+        heard = known.heard
         if heard is None:
             return "nobody"
         return f"{self._lan.name_of(heard.source)} (priority {heard.priority}, every {seconds(heard.interval)})"
@@ -331,7 +331,7 @@ class Scenario:
         return self._made
 
     @property
-    def routers(self) -> dict[str, RecordedRouter]:
+    def routers(self) -> dict[str, VirtualRouter]:
         """The routers that run now, by node."""
         return {name: node.router for name, node in self._lan.nodes.items() if node.router} if self._made else {}
 

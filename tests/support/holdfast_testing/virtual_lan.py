@@ -18,8 +18,8 @@ from holdfast_speaker.vrrp.actions import Action, Actions, SendAdvertisement
 from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import PacketError, decode
+from holdfast_speaker.vrrp.router import VirtualRouter
 
 TTL = 255
 DELAY = Duration(MILLISECOND // 10)
@@ -58,7 +58,7 @@ class Node:
 
     name: str
     configuration: Configuration
-    router: RecordedRouter | None = None
+    router: VirtualRouter | None = None
     health: Health = Health.HEALTHY
     obstacles: frozenset[Obstacle] = frozenset()
     frozen: bool = False
@@ -73,7 +73,7 @@ class Node:
         return Obstacle.LINK_DOWN not in self.obstacles
 
     @property
-    def running(self) -> RecordedRouter:
+    def running(self) -> VirtualRouter:
         assert self.router is not None, f"{self.name} does not run"
         return self.router
 
@@ -102,7 +102,7 @@ class VirtualLan:
     def start(self, name: str) -> None:
         """Start the engine anew: nothing is remembered of a former one."""
         node = self.nodes[name]
-        node.router = RecordedRouter(node.configuration)
+        node.router = VirtualRouter(node.configuration)
         self._carry_out(node, node.router.start(self.now, node.health, node.obstacles))
 
     def stop(self, name: str) -> None:

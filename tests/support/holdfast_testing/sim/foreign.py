@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast_speaker.vrrp.configuration import NEVER
 from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
 from holdfast_speaker.vrrp.packet import Advertisement, encode
+from holdfast_testing.sim.host import LONG_AGO
 
 
 @dataclass
@@ -24,7 +24,7 @@ class ForeignRouter:
     version: int
     preempts: bool
     master: bool = False
-    deadline: Instant = NEVER
+    deadline: Instant = LONG_AGO
     learned: Duration = ZERO
 
     def start(self, now: int) -> None:

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from holdfast_api.reasons import Health, Obstacle
 from holdfast_speaker.vrrp.actions import Actions
-from holdfast_speaker.vrrp.configuration import NEVER, Configuration
+from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter
+from holdfast_speaker.vrrp.router import VirtualRouter
+
+LONG_AGO = Instant(0)
+"""Before everything that is simulated."""
 
 REFRESH_EVERY = Duration(300 * MILLISECOND)
 LIFETIME = Duration(SECOND)
@@ -36,8 +39,8 @@ class Host:
     name: str
     configuration: Configuration
     drift_ppm: int
-    make: type[RecordedRouter] = RecordedRouter
-    router: RecordedRouter | None = None
+    make: type[VirtualRouter] = VirtualRouter
+    router: VirtualRouter | None = None
     powered: bool = True
     link_up: bool = True
     frozen: bool = False
@@ -48,9 +51,9 @@ class Host:
     queue: list[Datagram] = field(default_factory=list)
     arrivals: dict[bytes, Instant] = field(default_factory=dict)
     """When the last advertisement of each source came to its sockets, whether or not anybody has read it."""
-    pending: list[Callable[[RecordedRouter, Instant], Actions]] = field(default_factory=list)
+    pending: list[Callable[[VirtualRouter, Instant], Actions]] = field(default_factory=list)
     """What its machine, its user and its probes have to say to a process that does not run."""
-    busy_until: Instant = NEVER
+    busy_until: Instant = LONG_AGO
     """The engine waits for its kernel."""
     kernel_delay: Duration = ZERO
     kernel_refuses: bool = False
@@ -58,7 +61,7 @@ class Host:
     """The kernel has the addresses, and the engine refreshes them."""
     expires_at: Instant | None = None
     """The kernel has the addresses, and nobody refreshes them."""
-    disturbed_at: Instant = NEVER
+    disturbed_at: Instant = LONG_AGO
     """When something last happened to it, or ended: what it does for a while after that is no surprise."""
 
     def local(self, now: int) -> Instant:

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter, write
+from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_testing.sim.host import Host
 from holdfast_testing.sim.laws import Laws
 from holdfast_testing.sim.options import Fault, draw
@@ -51,13 +53,13 @@ class Report:
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int, make: type[RecordedRouter] = RecordedRouter) -> None:
+    def __init__(self, seed: int, make: type[VirtualRouter] = VirtualRouter) -> None:
         self.world = World(draw(seed), make)
         self.laws = Laws(self.world)
         self.faults: Multiset[str] = Multiset()
 
     def play(self) -> Report:
-        """Raises Violation, with trace and journals kept, where a law does not hold."""
+        """Raises Violation, with its trace kept, where a law does not hold."""
         world = self.world
         try:
             self._play()
@@ -180,7 +182,7 @@ class Run:
         host.disturbed_at = self.world.now
 
     def _switch_over(self, host: Host) -> None:
-        def wish(router: RecordedRouter, now: Instant) -> tuple[object, ...]:
+        def wish(router: VirtualRouter, now: Instant) -> tuple[object, ...]:
             try:
                 return router.step_aside(now) if router.holds_addresses else router.take_over(now)
             except ConfigurationError:
@@ -206,7 +208,7 @@ class Run:
             self._start_again(host)
 
     def keep(self, violation: str) -> Path:
-        """A trace for people and every router's journal for `holdfast replay`; the folder."""
+        """A trace for people, and what every router knew at the end; the folder."""
         top = Path(os.environ.get("HOLDFAST_ARTIFACTS") or tempfile.gettempdir())
         folder = top / f"holdfast-simulation-{self.world.options.seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -214,8 +216,8 @@ class Run:
         (folder / "trace.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for host in self.world.hosts.values():
             if host.router is not None:
-                journal = b"\n".join(write(f"default/{host.name}", host.router)) + b"\n"
-                (folder / f"{host.name}.journal").write_bytes(journal)
+                known = msgspec.json.encode(host.router.checkpoint(), order="sorted")
+                (folder / f"{host.name}.json").write_bytes(known + b"\n")
         return folder
 
 

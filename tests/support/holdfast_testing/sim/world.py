@@ -13,8 +13,8 @@ from holdfast_api.resources import WhenFailing
 from holdfast_speaker.vrrp.actions import Actions, SendAdvertisement, Transitioned
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
-from holdfast_speaker.vrrp.journal import RecordedRouter
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, PacketError, decode
+from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.sentences import sentence
 from holdfast_speaker.vrrp.states import Initialize, Master
 from holdfast_testing.sim.foreign import ForeignRouter
@@ -40,7 +40,7 @@ class Violation(AssertionError):
 class World:
     """One seed's machines. `observe` is called after everything that any of them did."""
 
-    def __init__(self, options: Options, make: type[RecordedRouter] = RecordedRouter) -> None:
+    def __init__(self, options: Options, make: type[VirtualRouter] = VirtualRouter) -> None:
         self.options = options
         self.random = Random(options.seed + 1)
         self.now = EPOCH
@@ -118,7 +118,7 @@ class World:
     def _obstacles(self, host: Host) -> frozenset[Obstacle]:
         return host.obstacles | (frozenset() if host.link_up else frozenset({Obstacle.LINK_DOWN}))
 
-    def tell(self, host: Host, give: Callable[[RecordedRouter, Instant], Actions]) -> None:
+    def tell(self, host: Host, give: Callable[[VirtualRouter, Instant], Actions]) -> None:
         """Give a host's router an input, if there is one that runs."""
         host.disturbed_at = self.now
         if host.frozen:
