@@ -43,6 +43,7 @@ class Reason(enum.StrEnum):
     HEALTHIER_MASTER = "HealthierMaster"
     HIGHER_ADDRESS = "HigherAddress"
     SUPERSEDED_WHILE_STALLED = "SupersededWhileStalled"
+    SUPERSEDED_WHILE_CUT_OFF = "SupersededWhileCutOff"
     # any -> Initialize
     LINK_DOWN = "LinkDown"
     INTERFACE_MISSING = "InterfaceMissing"
@@ -51,12 +52,18 @@ class Reason(enum.StrEnum):
     ADDRESS_IN_USE = "AddressInUse"
     VIRTUAL_ROUTER_ID_IN_USE = "VirtualRouterIDInUse"
     KERNEL_REFUSED = "KernelRefused"
+    CANNOT_SEND = "CannotSend"
+    ADDRESS_CONFLICT = "AddressConflict"
+    TOO_FEW_DESCRIPTORS = "TooFewDescriptors"
     REMOVED = "Removed"
     STOPPED = "Stopped"
 
 
 class Obstacle(enum.StrEnum):
-    """What keeps a virtual router in Initialize; it runs when none is left."""
+    """What keeps a virtual router in Initialize; it runs when none is left.
+
+    A Master whose link loses its carrier stays Master as long as the other nodes wait for it, though.
+    """
 
     INTERFACE_MISSING = "InterfaceMissing"
     LINK_DOWN = "LinkDown"
@@ -65,4 +72,7 @@ class Obstacle(enum.StrEnum):
     ADDRESS_IN_USE = "AddressInUse"
     VIRTUAL_ROUTER_ID_IN_USE = "VirtualRouterIDInUse"
     KERNEL_REFUSED = "KernelRefused"
+    CANNOT_SEND = "CannotSend"
+    ADDRESS_CONFLICT = "AddressConflict"
+    TOO_FEW_DESCRIPTORS = "TooFewDescriptors"
     STOPPED = "Stopped"

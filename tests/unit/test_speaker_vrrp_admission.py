@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast_speaker.vrrp.admission import admits
+from holdfast_speaker.vrrp.admission import Acquaintances, admit
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration
@@ -24,6 +24,7 @@ REFUSES = Configuration(51, (KNOWN,), obey_foreign=False)
 OBEYS = Configuration(51, (KNOWN,), obey_foreign=True)
 GOOD = Advertisement(3, 51, 100, SECOND, VIPS, PEER)
 GOOD_2 = GOOD._replace(version=2)
+NOBODY = Acquaintances()
 OTHER_FAMILY = GOOD._replace(source=bytes(15) + b"\x02", addresses=(bytes(16),))
 
 
@@ -44,7 +45,7 @@ def test_what_is_refused_has_one_counter_and_is_not_received(
     configuration: Configuration, advertisement: Advertisement, counter: Counter
 ) -> None:
     counters: Multiset[Counter] = Multiset()
-    assert not admits(configuration, advertisement, counters)
+    assert admit(configuration, NOBODY, advertisement, counters) is counter
     assert counters == {counter: 1}
 
 
@@ -63,7 +64,7 @@ def test_what_is_odd_is_counted_and_obeyed(
     configuration: Configuration, advertisement: Advertisement, counter: Counter
 ) -> None:
     counters: Multiset[Counter] = Multiset()
-    assert admits(configuration, advertisement, counters)
+    assert isinstance(admit(configuration, NOBODY, advertisement, counters), Acquaintances)
     assert counters == {Counter.ADVERTISEMENT_RCVD: 1, counter: 1}
 
 
@@ -84,5 +85,62 @@ def test_what_is_right_is_received_and_nothing_else_is_counted(
     configuration: Configuration, advertisement: Advertisement
 ) -> None:
     counters: Multiset[Counter] = Multiset()
-    assert admits(configuration, advertisement, counters)
+    assert isinstance(admit(configuration, NOBODY, advertisement, counters), Acquaintances)
     assert counters == {Counter.ADVERTISEMENT_RCVD: 1}
+
+
+OTHERS = GOOD._replace(addresses=(bytes((10, 0, 0, 210)),))
+
+
+@pytest.mark.parametrize("configuration", [VERSION_3, OBEYS])
+@pytest.mark.parametrize("priority", [0, 100, 255])
+def test_a_list_without_a_common_address_is_another_virtual_routers(
+    configuration: Configuration, priority: int
+) -> None:
+    counters: Multiset[Counter] = Multiset()
+    stranger = OTHERS._replace(source=STRANGER, priority=priority)
+    assert admit(configuration, NOBODY, stranger, counters) is Counter.OTHER_VIRTUAL_ROUTERS
+    assert counters[Counter.ADDRESS_LIST_ERRORS] == counters[Counter.OTHER_VIRTUAL_ROUTERS] == 1
+    assert counters[Counter.ADVERTISEMENT_RCVD] == 0
+
+
+@pytest.mark.parametrize(
+    ("configuration", "acquaintances"),
+    [
+        (REFUSES, NOBODY),
+        (OBEYS, NOBODY),
+        (VERSION_3, NOBODY.with_source(PEER)),
+        (VERSION_3, Acquaintances(former=frozenset(OTHERS.addresses))),
+    ],
+    ids=["a member", "a member among others", "heard with our list before", "it has our former list"],
+)
+def test_who_is_one_of_us_is_obeyed_with_a_list_that_has_no_common_address(
+    configuration: Configuration, acquaintances: Acquaintances
+) -> None:
+    counters: Multiset[Counter] = Multiset()
+    assert isinstance(admit(configuration, acquaintances, OTHERS, counters), Acquaintances)
+    assert counters == {Counter.ADVERTISEMENT_RCVD: 1, Counter.ADDRESS_LIST_ERRORS: 1}
+
+
+def test_who_was_heard_with_an_address_of_ours_is_remembered_and_nobody_else() -> None:
+    counters: Multiset[Counter] = Multiset()
+    met = admit(VERSION_3, NOBODY, GOOD._replace(addresses=(VIPS[1], *OTHERS.addresses)), counters)
+    assert met == Acquaintances((PEER,))
+    assert admit(REFUSES, NOBODY, OTHERS, counters) == NOBODY, "a member by its name alone"
+
+
+def test_so_many_are_remembered_and_no_more() -> None:
+    acquaintances = NOBODY
+    for number in range(100):
+        acquaintances = acquaintances.with_source(bytes((10, 0, 1, number)))
+    assert len(acquaintances.met) == 32
+    assert acquaintances.met[-1] == bytes((10, 0, 1, 99))
+
+
+def test_the_former_list_is_the_one_before_the_last_edit_of_it() -> None:
+    edited = replace(VERSION_3, families=(replace(FAMILY, addresses=OTHERS.addresses),))
+    acquaintances = NOBODY.after_edit(VERSION_3, edited)
+    assert acquaintances.former == set(VIPS)
+    assert acquaintances.after_edit(edited, replace(edited, priority=50)) == acquaintances
+    assert acquaintances.after_edit(edited, replace(edited, families=())) == acquaintances
+    assert acquaintances.after_edit(edited, VERSION_3).former == set(OTHERS.addresses)

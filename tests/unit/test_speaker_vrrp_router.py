@@ -10,6 +10,7 @@ from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval, skew_time
 from holdfast_speaker.vrrp.packet import Advertisement
 from holdfast_speaker.vrrp.router import VirtualRouter
+from holdfast_speaker.vrrp.states import Master
 
 NOW = Instant(100 * SECOND)
 
@@ -50,3 +51,18 @@ def test_a_restart_does_not_end_a_recovery_hold() -> None:
         assert backup.next_deadline() == NOW + second * SECOND + master_down_interval(3, 192, SECOND)
     backup.receive(failing, Instant(NOW + 3 * SECOND))
     assert backup.next_deadline() == NOW + 3 * SECOND + skew_time(3, 192, SECOND)
+
+
+def test_a_master_of_a_former_process_goes_on_announcing() -> None:
+    master = router(3, SECOND)
+    master.resume_as_master(NOW)
+    assert isinstance(master.state, Master)
+    assert master.state.announce_at == (NOW + 5 * SECOND + 60 * SECOND * 51 // 256,)
+
+
+@pytest.mark.parametrize(("proven", "hears"), [(None, {4}), (frozenset(), set()), (frozenset({4}), {4})])
+def test_a_former_process_that_does_not_tell_its_proof_had_it(proven: frozenset[int] | None, hears: set[int]) -> None:
+    for resume in (VirtualRouter.resume_as_master, VirtualRouter.resume_as_backup):
+        resumed = router(3, SECOND)
+        resume(resumed, NOW, None, proven)
+        assert resumed.proven == hears

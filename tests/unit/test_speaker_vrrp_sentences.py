@@ -39,6 +39,7 @@ def test_every_reason_has_a_sentence_of_its_own_without_holes(reason: Reason) ->
         (Reason.HEALTHIER_MASTER, "10.0.0.7 is healthier (priority 100, this node 99)"),
         (Reason.HIGHER_ADDRESS, "10.0.0.7 has the same priority 100 and the higher address"),
         (Reason.SUPERSEDED_WHILE_STALLED, "10.0.0.7 took over while this process was not running"),
+        (Reason.SUPERSEDED_WHILE_CUT_OFF, "10.0.0.7 took over while this node was cut off"),
     ],
 )
 def test_a_sentence_names_who_and_the_figures(reason: Reason, expected: str) -> None:
@@ -58,6 +59,11 @@ def test_a_switchover_reads_differently_on_the_two_nodes() -> None:
     assert sentence(transition(Reason.SWITCHOVER)) == "a switchover was asked for"
     taken = sentence(transition(Reason.SWITCHOVER, State.BACKUP))
     assert taken == "10.0.0.7 took the addresses as was asked for"
+
+
+def test_a_master_that_heard_nobody_says_what_it_advertises() -> None:
+    moved = Transitioned(Instant(0), State.BACKUP, State.MASTER, Reason.NO_MASTER_HEARD, 50, unproved=True)
+    assert sentence(moved) == "no Master was heard; nobody else was heard on this link yet, so it advertises 50"
 
 
 def test_a_detail_stands_at_the_end() -> None:

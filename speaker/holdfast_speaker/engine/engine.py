@@ -252,8 +252,9 @@ class Engine:
     def _hear_answers(self, descriptor: int, limit: int) -> bool:
         proven, more = self._hearing.hear(descriptor, limit, self.instances.values())
         for instance in proven:
-            instance.router.hearing_proven()
-            self._schedule(instance)
+            for width in instance.widths:
+                now = clock.monotonic()
+                self._carry_out(instance, instance.router.hearing_proven(width, now), now)
         return more
 
     def next_deadline(self) -> Instant | None:

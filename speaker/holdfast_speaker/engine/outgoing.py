@@ -27,6 +27,10 @@ class Outgoing:
             instance.router.counters[Counter.SEND_ERRORS] += 1
             if instance.router.counters[Counter.SEND_ERRORS] == 1:
                 self._log.error(f"an advertisement could not be sent: {error}", virtualIP=instance.name)
+            return
+        instance.router.counters[Counter.ADVERTISEMENT_SENT] += 1
+        if action.priority == 0:
+            instance.router.counters[Counter.PRIORITY_ZERO_PKTS_SENT] += 1
 
     def announce(self, instance: Instance) -> None:
         """Gratuitous ARP and unsolicited neighbour advertisements for all addresses."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast_api.reasons import Reason, State
+from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
 
 
@@ -20,11 +21,22 @@ class SendAdvertisement:
     source: bytes
     destination: bytes
     payload: bytes
+    priority: int
+    """What the payload says: 0 is a farewell."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceAddresses:
     """Gratuitous ARP (IPv4) and unsolicited neighbour advertisements (IPv6) for every address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A well-formed advertisement was not obeyed, and whoever sent it may hold the addresses beside this router."""
+
+    counter: Counter
+    """Why, and what it was counted as."""
+    source: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,10 @@ class Transitioned:
     silent: Duration = ZERO
     """How long nothing was heard from that router (or from any, since this node began to listen)."""
     detail: str = ""
+    unproved: bool = False
+    """A Master that has not heard anybody on this link yet, and advertises the lowest healthy priority."""
 
 
-Action = SendAdvertisement | AnnounceAddresses | Transitioned
+Action = SendAdvertisement | AnnounceAddresses | Transitioned | Refused
 Actions = tuple[Action, ...]
 NOTHING: Actions = ()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
 from holdfast_speaker.vrrp.instants import SECOND, ZERO, Duration
+
+ANNOUNCEMENT_INTERVAL: Final = Duration(60 * SECOND)
 
 STEPPING_ASIDE = HEALTHY_PRIORITY_MIN - 1
 """Of a Master that wants to be replaced, for whatever reason but failing services: above all failing priorities."""
@@ -49,6 +52,18 @@ class Configuration:
     """How long a Backup that recovered waits before it takes over from a failing Master (ADR 0007)."""
     quiet_period: Duration = SECOND
     """How long a node that starts distrusts silence, as long as it has no proof that it hears."""
+    start_delay: Duration = ZERO
+    """How long after a start, and after its link came up, this node does not take over, whatever it hears."""
+    announcement_interval: Duration = ANNOUNCEMENT_INTERVAL
+    """How often a Master announces its addresses after the first few times; ZERO: no more."""
+    partial: bool = False
+    """This node can serve only some of the VIP's families now, and `families` are those. It counts as failing."""
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether only known members are obeyed, and there is another one than this node."""
+        members = [family.members for family in self.families]
+        return not self.obey_foreign and None not in members and any(members)
 
     @property
     def owner(self) -> bool:

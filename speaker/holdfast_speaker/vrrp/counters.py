@@ -30,6 +30,7 @@ class Counter(enum.StrEnum):
     CHECKSUM_WITHOUT_PSEUDO_HEADER = "checksum-without-pseudo-header"
     OWN_PACKETS = "own-packets"
     FOREIGN_ROUTERS = "foreign-routers"
+    OTHER_VIRTUAL_ROUTERS = "other-virtual-routers"
     LOWER_PRIORITY = "lower-priority"
     STRAY_FAREWELLS = "stray-farewells"
     NOT_RUNNING = "not-running"

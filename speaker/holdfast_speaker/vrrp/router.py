@@ -19,8 +19,15 @@ from msgspec.structs import replace
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import HEALTHY_PRIORITY_MAX, HEALTHY_PRIORITY_MIN, PRIORITY_OWNER
-from holdfast_speaker.vrrp.actions import NOTHING, Actions, AnnounceAddresses, SendAdvertisement, Transitioned
-from holdfast_speaker.vrrp.admission import admits
+from holdfast_speaker.vrrp.actions import (
+    NOTHING,
+    Actions,
+    AnnounceAddresses,
+    Refused,
+    SendAdvertisement,
+    Transitioned,
+)
+from holdfast_speaker.vrrp.admission import MAY_BE_A_SPLIT_BRAIN, Acquaintances, admit
 from holdfast_speaker.vrrp.configuration import STEPPING_ASIDE, Configuration, Family, band, failing_priority
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import (
@@ -39,6 +46,7 @@ from holdfast_speaker.vrrp.states import (
     Backup,
     Challenge,
     Challenging,
+    CutOff,
     Following,
     Heard,
     Initialize,
@@ -57,7 +65,18 @@ ANNOUNCE_AFTER: tuple[Duration, ...] = tuple(Duration(ms * MILLISECOND) for ms i
 HAND_OVER_INTERVAL = SECOND
 """What a Master advertises last before it hands over: Backups then wait three seconds and their skew."""
 
-_OBSTACLES_TO_SENDING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING, Obstacle.NO_SOURCE_ADDRESS})
+YIELDS_AFTER_A_CUT = Duration(60 * SECOND)
+"""How long after its link came back a Master leaves the addresses to a rival that is as healthy."""
+
+HALF_AS_PATIENT_AFTER = Duration(10 * SECOND)
+"""Of a Master that hears somebody for the first time: one that has just begun waits two intervals before it asserts its
+own priority, one that has held the addresses for this long waits one, and one that has held them for days does not."""
+
+_OBSTACLES_TO_HEARING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING})
+"""After them, what was proven on the link before has to be proven again."""
+
+_OBSTACLES_OF_THE_LINK = _OBSTACLES_TO_HEARING | {Obstacle.NO_SOURCE_ADDRESS}
+_OBSTACLES_TO_SENDING = _OBSTACLES_OF_THE_LINK | {Obstacle.CANNOT_SEND, Obstacle.TOO_FEW_DESCRIPTORS}
 
 _WHY_CHALLENGED: Final[Mapping[Challenge, Reason]] = {
     Challenge.FAILING: Reason.MASTER_FAILING,
@@ -76,6 +95,9 @@ class Checkpoint:
     health: Health
     obstacles: frozenset[Obstacle]
     recovered_at: Instant | None
+    listening_since: Instant | None
+    proven: frozenset[int]
+    acquaintances: Acquaintances
 
 
 class VirtualRouter:
@@ -91,12 +113,24 @@ class VirtualRouter:
         self.obstacles: frozenset[Obstacle] = frozenset()
         self.health = Health.HEALTHY
         self.recovered_at: Instant | None = None  # the next process has to know it, too (ADR 0007)
+        self.listening_since: Instant | None = None
+        self.proven: frozenset[int] = frozenset()
+        self.acquaintances = Acquaintances()
         self.counters: Multiset[Counter] = Multiset()
         self._packets: dict[tuple[int, Duration], tuple[SendAdvertisement, ...]] = {}
 
     def checkpoint(self) -> Checkpoint:
         """What this router knows now; values, so that nothing is copied."""
-        return Checkpoint(self.configuration, self.state, self.health, self.obstacles, self.recovered_at)
+        return Checkpoint(
+            self.configuration,
+            self.state,
+            self.health,
+            self.obstacles,
+            self.recovered_at,
+            self.listening_since,
+            self.proven,
+            self.acquaintances,
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Know what a router knew, to go on from there. Counters are no part of it."""
@@ -105,6 +139,9 @@ class VirtualRouter:
         self.health = checkpoint.health
         self.obstacles = checkpoint.obstacles
         self.recovered_at = checkpoint.recovered_at
+        self.listening_since = checkpoint.listening_since
+        self.proven = checkpoint.proven
+        self.acquaintances = checkpoint.acquaintances
         self._packets.clear()
 
     # ----- what the engine asks -----
@@ -127,11 +164,34 @@ class VirtualRouter:
 
     @property
     def effective_priority(self) -> int:
-        """What this router advertises as Master: its own priority in the band of its health, or the user's wish."""
+        """What this router advertises as Master: its own priority in the band of its health, or the user's wish.
+
+        As long as it has not heard anybody, the lowest healthy one.
+        """
         own = self._own_priority
         if isinstance(self.state, Master) and self.state.wish is not None:
             return self.state.wish.priority if band(own) else own
-        return own
+        return HEALTHY_PRIORITY_MIN if self.unproved else own
+
+    @property
+    def unproved(self) -> bool:
+        """Whether this Master may be one only because it is deaf, so that it advertises the lowest healthy priority.
+
+        With nopreempt, among known members: a switch port that forwards late must not cost the incumbent its VIP, and
+        whoever really is the only one left holds it with any priority.
+        """
+        return (
+            isinstance(self.state, Master)
+            and self.configuration.nopreempt
+            and self.configuration.knows_others
+            and (not self._hears or self.state.asserts_at is not None)
+            and band(self._own_priority) == 1
+            and self.state.wish is None
+        )
+
+    @property
+    def _hears(self) -> bool:
+        return any(family.width in self.proven for family in self.configuration.families)
 
     @property
     def distrusts_silence(self) -> bool:
@@ -145,22 +205,32 @@ class VirtualRouter:
                 return None
             case Backup():
                 return self.state.due
-            case Master(next_advertisement_at=advertisement, announce_at=announcements):
-                return min(advertisement, announcements[0]) if announcements else advertisement
+            case Master(cut_off=CutOff(until=until)):
+                return until
+            case Master(next_advertisement_at=due, announce_at=announcements, asserts_at=asserts_at):
+                if announcements:
+                    due = min(due, announcements[0])
+                return due if asserts_at is None else min(due, asserts_at)
 
     # ----- every event of RFC 9568 section 6.4: startup, shutdown, an advertisement, a timer -----
 
     def start(
-        self, now: Instant, health: Health = Health.HEALTHY, obstacles: frozenset[Obstacle] = frozenset()
+        self,
+        now: Instant,
+        health: Health = Health.HEALTHY,
+        obstacles: frozenset[Obstacle] = frozenset(),
+        proven: frozenset[int] = frozenset(),
     ) -> Actions:
-        """RFC 9568 section 6.4.1, Startup."""
+        """RFC 9568 section 6.4.1, Startup. `proven`: the widths (4, 16) of the families in which this link is heard."""
         self.health = health
         self.obstacles = obstacles
+        self.proven = proven
+        self.listening_since = now
         if self._releases:
             self.obstacles |= {Obstacle.SERVICE_FAILED}
         if self.obstacles:
             return NOTHING
-        return self._begin(now, Reason.STARTED, self._quiet_until(now))
+        return self._begin(now, Reason.STARTED)
 
     def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
         """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
@@ -169,16 +239,28 @@ class VirtualRouter:
 
     def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
         """A packet of this VRID whose form is valid. Whatever is not obeyed is counted."""
-        if not admits(self.configuration, advertisement, self.counters):
-            return NOTHING
+        admitted = admit(self.configuration, self.acquaintances, advertisement, self.counters)
+        if isinstance(admitted, Counter):
+            return self._refuse(admitted, advertisement)
+        self.acquaintances = admitted
         match self.state:
             case Backup():
+                self._prove(len(advertisement.source))
                 return self._receive_as_backup(self.state, advertisement, now)
-            case Master():
+            case Master(cut_off=None):
                 return self._receive_as_master(self.state, advertisement, now)
-            case Initialize():
+            case _:
                 self.counters[Counter.NOT_RUNNING] += 1
                 return NOTHING
+
+    def _refuse(self, counter: Counter, advertisement: Advertisement) -> Actions:
+        # Over IPv6 a router of IPv4 alone is asked nothing, so that nothing of it is at stake.
+        is_ours = self.configuration.family(len(advertisement.source)) is not None
+        return (Refused(counter, advertisement.source),) if is_ours and counter in MAY_BE_A_SPLIT_BRAIN else NOTHING
+
+    def _prove(self, width: int) -> None:
+        if width not in self.proven:
+            self.proven |= {width}
 
     def poll(self, now: Instant) -> Actions:
         """What is due by now."""
@@ -192,12 +274,20 @@ class VirtualRouter:
 
     # ----- Initialize: RFC 9568 section 6.4.1 -----
 
-    def _begin(self, now: Instant, reason: Reason, not_before: Instant | None) -> Actions:
+    def _begin(self, now: Instant, reason: Reason, *, trusts_silence: bool = False) -> Actions:
         """The owner of the addresses is Master at once, everybody else listens."""
-        if self._own_priority == PRIORITY_OWNER:
+        delayed_until = self._delayed_until(now)
+        if self._own_priority == PRIORITY_OWNER and delayed_until is None:
             return self._promote(now, Reason.ADDRESS_OWNER)
         known = Listening(self._down_at(now, self.configuration.interval))
-        return (self._enter(Backup((known,) * len(self.configuration.families), not_before), now, reason),)
+        not_before = None if trusts_silence or self._hears else self._quiet_until(now)
+        backup = Backup((known,) * len(self.configuration.families), not_before, delayed_until)
+        return (self._enter(backup, now, reason),)
+
+    def _delayed_until(self, now: Instant) -> Instant | None:
+        if self.listening_since is None or now >= self.listening_since + self.configuration.start_delay:
+            return None
+        return Instant(self.listening_since + self.configuration.start_delay)
 
     def _quiet_until(self, now: Instant) -> Instant:
         """Until when silence is no evidence; staggered by priority, as everything else is that ends in a promotion."""
@@ -207,7 +297,7 @@ class VirtualRouter:
         """Initialize again; a Master that can still send says so with priority 0."""
         if isinstance(self.state, Initialize):
             return NOTHING
-        says_farewell = farewell and self.holds_addresses
+        says_farewell = farewell and self.holds_addresses and not self.obstacles & _OBSTACLES_TO_SENDING
         transition = self._enter(Initialize(), now, reason, detail=detail)
         return (transition, *self._advertise(0)) if says_farewell else (transition,)
 
@@ -241,9 +331,10 @@ class VirtualRouter:
                 known = Challenging(known.down_at, self._heard(advertisement, now), Challenge.LOWER_PRIORITY)
         # An advertisement is the proof that this node hears: from now on silence means something.
         if len(state.known) == 1:
-            self.state = Backup((known,), None, preempt_at)
+            everything: tuple[Knowledge, ...] = (known,)
         else:
-            self.state = Backup((*state.known[:index], known, *state.known[index + 1 :]), None, preempt_at)
+            everything = (*state.known[:index], known, *state.known[index + 1 :])
+        self.state = Backup(everything, None, state.delayed_until, preempt_at)
         return NOTHING
 
     def _is_out_of_turn(self, known: Knowledge, advertisement: Advertisement, now: Instant) -> bool:
@@ -255,11 +346,12 @@ class VirtualRouter:
             # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
             self.counters[Counter.STRAY_FAREWELLS] += 1
             return True
-        is_followed = isinstance(known, Following) and now - heard.at < heard.interval
-        if is_followed and band(advertisement.priority) < band(heard.priority):
-            # A failing Master that has been replaced just now, and whose last word was overtaken on its way.
-            self.counters[Counter.LOWER_PRIORITY] += 1
-            return True
+        if isinstance(known, Following) and now - heard.at < heard.interval:
+            weaker = band(advertisement.priority) < band(heard.priority)
+            if weaker or (not self.configuration.nopreempt and advertisement.priority < heard.priority):
+                # A Master that has been replaced just now, and whose last word was overtaken on its way.
+                self.counters[Counter.LOWER_PRIORITY] += 1
+                return True
         return False
 
     def _released(self, known: Knowledge, now: Instant) -> Released:
@@ -327,7 +419,7 @@ class VirtualRouter:
         """Section 6.4.2: addresses (the level), advertisement, gratuitous ARP and unsolicited NA, in order."""
         due = Instant(now + self.configuration.interval)
         transition = self._enter(
-            Master(due, self._announcements(now), wish=wish),
+            Master(due, self._announcements(now), wish=wish, since=now),
             now,
             reason,
             peer=heard.source if heard else None,
@@ -339,6 +431,30 @@ class VirtualRouter:
     # ----- Master: RFC 9568 section 6.4.3 -----
 
     def _receive_as_master(self, state: Master, advertisement: Advertisement, now: Instant) -> Actions:
+        was_unproved = self.unproved
+        actions = self._meet_rival(state, advertisement, now)
+        self._prove(len(advertisement.source))
+        if was_unproved and isinstance(self.state, Master) and self.state.asserts_at is None:
+            announcement = (action for action in actions if isinstance(action, AnnounceAddresses))
+            return (*self._prepare_to_assert(self.state, now), *announcement)
+        return actions
+
+    def _prepare_to_assert(self, state: Master, now: Instant) -> Actions:
+        """The first other host is heard by a Master that advertised the lowest healthy priority and may stay one.
+
+        It says so once more, so that whoever holds the addresses with a higher one answers, before its own counts. Of
+        two that never heard anybody until they heard each other, the one that has been Master for longer waits less.
+        """
+        if state.since is None:
+            wait = 0
+        else:
+            wait = (
+                2 * self.configuration.interval * HALF_AS_PATIENT_AFTER // (HALF_AS_PATIENT_AFTER + now - state.since)
+            )
+        self.state = replace(state, asserts_at=Instant(now + wait))
+        return self._assert_now(now)
+
+    def _meet_rival(self, state: Master, advertisement: Advertisement, now: Instant) -> Actions:
         ours, theirs = self.effective_priority, advertisement.priority
         family = self.configuration.families[self._family_index(advertisement)]
         if theirs == 0:
@@ -346,16 +462,30 @@ class VirtualRouter:
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
-        if self._stalled(state, now) and band(theirs) >= band(ours):
-            # Others had every right to take over while this process did not run; they keep what they took.
-            return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
-        if theirs > ours or (theirs == ours and self._loses_tie(state, advertisement, family, now)):  # section 6.4.3
+        if band(theirs) >= band(ours):
+            # Others had every right to take over while this process did not run, or its link was down; they keep it.
+            if self._stalled(state, now):
+                return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
+            if self._was_cut_off(state, now):
+                return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_CUT_OFF)
+        # Section 6.4.3. Two that do not hear anybody else have the same priority without meaning it.
+        is_tie = theirs == ours and not self.unproved
+        if theirs > ours or (is_tie and self._loses_tie(state, advertisement, family, now)):
             return self._yield_to(advertisement, now, self._why_yielded(state, theirs))
         self.counters[Counter.LOWER_PRIORITY] += 1
         if family is self.configuration.families[0]:
             self.state = state = replace(state, rival_at=now)
-        answer = self._answer(state, now)
-        return (*answer, AnnounceAddresses()) if answer else NOTHING
+        return self._announce_against(self._answer(state, now), now)
+
+    def _announce_against(self, answer: Actions, now: Instant) -> Actions:
+        """An answer, and the announcement that takes the neighbours back from a rival: once a second at most."""
+        state = self.state
+        if not answer or not isinstance(state, Master):
+            return answer
+        if state.answer_announced_at is not None and now - state.answer_announced_at < SECOND:
+            return answer
+        self.state = replace(state, answer_announced_at=now)
+        return (*answer, AnnounceAddresses())
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
         """Section 6.4.3: of equals the higher address stays, in the first family that they hear each other in.
@@ -370,6 +500,10 @@ class VirtualRouter:
     def _stalled(self, state: Master, now: Instant) -> bool:
         """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
         return now - state.next_advertisement_at > 2 * self.configuration.interval
+
+    def _was_cut_off(self, state: Master, now: Instant) -> bool:
+        """Whether its link was down a moment ago; where priorities decide, they decide about that, too."""
+        return self.configuration.nopreempt and state.yields_until is not None and now < state.yields_until
 
     def _answer(self, state: Master, now: Instant) -> Actions:
         """Section 6.4.3: assert Master at once, so that the rival and the bridges learn it.
@@ -397,8 +531,13 @@ class VirtualRouter:
 
     def _poll_as_master(self, state: Master, now: Instant) -> Actions:
         """Section 6.4.3: Adver_Timer fires; and the announcements are repeated."""
-        if state.wish is not None and state.wish.ends_at is not None and now >= state.wish.ends_at:
-            self.state = state = replace(state, wish=None)
+        if state.cut_off is not None:
+            if now < state.cut_off.until:
+                return NOTHING
+            return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+        self.state = state = self._without_ended_wish(state, now)
+        if state.asserts_at is not None and now >= state.asserts_at:
+            self.state = state = replace(state, asserts_at=None, next_advertisement_at=now)
         actions: Actions = NOTHING
         due = state.next_advertisement_at
         if now >= due:
@@ -408,13 +547,35 @@ class VirtualRouter:
             self.state = state = replace(state, next_advertisement_at=later)
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
-            self.state = replace(state, announce_at=tuple(at for at in state.announce_at if at > now))
+            self.state = replace(state, announce_at=self._announcements_after(state, now))
             actions = (*actions, AnnounceAddresses())
         return actions
 
+    def _without_ended_wish(self, state: Master, now: Instant) -> Master:
+        ended = state.wish is not None and state.wish.ends_at is not None and now >= state.wish.ends_at
+        return replace(state, wish=None) if ended else state
+
+    def _announcements(self, now: Instant) -> tuple[Instant, ...]:
+        """The first few announcements after the one of now, and where the steady ones begin.
+
+        Those come at another moment for each VRID, so that many VIPs do not announce all at once.
+        """
+        first = tuple(Instant(now + after) for after in ANNOUNCE_AFTER)
+        every = self.configuration.announcement_interval
+        return (*first, Instant(first[-1] + every * self.configuration.vrid // 256)) if every else first
+
+    def _announcements_after(self, state: Master, now: Instant) -> tuple[Instant, ...]:
+        """What is left of them at an instant at which some are due; the last one is followed by the next steady one."""
+        left = tuple(at for at in state.announce_at if at > now)
+        every = self.configuration.announcement_interval
+        if left or not every:
+            return left
+        step = Instant(state.announce_at[-1] + every)
+        return (step if step > now else Instant(now + every),)
+
     def _assert_now(self, now: Instant) -> Actions:
         """A Master whose priority or addresses changed says so at once, whatever its timer says."""
-        if not isinstance(self.state, Master):
+        if not isinstance(self.state, Master) or self.state.cut_off is not None:
             return NOTHING
         due = Instant(now + self.configuration.interval)
         self.state = replace(self.state, next_advertisement_at=due)
@@ -433,11 +594,15 @@ class VirtualRouter:
             return self.obstruct(Obstacle.SERVICE_FAILED, now)
         if Obstacle.SERVICE_FAILED in self.obstacles:
             return self.clear(Obstacle.SERVICE_FAILED, now)
-        if isinstance(self.state, Backup) and health is not Health.HEALTHY:
-            # What made a healthy node take over from a Master that is heard is no reason for a failing one.
-            known = tuple(map(self._without_challenge, self.state.known))
-            self.state = replace(self.state, known=known, preempt_at=None)
+        if isinstance(self.state, Backup):
+            self.state = self._without_challenges(self.state)
         return self._assert_now(now)
+
+    def _without_challenges(self, state: Backup) -> Backup:
+        """What made a healthy node take over from a Master that is heard is no reason for a failing one."""
+        if band(self._own_priority):
+            return state
+        return replace(state, known=tuple(map(self._without_challenge, state.known)), preempt_at=None)
 
     def _without_challenge(self, known: Knowledge) -> Knowledge:
         if not isinstance(known, Challenging):
@@ -446,7 +611,7 @@ class VirtualRouter:
 
     @property
     def _own_priority(self) -> int:
-        if self.health is Health.HEALTHY:
+        if self.health is Health.HEALTHY and not self.configuration.partial:
             return self.configuration.priority
         return failing_priority(self.configuration.priority)
 
@@ -456,39 +621,79 @@ class VirtualRouter:
 
     # ----- obstacles: link, addresses, kernel -----
 
-    def obstruct(self, obstacle: Obstacle, now: Instant, detail: str = "") -> Actions:
-        """Something keeps this router from taking part; a Master that can still send says so with priority 0."""
+    def obstruct(self, obstacle: Obstacle, now: Instant, detail: str = "", *, at_once: bool = False) -> Actions:
+        """Something keeps this router from taking part; a Master that can still send says so with priority 0.
+
+        A Master whose link goes down stays one as long as its Backups wait for it, so that a flap of the carrier moves
+        nothing; `at_once` says that this is no flap: somebody switched the link off.
+        """
         self.obstacles |= {obstacle}
-        reason = Reason(obstacle.value)
-        return self._leave(now, reason, detail, farewell=obstacle not in _OBSTACLES_TO_SENDING)
+        if isinstance(self.state, Master) and obstacle is Obstacle.LINK_DOWN and not at_once:
+            until = self._others_wait_until(self.state)
+            if self.state.cut_off is None and now < until:
+                self.state = replace(self.state, cut_off=CutOff(until, detail))
+            if self.state.cut_off is not None:
+                return NOTHING
+        return self._leave(now, Reason(obstacle.value), detail, farewell=True)
+
+    def _others_wait_until(self, state: Master) -> Instant:
+        """Three intervals after the last advertisement, and a little less: before the fastest Backup takes over."""
+        interval = self.configuration.interval
+        return Instant(state.next_advertisement_at + 2 * interval - interval // 8)
 
     def clear(self, obstacle: Obstacle, now: Instant) -> Actions:
         """The obstacle is gone. That is no reason to take the addresses: begin as a Backup that listens."""
         if obstacle not in self.obstacles:
             return NOTHING
         self.obstacles -= {obstacle}
+        if obstacle in _OBSTACLES_TO_HEARING:
+            self.proven = frozenset()
+            self.listening_since = now
         if self.obstacles:
             return NOTHING
+        if isinstance(self.state, Master):
+            return self._go_on_after_a_cut(self.state, now)
         if obstacle is Obstacle.SERVICE_FAILED:
             recovered = self.health is Health.HEALTHY  # or told to degrade instead of releasing
             reason = Reason.SERVICE_RECOVERED if recovered else Reason.OBSTACLE_GONE
-            return self._begin(now, reason, None)  # the link was up all the time
-        reason = Reason.LINK_UP if obstacle in _OBSTACLES_TO_SENDING else Reason.OBSTACLE_GONE
-        return self._begin(now, reason, self._quiet_until(now))
+            return self._begin(now, reason, trusts_silence=True)  # the link was up all the time
+        return self._begin(now, Reason.LINK_UP if obstacle in _OBSTACLES_OF_THE_LINK else Reason.OBSTACLE_GONE)
 
-    def hearing_proven(self) -> None:
-        """A neighbour's answer came in: from now on silence means that there is no Master."""
-        if isinstance(self.state, Backup):
+    def _go_on_after_a_cut(self, state: Master, now: Instant) -> Actions:
+        """The link of a Master is back. In time nothing has moved; too late is what poll() would have said."""
+        if state.cut_off is not None and now >= state.cut_off.until:
+            left = self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+            return (*left, *self._begin(now, Reason.LINK_UP))
+        self.state = replace(
+            self._without_ended_wish(state, now),
+            cut_off=None,
+            asserts_at=None,
+            yields_until=Instant(now + YIELDS_AFTER_A_CUT),
+            announce_at=self._announcements(now),
+        )
+        return (*self._assert_now(now), AnnounceAddresses())
+
+    def hearing_proven(self, width: int, now: Instant) -> Actions:
+        """This link is heard in the family of that width: from now on silence means that there is no Master."""
+        was_unproved = self.unproved
+        self._prove(width)
+        if isinstance(self.state, Backup) and self._hears:
             self.state = replace(self.state, not_before=None)
+        if was_unproved and self._hears and isinstance(self.state, Master) and self.state.asserts_at is None:
+            return self._prepare_to_assert(self.state, now)
+        return NOTHING
 
     # ----- another configuration -----
 
     def reconfigure(self, configuration: Configuration, now: Instant) -> Actions:
-        """Another priority, other addresses, interval, peers, ...: the state stays, a Master tells the others at once.
+        """Another priority, other addresses, families, interval, ...: the state stays, a Master says so at once.
 
         The VRID and the version stay; another VRID or version is another virtual router.
         """
         before, self.configuration = self.configuration, configuration
+        self.acquaintances = self.acquaintances.after_edit(before, configuration)
+        if before.partial and not configuration.partial:
+            self.recovered_at = now
         self._packets.clear()
         if self._releases:
             return self.obstruct(Obstacle.SERVICE_FAILED, now)
@@ -498,8 +703,11 @@ class VirtualRouter:
             case Initialize():
                 return NOTHING
             case Backup():
-                self.state = self._with_families_of(before, self.state)
-                return self._promote(now, Reason.ADDRESS_OWNER) if self._own_priority == PRIORITY_OWNER else NOTHING
+                self.state = self._without_challenges(self._with_families_of(before, self.state))
+                is_owner = self._own_priority == PRIORITY_OWNER and self._delayed_until(now) is None
+                return self._promote(now, Reason.ADDRESS_OWNER) if is_owner else NOTHING
+            case Master(cut_off=CutOff()):
+                return NOTHING
             case Master():
                 self.state = replace(self.state, announce_at=self._announcements(now))
                 return (*self._assert_now(now), AnnounceAddresses())
@@ -518,7 +726,7 @@ class VirtualRouter:
 
         Raises ConfigurationError, with nothing changed, where this node cannot or should not hold the addresses.
         """
-        if isinstance(self.state, Master):
+        if isinstance(self.state, Master) and self.state.cut_off is None:
             # It may be stepping aside, or have a wish from before: this one is the last.
             self.state = replace(self.state, wish=None)
             return self._assert_now(now)
@@ -526,6 +734,8 @@ class VirtualRouter:
             raise ConfigurationError(f"this node is out of the election: {', '.join(sorted(self.obstacles))}")
         if self.health is not Health.HEALTHY:
             raise ConfigurationError("the services on this node are failing")
+        if self.configuration.partial:
+            raise ConfigurationError("this node can serve only some of the addresses now")
         heard = max(
             (known.heard for known in self.state.known if known.heard is not None),
             key=lambda heard: heard.priority,
@@ -550,6 +760,8 @@ class VirtualRouter:
         """
         if not isinstance(self.state, Master):
             raise ConfigurationError("this node does not hold the VIP")
+        if self.state.cut_off is not None:
+            raise ConfigurationError("nobody hears this node: its link is down")
         if self._own_priority == PRIORITY_OWNER:
             raise ConfigurationError("this node owns the addresses (priority 255)")
         ends_at = self._down_at(now, self.configuration.interval)
@@ -569,29 +781,39 @@ class VirtualRouter:
         VRRPv3: the last advertisement has a larger Max_Advert_Int, which a Backup adopts at once. VRRPv2 knows no such
         thing: the successor has the three intervals that every silence has. Twice, because one may be lost.
         """
-        if not isinstance(self.state, Master):
+        if not isinstance(self.state, Master) or self.state.cut_off is not None:
             return NOTHING
         longer = max(self.configuration.interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None
         self.state = replace(self.state, next_advertisement_at=Instant(now + self.configuration.interval))
         return 2 * self._advertise(self.effective_priority, longer)
 
-    def resume_as_master(self, last_seen: Instant, recovered_at: Instant | None = None) -> None:
+    def resume_as_master(
+        self, last_seen: Instant, recovered_at: Instant | None = None, proven: frozenset[int] | None = None
+    ) -> None:
         """Go on as the Master that this router was in another process, which was seen to run at `last_seen`.
 
         Nothing has moved, so this is no transition. If others took over meanwhile, their advertisements say so: the
-        driver reads them before the first poll. `recovered_at` is that of the router in that process.
+        driver reads them before the first poll. `recovered_at` and `proven` are those of the router in that process;
+        one that does not tell what it had proof of advertised its own priority, and so does this one.
         """
-        self.recovered_at = recovered_at
-        self.state = Master(last_seen)
+        self._inherit(recovered_at, proven)
+        self.state = Master(last_seen, self._announcements(last_seen)[len(ANNOUNCE_AFTER) :])
 
-    def resume_as_backup(self, now: Instant, recovered_at: Instant | None = None) -> None:
+    def _inherit(self, recovered_at: Instant | None, proven: frozenset[int] | None) -> None:
+        self.recovered_at = recovered_at
+        everything = frozenset(family.width for family in self.configuration.families)
+        self.proven = everything if proven is None else proven
+
+    def resume_as_backup(
+        self, now: Instant, recovered_at: Instant | None = None, proven: frozenset[int] | None = None
+    ) -> None:
         """Go on as the Backup that this router was in another process: it has heard the Master, and listens on.
 
         The Master may be handing over at this moment, and have said so to the process before: that patience counts
         until the next advertisement. VRRPv2 knows no such thing. `recovered_at` is that of the router in that process,
-        so that a restart does not end a recovery hold.
+        so that a restart does not end a recovery hold; `proven` as in resume_as_master().
         """
-        self.recovered_at = recovered_at
+        self._inherit(recovered_at, proven)
         interval = self.configuration.interval
         patience = max(interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else interval
         self.state = Backup((Listening(self._down_at(now, patience)),) * len(self.configuration.families))
@@ -615,7 +837,8 @@ class VirtualRouter:
         after = self.state_name
         if reason not in TRANSITIONS.get((before, after), ()):
             raise AssertionError(f"{before} to {after} for {reason}")
-        return Transitioned(now, before, after, reason, self.effective_priority, peer, peer_priority, silent, detail)
+        priority, unproved = self.effective_priority, self.unproved
+        return Transitioned(now, before, after, reason, priority, peer, peer_priority, silent, detail, unproved)
 
     def _family_index(self, advertisement: Advertisement) -> int:
         # One family or two, and what came was admitted: it is the first, or else the second.
@@ -627,18 +850,12 @@ class VirtualRouter:
     def _down_at(self, now: Instant, interval: Duration) -> Instant:
         return Instant(now + master_down_interval(self.configuration.version, self._own_priority, interval))
 
-    def _announcements(self, now: Instant) -> tuple[Instant, ...]:
-        return tuple(Instant(now + after) for after in ANNOUNCE_AFTER)
-
     def _advertise(self, priority: int, interval: Duration | None = None) -> tuple[SendAdvertisement, ...]:
         """An advertisement to every destination of every family, encoded once for each priority and interval."""
         interval = interval or self.configuration.interval
         packets = self._packets.get((priority, interval))
         if packets is None:
             packets = self._packets[priority, interval] = self._encoded(priority, interval)
-        self.counters[Counter.ADVERTISEMENT_SENT] += len(packets)
-        if priority == 0:
-            self.counters[Counter.PRIORITY_ZERO_PKTS_SENT] += len(packets)
         return packets
 
     def _encoded(self, priority: int, interval: Duration) -> tuple[SendAdvertisement, ...]:
@@ -657,6 +874,7 @@ class VirtualRouter:
                     destination,
                     configuration.password,
                 ),
+                priority,
             )
             for family in configuration.families
             for destination in family.destinations

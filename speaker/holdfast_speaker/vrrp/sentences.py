@@ -23,6 +23,7 @@ _SENTENCES = {
     Reason.HEALTHIER_MASTER: "{peer} is healthier (priority {peer_priority}, this node {priority})",
     Reason.HIGHER_ADDRESS: "{peer} has the same priority {peer_priority} and the higher address",
     Reason.SUPERSEDED_WHILE_STALLED: "{peer} took over while this process was not running",
+    Reason.SUPERSEDED_WHILE_CUT_OFF: "{peer} took over while this node was cut off",
     Reason.LINK_DOWN: "the link is down",
     Reason.INTERFACE_MISSING: "the interface is missing",
     Reason.NO_SOURCE_ADDRESS: "the interface has no address to send from",
@@ -30,6 +31,9 @@ _SENTENCES = {
     Reason.ADDRESS_IN_USE: "an address is on an interface already and is not Holdfast's",
     Reason.VIRTUAL_ROUTER_ID_IN_USE: "another VirtualIP has this virtual router ID on the link",
     Reason.KERNEL_REFUSED: "the kernel refused the addresses",
+    Reason.CANNOT_SEND: "no advertisement could be sent for three intervals",
+    Reason.ADDRESS_CONFLICT: "another host answers for an address",
+    Reason.TOO_FEW_DESCRIPTORS: "this process may not open another socket",
     Reason.REMOVED: "the VirtualIP was removed from the configuration",
     Reason.STOPPED: "Holdfast was stopped",
 }
@@ -54,4 +58,6 @@ def sentence(transition: Transitioned) -> str:
         priority=transition.priority,
         silent=f"{transition.silent / 1e9:.3f} s",
     )
+    if transition.unproved:
+        told += f"; nobody else was heard on this link yet, so it advertises {transition.priority}"
     return f"{told}: {transition.detail}" if transition.detail else told

@@ -90,6 +90,8 @@ class Backup(Struct, frozen=True, tag=True):
     """One per family of the configuration, in its order."""
     not_before: Instant | None = None
     """A node that starts distrusts silence until then; None once it has proof that it hears."""
+    delayed_until: Instant | None = None
+    """A node that starts does not take over before, whatever it hears (Configuration.start_delay)."""
     preempt_at: Instant | None = None
     """When the preempt delay ends that the first advertisement of a lower priority began."""
     overslept: bool = False
@@ -98,8 +100,10 @@ class Backup(Struct, frozen=True, tag=True):
     @property
     def due(self) -> Instant:
         """When this Backup takes over."""
-        down_at = max(known.down_at for known in self.known)
-        return down_at if self.not_before is None else max(self.not_before, down_at)
+        due = max(known.down_at for known in self.known)
+        if self.not_before is not None:
+            due = max(due, self.not_before)
+        return due if self.delayed_until is None else max(due, self.delayed_until)
 
     def all_down_at(self, down_at: Instant) -> tuple[Knowledge, ...]:
         """The same knowledge with another end of the silence."""
@@ -125,6 +129,14 @@ class Wish(Struct, frozen=True):
     """None: it lasts as long as this router is Master."""
 
 
+class CutOff(Struct, frozen=True):
+    """The link of a Master has no carrier. It waits as long as its Backups do, so that a flap moves nothing."""
+
+    until: Instant
+    """They may take over from then on."""
+    detail: str
+
+
 class Master(Struct, frozen=True, tag=True):
     """It holds the addresses and advertises."""
 
@@ -134,9 +146,19 @@ class Master(Struct, frozen=True, tag=True):
     """When the gratuitous ARP and unsolicited neighbour advertisements are repeated, ascending."""
     answered_at: Instant | None = None
     """When a rival of lower priority was last answered."""
+    answer_announced_at: Instant | None = None
+    """When the addresses were last announced because of one."""
     rival_at: Instant | None = None
     """When a Master that does not win against this one was last heard in the first family."""
     wish: Wish | None = None
+    cut_off: CutOff | None = None
+    """Nothing is sent or heard while it is set."""
+    yields_until: Instant | None = None
+    """Its link was down a moment ago: until then a rival that is as healthy keeps what it may have taken."""
+    since: Instant | None = None
+    """When it became Master; None: in a process before this one."""
+    asserts_at: Instant | None = None
+    """It heard the first other host of its link, with the lowest healthy priority; its own counts from then on."""
 
 
 RouterState = Initialize | Backup | Master
@@ -170,6 +192,7 @@ TRANSITIONS: Final[Mapping[tuple[State, State], frozenset[Reason]]] = {
             Reason.HEALTHIER_MASTER,
             Reason.SWITCHOVER,
             Reason.SUPERSEDED_WHILE_STALLED,
+            Reason.SUPERSEDED_WHILE_CUT_OFF,
         }
     ),
     (State.MASTER, State.INITIALIZE): _LEAVES,

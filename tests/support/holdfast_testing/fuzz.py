@@ -71,8 +71,10 @@ def _with_checksum(payload: bytes, width: int, *, pseudo_header: bool) -> bytes:
 
 
 def a_router() -> VirtualRouter:
-    """A Backup with both families, which has heard nobody."""
-    families = tuple(Family(own, (own[:-1] + b"\xc8",), (group,)) for _, own, group in _SIDES.values())
+    """A Backup with both families, which has heard nobody. A member is obeyed whatever addresses it lists."""
+    families = tuple(
+        Family(own, (own[:-1] + b"\xc8",), (group,), frozenset({other})) for other, own, group in _SIDES.values()
+    )
     router = VirtualRouter(Configuration(51, families, interval=Duration(100 * MILLISECOND)))
     router.start(Instant(SECOND), Health.HEALTHY, frozenset())
     return router

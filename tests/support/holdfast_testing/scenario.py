@@ -13,20 +13,20 @@ from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle
-from holdfast_speaker.vrrp.actions import AnnounceAddresses, SendAdvertisement, Transitioned
+from holdfast_speaker.vrrp.actions import AnnounceAddresses, Refused, SendAdvertisement, Transitioned
 from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, decode
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.sentences import sentence
-from holdfast_speaker.vrrp.states import Backup, Initialize, Knowledge, Master
+from holdfast_speaker.vrrp.states import Backup, CutOff, Initialize, Knowledge, Master
 from holdfast_testing.scenario_packets import foreign_datagram
 from holdfast_testing.scenario_settings import SETTINGS, Settings, nanoseconds
 from holdfast_testing.virtual_lan import DELAY, EPOCH, TTL, Happening, HoldsAddresses, Node, VirtualLan
 
 RULE = "----"
-TRACES = ("adverts", "announcements", "addresses")
+TRACES = ("adverts", "announcements", "addresses", "refusals")
 
 
 class ScenarioError(AssertionError):
@@ -141,6 +141,9 @@ class Scenario:
     def _do_link_down(self, words: list[str]) -> None:
         self._each(words, lambda name: self._lan.obstruct(name, Obstacle.LINK_DOWN))
 
+    def _do_link_off(self, words: list[str]) -> None:
+        self._each(words, lambda name: self._lan.obstruct(name, Obstacle.LINK_DOWN, at_once=True))
+
     def _do_link_up(self, words: list[str]) -> None:
         self._each(words, lambda name: self._lan.clear(name, Obstacle.LINK_DOWN))
 
@@ -152,7 +155,7 @@ class Scenario:
 
     def _do_hearing_proven(self, words: list[str]) -> None:
         for name in self._names(words):
-            self._node(name).running.hearing_proven()
+            self._lan.hearing_proven(name)
 
     def _do_switchover(self, words: list[str]) -> None:
         self._wish(self._one(words), self._lan.take_over)
@@ -270,8 +273,11 @@ class Scenario:
             case Backup(known=known, due=due):
                 hears = " and ".join(map(self._hears, known))
                 return f"Backup: hears {hears}; takes over at {self._time(due)}"
+            case Master(cut_off=CutOff(until=until)):
+                return f"Master: cut off, and leaves at {self._time(until)}"
             case Master(next_advertisement_at=at):
-                return f"Master: priority {router.effective_priority}, advertises next at {self._time(at)}"
+                priority = f"{router.effective_priority}{' (unproved)' if router.unproved else ''}"
+                return f"Master: priority {priority}, advertises next at {self._time(at)}"
 
     def _hears(self, known: Knowledge) -> str:
         heard = known.heard
@@ -298,6 +304,8 @@ class Scenario:
                 return "+addresses" if held else "-addresses"
             case AnnounceAddresses() if "announcements" in self._traces:
                 return "announces"
+            case Refused(counter=counter, source=source) if "refusals" in self._traces:
+                return f"refuses {self._lan.name_of(source)}: {counter}"
             case SendAdvertisement() as sent if "adverts" in self._traces:
                 return f"-> {self._destination(sent.destination)} {self._advertisement(sent)}"
         return None

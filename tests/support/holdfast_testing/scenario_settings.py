@@ -29,6 +29,9 @@ SETTINGS = {
     "preemptDelay": "0s",
     "recoveryHold": "0s",
     "quietPeriod": "1s",
+    "startDelay": "0s",
+    "announcementInterval": "60s",
+    "partial": "false",
     "password": "",
     "members": "unknown",
     "foreignRouters": "Obey",
@@ -100,6 +103,9 @@ class Settings:
             release_when_failing=self._one_of("whenFailing", {"Degrade": False, "Release": True}),
             recovery_hold=nanoseconds(self["recoveryHold"]),
             quiet_period=nanoseconds(self["quietPeriod"]),
+            start_delay=nanoseconds(self["startDelay"]),
+            announcement_interval=nanoseconds(self["announcementInterval"]),
+            partial=self._one_of("partial", {"true": True, "false": False}),
         )
 
     def _family(self, width: int, others: list[Settings]) -> Family:

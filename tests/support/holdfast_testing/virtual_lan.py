@@ -137,12 +137,12 @@ class VirtualLan:
         if node.router is not None:
             self._carry_out(node, node.router.report_health(health, self.now))
 
-    def obstruct(self, name: str, obstacle: Obstacle) -> None:
+    def obstruct(self, name: str, obstacle: Obstacle, *, at_once: bool = False) -> None:
         """Something keeps the node out of the election."""
         node = self.nodes[name]
         node.obstacles |= {obstacle}
         if node.router is not None:
-            self._carry_out(node, node.router.obstruct(obstacle, self.now))
+            self._carry_out(node, node.router.obstruct(obstacle, self.now, at_once=at_once))
 
     def clear(self, name: str, obstacle: Obstacle) -> None:
         """The obstacle is gone."""
@@ -150,6 +150,12 @@ class VirtualLan:
         node.obstacles -= {obstacle}
         if node.router is not None:
             self._carry_out(node, node.router.clear(obstacle, self.now))
+
+    def hearing_proven(self, name: str) -> None:
+        """The node knows from elsewhere that it hears its link, in every family."""
+        node = self.nodes[name]
+        for width in (4, 16):
+            self._carry_out(node, node.running.hearing_proven(width, self.now))
 
     def reconfigure(self, name: str, configuration: Configuration) -> None:
         """Another configuration, now or from the next start on."""
@@ -257,6 +263,8 @@ class VirtualLan:
             self.happenings.append(Happening(self.now, node.name, action))
             if isinstance(action, SendAdvertisement) and node.link_up:
                 self._send(node, action)
+                node.running.counters[Counter.ADVERTISEMENT_SENT] += 1
+                node.running.counters[Counter.PRIORITY_ZERO_PKTS_SENT] += action.priority == 0
 
     def _send(self, sender: Node, sent: SendAdvertisement) -> None:
         datagram = Datagram(sent.payload, sent.source, sent.destination)

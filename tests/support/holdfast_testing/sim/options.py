@@ -48,6 +48,8 @@ class Options:
     foreign: bool
     """The last host is a router of another make, which knows no health bands."""
     foreign_preempts: bool
+    members_known: bool
+    """Each host knows the others' addresses, and obeys nobody else."""
     loss: float
     duplication: float
     slowest: Duration
@@ -90,5 +92,6 @@ def draw(seed: int) -> Options:
         slowest=Duration(random.choice([MILLISECOND // 5, interval // 10, interval // 3])),
         drift_ppm=tuple(random.randint(-200, 200) for _ in range(hosts)),
         faults=faults,
+        members_known=not foreign and random.random() < 0.5,
         bad_time=Duration(max(20 * SECOND, min(1500 * interval, 900 * SECOND))),
     )

@@ -72,8 +72,10 @@ class World:
     def configuration(self, number: int, priority: int | None = None) -> Configuration:
         """A host's, by its place."""
         options = self.options
-        v4 = Family(bytes((10, 0, 0, number + 1)), (V4_VIP,), (MULTICAST_GROUP_V4,))
-        v6 = Family(bytes.fromhex("fe80") + bytes(13) + bytes((number + 1,)), (V6_VIP,), (MULTICAST_GROUP_V6,))
+        v4_hosts = [bytes((10, 0, 0, last)) for last in range(1, options.hosts + 1)]
+        v6_hosts = [bytes.fromhex("fe80") + bytes(13) + bytes((last,)) for last in range(1, options.hosts + 1)]
+        v4 = self._family(number, v4_hosts, V4_VIP, MULTICAST_GROUP_V4)
+        v6 = self._family(number, v6_hosts, V6_VIP, MULTICAST_GROUP_V6)
         return Configuration(
             51,
             (v4, v6) if options.two_families else (v4,),
@@ -83,7 +85,12 @@ class World:
             nopreempt=options.nopreempt,
             release_when_failing=options.when_failing is WhenFailing.RELEASE,
             recovery_hold=RECOVERY_HOLD,
+            obey_foreign=not options.members_known,
         )
+
+    def _family(self, number: int, hosts: list[bytes], vip: bytes, group: bytes) -> Family:
+        members = frozenset(hosts) - {hosts[number]} if self.options.members_known else None
+        return Family(hosts[number], (vip,), (group,), members)
 
     # ----- time -----
 
