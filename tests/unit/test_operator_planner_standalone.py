@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
-from holdfast_api.resources import ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.standalone import HostView, plan_host
 from holdfast_operator.planner.vrid import first_choice
@@ -62,6 +62,7 @@ def test_a_virtual_ip_with_nothing_but_an_address_gets_the_defaults():
 def test_everything_that_the_user_wrote_reaches_the_engine():
     made = router(
         "addresses: [10.0.0.200/24, 10.0.0.201], nopreempt: false, preemptDelaySeconds: 3, priority: 120,"
+        " startDelaySeconds: 30, announcementIntervalSeconds: 0, conflictDetection: Warn,"
         " nodes: {priorities: [{nodeName: n2, priority: 60}],"
         "  sourceAddresses: [{nodeName: n1, address: 10.0.0.1}, {nodeName: n2, address: 10.0.0.2}]},"
         " advertisementIntervalMilliseconds: 2000, virtualRouterID: 51, version: 2, interface: eth1,"
@@ -76,6 +77,9 @@ def test_everything_that_the_user_wrote_reaches_the_engine():
         priority=120,
         nopreempt=False,
         preempt_delay_milliseconds=3000,
+        start_delay_milliseconds=30_000,
+        announcement_interval_seconds=0,
+        conflict_detection=ConflictDetection.WARN,
         advertisement_interval_milliseconds=2000,
         interface="eth1",
         transport=Transport.UNICAST,
@@ -86,6 +90,16 @@ def test_everything_that_the_user_wrote_reaches_the_engine():
         when_failing=WhenFailing.RELEASE,
         tracked_interfaces=["eth2"],
     )
+
+
+def test_what_the_user_left_alone_is_left_out_so_that_an_engine_of_an_earlier_version_can_read_it():
+    told = msgspec.json.decode(msgspec.json.encode(router(WEB)))
+    assert told == {
+        "name": "default/web",
+        "addresses": ["10.0.0.200/24"],
+        "virtualRouterID": first_choice("default/web"),
+        "advertisementIntervalMilliseconds": 1000,
+    }
 
 
 def test_a_node_with_a_priority_of_its_own_uses_that():
