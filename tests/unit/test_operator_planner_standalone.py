@@ -168,6 +168,42 @@ def test_peers_of_one_family_alone_are_warned_of_where_strangers_are_refused():
     assert plan(vip("web", spec + ", foreignRouters: Obey")).warnings == ()
 
 
+def test_a_list_of_peers_that_has_nobody_but_this_host_is_warned_of():
+    host = HostView("n1", networks={"eth0": ["10.0.0.9/24", "fe80::9/64"]})
+    spec = "addresses: [10.0.0.200/24, 'fe80::200'], externalPeers: [10.0.0.9, 'fe80::9', 'fe80::10']"
+    told = "vip.yaml: VirtualIP web: spec.externalPeers: has no IPv4 address but this host's own: name the others"
+    assert plan(vip("web", spec), host=host).warnings == (told,)
+    assert plan(vip("web", spec + ", foreignRouters: Obey"), host=host).warnings == ()
+    assert plan(vip("web", spec)).warnings == (), "it is another host's"
+
+
+NAMED = [
+    "nodes: {names: [n2, n3], priorities: [{nodeName: n2, priority: 60}]}",
+    "nodes: {priorities: [{nodeName: n2, priority: 60}, {nodeName: n3, priority: 70}]}",
+    "nodes: {sourceAddresses: [{nodeName: n3, address: 10.0.0.3}, {nodeName: n2, address: 10.0.0.2}]}",
+]
+
+
+@pytest.mark.parametrize("nodes", NAMED)
+def test_a_node_name_that_is_nowhere_where_others_are_is_warned_of_once(nodes):
+    told = (
+        "--node-name: n1 is in no entry of nodes.names, nodes.priorities and nodes.sourceAddresses, which name n2, n3:"
+        " is it spelled as there?"
+    )
+    made = plan(
+        *(vip(f"web{number}", f"addresses: [10.0.0.{200 + number}], {nodes}") for number in (1, 2)),
+        vip("db", "addresses: [10.0.0.210]"),
+    )
+    assert [warning for warning in made.warnings if "--node-name" in warning] == [told]
+    elsewhere = "addresses: [10.0.0.210], nodes: {priorities: [{nodeName: n1, priority: 60}]}"
+    made = plan(vip("web1", f"addresses: [10.0.0.201], {nodes}"), vip("db", elsewhere))
+    assert [warning for warning in made.warnings if "--node-name" in warning] == []
+
+
+def test_without_entries_any_node_name_will_do():
+    assert plan(vip("web", WEB)).warnings == ()
+
+
 def test_an_id_that_is_not_the_first_choice_is_warned_of():
     first = first_choice("default/web")
     made = plan(vip("web", WEB), vip("other", f"addresses: [10.0.0.201], virtualRouterID: {first}"))
