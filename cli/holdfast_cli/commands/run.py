@@ -76,4 +76,8 @@ def command(
 
     feed = Feed(list(files), node_name, interface)
     log = Log(log_level, log_format, node_name)
-    sys.exit(Supervisor(feed, spawned, log).run())
+    try:
+        status = Supervisor(feed, spawned, log).run()
+    finally:
+        log.close()
+    sys.exit(status)

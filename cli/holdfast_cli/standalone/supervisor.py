@@ -47,7 +47,12 @@ class Supervisor:
         look = self._feed.look()
         plan = self._feed.plan(look)
         _require_capabilities()
-        return asyncio.run(self._run(plan, Looks(look)))
+        with self._log.taking_what_python_prints():
+            try:
+                return asyncio.run(self._run(plan, Looks(look)))
+            except Exception:  # noqa: BLE001  # the outermost loop of this process; the engine has been stopped
+                self._log.trace()
+                return 1
 
     async def _run(self, plan: HostPlan, looks: Looks) -> int:
         reread = asyncio.Event()
