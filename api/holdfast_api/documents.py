@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import yaml
 
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
-from holdfast_api.resources import VirtualIP
+from holdfast_api.resources import API_VERSION, VirtualIP
+
+FILE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A thousand VirtualIPs with everything that they can have are a tenth of it."""
+
+_LIST_KINDS: Final = (("v1", "List"), (API_VERSION, "VirtualIPList"))
+"""What `kubectl get` prints, and what the API server answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +31,116 @@ class Document:
     virtual_ip: VirtualIP
 
 
-def read_paths(paths: list[Path]) -> list[Document]:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file held when it was looked at: equal to another look if nothing about it changed."""
+
+    file: str
+    data: bytes = b""
+    problem: str = ""
+    """Why it could not be read; empty: it could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What files say."""
+
+    documents: Sequence[Document]
+    warnings: Sequence[str] = ()
+    """One line each: what is taken for something that somebody may not have meant."""
+    says_none: frozenset[str] = field(default_factory=frozenset)
+    """Files that say in so many words that there is no VirtualIP: `items: []`."""
+    open_ended: frozenset[str] = field(default_factory=frozenset)
+    """Files that end at the line that begins another document."""
+
+
+def read_paths(paths: Sequence[Path]) -> list[Document]:
     """Every VirtualIP in the files, and in the *.yaml and *.yml files of the folders, in order of names.
 
     Raises ConfigurationErrors with everything that is wrong in all of them.
     """
-    documents: list[Document] = []
-    errors: list[ConfigurationError] = []
+    return list(read_contents(look_at(paths)).documents)
+
+
+def look_at(paths: Sequence[Path]) -> tuple[Contents, ...]:
+    """What is in the files, and in the *.yaml and *.yml files of the folders, in order of names, each of them once.
+
+    Hidden files of a folder are passed over: they are what editors and volumes keep for themselves. Never waits for
+    anybody, and never raises: what cannot be read says so.
+    """
+    looked_at: dict[str, Contents] = {}
     for path in paths:
-        for file in _files(path, errors):
-            try:
-                documents.extend(read_text(file.read_text(encoding="utf-8"), str(file)))
-            except OSError as error:
-                errors.append(ConfigurationError(f"cannot be read: {error.strerror}", file=str(file)))
-            except UnicodeDecodeError as error:
-                errors.append(ConfigurationError(f"is not UTF-8 text: {error.reason}", file=str(file)))
-            except ConfigurationErrors as found:
-                errors.extend(found.errors)
+        # Path.is_dir raises where a folder above cannot be looked into.
+        for contents in _folder(path) if os.path.isdir(path) else [_contents(path)]:  # noqa: PTH112
+            looked_at.setdefault(os.path.realpath(contents.file), contents)
+    return tuple(looked_at.values())
+
+
+def _folder(path: Path) -> list[Contents]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(path))
+    except OSError as error:
+        return [Contents(str(path), problem=f"cannot be read: {error.strerror}")]
+    return [_contents(path / name) for name in names if name.endswith((".yaml", ".yml")) and not name.startswith(".")]
+
+
+def _contents(path: Path) -> Contents:
+    try:
+        # O_NONBLOCK: a FIFO without a writer would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            data = _data(descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return Contents(str(path), problem="does not exist")
+    except OSError as error:
+        return Contents(str(path), problem=f"cannot be read: {error.strerror}")
+    if data is None:
+        return Contents(str(path), problem="must be a regular file or a folder")
+    if len(data) > FILE_BYTES_MAX:
+        return Contents(str(path), problem=f"is larger than {FILE_BYTES_MAX // 1024 // 1024} MiB")
+    return Contents(str(path), data)
+
+
+def _data(descriptor: int) -> bytes | None:
+    """What the file holds, of one that is too large a little too much; None: it is no file with an end."""
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):  # a link to /dev/null is an old way to say nothing
+        return None
+    pieces = []
+    left = FILE_BYTES_MAX + 1
+    while left and (piece := os.read(descriptor, left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def read_contents(looked_at: Sequence[Contents]) -> Reading:
+    """What the files say.
+
+    Raises ConfigurationErrors with everything that is wrong in all of them.
+    """
+    found: list[Reading] = []
+    errors: list[ConfigurationError] = []
+    for contents in looked_at:
+        if contents.problem:
+            errors.append(ConfigurationError(contents.problem, file=contents.file))
+            continue
+        try:
+            found.append(_read(contents.data.decode("utf-8"), contents.file))
+        except UnicodeDecodeError as error:
+            errors.append(ConfigurationError(f"is not UTF-8 text: {error.reason}", file=contents.file))
+        except ConfigurationErrors as refused:
+            errors.extend(refused.errors)
     if errors:
         raise ConfigurationErrors(errors)
-    return documents
-
-
-def _files(path: Path, errors: list[ConfigurationError]) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    try:
-        return sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        errors.append(ConfigurationError(f"cannot be read: {error.strerror}", file=str(path)))
-        return []
+    return Reading(
+        documents=tuple(document for one in found for document in one.documents),
+        warnings=tuple(warning for one in found for warning in one.warnings),
+        says_none=frozenset(file for one in found for file in one.says_none),
+        open_ended=frozenset(file for one in found for file in one.open_ended),
+    )
 
 
 def read_text(text: str, file: str) -> list[Document]:
@@ -59,30 +148,123 @@ def read_text(text: str, file: str) -> list[Document]:
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
+    return list(_read(text, file).documents)
+
+
+def _read(text: str, file: str) -> Reading:
+    documents: list[Document] = []
+    warnings: list[str] = []
+    errors: list[ConfigurationError] = []
+    says_none = False
+    for number, (node, value) in enumerate(_parse(text, file), start=1):
+        if value is None:
+            continue
+        members = [(f"document {number}", node, value)]
+        if _is_list(value):
+            try:
+                members = _members(value, node, file, f"document {number}")
+            except ConfigurationError as error:
+                errors.append(error)
+                continue
+            says_none |= not members
+        for where, member, written in members:
+            name = _name_of(written) or where
+            warnings += [f"{file}: {name}: {told}" for told in _misleading(member)]
+            try:
+                documents.append(Document(file, _virtual_ip(written, file, name)))
+            except ConfigurationError as error:
+                errors.append(error)
+    if errors:
+        raise ConfigurationErrors(errors)
+    return Reading(
+        documents,
+        warnings,
+        says_none=frozenset([file] if says_none else []),
+        open_ended=frozenset([file] if _OPEN_END.search(text) else []),
+    )
+
+
+_OPEN_END = re.compile(r"(?:^|\n)---[ \t]*\n?\Z")
+
+
+def _parse(text: str, file: str) -> list[tuple[yaml.Node, Any]]:
     try:
-        raw = list(yaml.load_all(text, _Loader))  # a SafeLoader that refuses more
+        loader = _Loader(text)  # a SafeLoader that refuses more
+        found = []
+        while loader.check_node():
+            node = loader.get_node()
+            if node is not None:
+                found.append((node, loader.construct_document(node)))
+        return found
     except yaml.YAMLError as error:
         raise ConfigurationErrors([ConfigurationError(_yaml_reason(error), file=file)]) from error
     except (RecursionError, ValueError) as error:  # nested too deeply; a date or number that is none
         reason = f"is not YAML: {error}" if isinstance(error, ValueError) else "is nested too deeply"
         raise ConfigurationErrors([ConfigurationError(reason, file=file)]) from error
-    documents: list[Document] = []
-    errors: list[ConfigurationError] = []
-    for number, value in enumerate(raw, start=1):
-        if value is None:
-            continue
-        lacking = [name for name in ("apiVersion", "kind") if isinstance(value, dict) and name not in value]
-        if lacking:
-            where = _name_of(value) or f"document {number}"
-            errors.append(ConfigurationError("is missing", file=file, field=f"{where}: {lacking[0]}"))
-            continue
-        try:
-            documents.append(Document(file, msgspec.convert(value, VirtualIP)))
-        except msgspec.ValidationError as error:
-            errors.append(_refusal(error, value, file, number))
-    if errors:
-        raise ConfigurationErrors(errors)
-    return documents
+
+
+def _is_list(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return value.get("kind") in ("List", "VirtualIPList") or ("kind" not in value and "items" in value)
+
+
+def _members(value: dict[Any, Any], node: yaml.Node, file: str, where: str) -> list[tuple[str, yaml.Node, Any]]:
+    """The documents in a list of them: where they stand, their nodes, and their values.
+
+    It is what `kubectl get virtualips -o yaml` prints; apiVersion and kind may be left out together.
+    Raises ConfigurationError.
+    """
+    said = (value.get("apiVersion"), value.get("kind"))
+    if said not in (*_LIST_KINDS, (None, None)):
+        reason = f"must be a List of v1 or a VirtualIPList of {API_VERSION}, not {said[1]!r} of {said[0]!r}"
+        raise ConfigurationError(reason, file=file, field=f"{where}: kind")
+    for name in value:
+        if name not in ("apiVersion", "kind", "metadata", "items"):
+            raise ConfigurationError("unknown field", file=file, field=f"{where}: {name}")
+    if not isinstance(value.get("items"), list):
+        raise ConfigurationError("must be a list; [] says that there is none", file=file, field=f"{where}: items")
+    # With merge keys there may be several, and the last counts.
+    nodes = [below for key, below in node.value if key.value == "items"][-1]
+    return [
+        (f"{where}: items[{index}]", member, written)
+        for index, (member, written) in enumerate(zip(nodes.value, value["items"], strict=True))
+    ]
+
+
+def _virtual_ip(written: Any, file: str, name: str) -> VirtualIP:
+    """Raises ConfigurationError."""
+    for lacking in ("apiVersion", "kind"):
+        if isinstance(written, dict) and lacking not in written:
+            raise ConfigurationError("is missing", file=file, field=f"{name}: {lacking}")
+    try:
+        return msgspec.convert(written, VirtualIP)
+    except msgspec.ValidationError as error:
+        where, reason = path_and_reason(error)
+        raise ConfigurationError(reason, file=file, field=f"{name}: {where}" if where else name) from error
+
+
+_PLAIN_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
+"""What everybody reads as the same number."""
+
+
+def _misleading(node: yaml.Node, path: str = "") -> Iterator[str]:
+    """Integers that YAML 1.1, which PyYAML reads, and YAML 1.2 have different numbers for: 051, 0b11, 1_000, 1:30."""
+    if isinstance(node, yaml.MappingNode):
+        for key, below in node.value:
+            yield from _misleading(below, f"{path}.{key.value}".removeprefix("."))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, below in enumerate(node.value):
+            yield from _misleading(below, f"{path}[{index}]")
+    elif (
+        isinstance(node, yaml.ScalarNode)
+        and node.tag == "tag:yaml.org,2002:int"
+        and not _PLAIN_INTEGER.fullmatch(node.value)
+    ):
+        value = yaml.SafeLoader("").construct_yaml_int(node)
+        octal = re.fullmatch(r"([-+]?)0[0_]*([0-7_]+)", node.value)
+        instead = f"{value}, or {octal[1]}{octal[2]} if that was meant" if octal else f"{value}"
+        yield f"{path}: {node.value} is taken for {value}: write {instead} (a later version refuses it)"
 
 
 class _Loader(yaml.SafeLoader):
@@ -122,12 +304,6 @@ def path_and_reason(error: msgspec.ValidationError) -> tuple[str, str]:
         where = f"{where}.{unknown[1]}".removeprefix(".")
         reason = "unknown field"
     return where, reason[:1].lower() + reason[1:]
-
-
-def _refusal(error: msgspec.ValidationError, value: Any, file: str, number: int) -> ConfigurationError:
-    where, reason = path_and_reason(error)
-    name = _name_of(value) or f"document {number}"
-    return ConfigurationError(reason, file=file, field=f"{name}: {where}" if where else name)
 
 
 def _name_of(value: Any) -> str:

@@ -39,6 +39,13 @@ class ForeignRouters(enum.StrEnum):
     OBEY = "Obey"
 
 
+class ConflictDetection(enum.StrEnum):
+    """What a node does that finds somebody else with an address of the VIP: leave it to them, or take it and say so."""
+
+    REFUSE = "Refuse"
+    WARN = "Warn"
+
+
 class WhenFailing(enum.StrEnum):
     """What a node does whose tracked services fail: stay a holder of last resort, or give the VIP up."""
 
@@ -174,6 +181,9 @@ class VirtualIPSpec(_Model, frozen=True, kw_only=True):
     version: Literal[2, 3] = 3
     interface: InterfaceName | None = None
     preempt_delay_seconds: Annotated[int, Meta(ge=0, le=1000)] = 0
+    start_delay_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
+    announcement_interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 60
+    conflict_detection: ConflictDetection = ConflictDetection.REFUSE
     transport: Transport = Transport.MULTICAST
     external_peers: Annotated[list[AddressText], Meta(max_length=64)] = field(default_factory=list)
     foreign_routers: ForeignRouters = ForeignRouters.REFUSE

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
 from holdfast_api.naming import kubernetes_name
-from holdfast_api.resources import ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
+
+MEMBERS_MAX: Final = 256
+"""Of the addresses of members. An engine of an earlier version refuses a configuration that has more."""
 
 
 class VirtualRouterConfiguration(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True
 ):
-    """One VirtualIP as this node's engine runs it: everything resolved, nothing left to choose but the interface."""
+    """One VirtualIP as this node's engine runs it: everything resolved, nothing left to choose but the interface.
+
+    A field that was added later has a default that means what was done before it was there, and is left out then: an
+    engine of an earlier version refuses what it does not know.
+    """
 
     name: str
     """namespace/name of the VirtualIP."""
@@ -28,13 +35,24 @@ class VirtualRouterConfiguration(
     interface: str | None = None
     """None: the interface whose subnet holds the first address."""
     transport: Transport = Transport.MULTICAST
-    members: Annotated[list[str], Meta(max_length=256)] = field(default_factory=list)
-    """Addresses of the other routers of this virtual router, where they are known. With Unicast also who is sent to."""
+    members: Annotated[list[str], Meta(max_length=MEMBERS_MAX)] = field(default_factory=list)
+    """Every address of the other routers of this virtual router on its link, where they are known.
+
+    A member is obeyed from whichever of them it sends. The same list on all nodes: an engine leaves its own out.
+    """
+    unicast_peers: Annotated[list[str], Meta(max_length=MEMBERS_MAX)] = field(default_factory=list)
+    """With Unicast, who is sent to: one address of each member in each family. Empty: every one of `members`."""
     foreign_routers: ForeignRouters = ForeignRouters.OBEY
     source_addresses: Annotated[list[str], Meta(max_length=2)] = field(default_factory=list)
     """At most one per family; by default the interface's first address that is not a VIP."""
     simple_password: Annotated[str, Meta(max_length=8)] | None = None
     when_failing: WhenFailing = WhenFailing.DEGRADE
+    start_delay_milliseconds: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
+    """How long after its start, and after its link came back, it takes nothing from silence: its port may forward late.
+    """
+    announcement_interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 60
+    """How often a holder tells its neighbours again where the addresses are (ARP, NDP); 0: never."""
+    conflict_detection: ConflictDetection = ConflictDetection.REFUSE
     tracked_interfaces: Annotated[list[str], Meta(max_length=16)] = field(default_factory=list)
     tracks_services: bool = False
     """Somebody will report this node's service health; until the first report it counts as failing."""

@@ -5,12 +5,15 @@ Exit status: 0 done, 1 the machine refused (or a promise was not kept), 2 bad in
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
+from typing import NoReturn
 
 import click
 
-from holdfast_api.errors import ConfigurationError, ConfigurationErrors, EnvironmentFailure
+from holdfast_api.errors import ConfigurationError, ConfigurationErrors, EnvironmentFailure, HoldfastError
 
 _COMMANDS = {
     "run": "Hold VIPs on this host, from VirtualIP files.",
@@ -58,18 +61,32 @@ def holdfast() -> None:
 
 def main() -> None:
     """The console command's entry point."""
+    _open_standard_descriptors()
     try:
         holdfast(prog_name="holdfast")
     except ConfigurationErrors as errors:
-        for error in errors.errors:
-            click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        _end(2, *errors.errors)
     except ConfigurationError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        _end(2, error)
     except EnvironmentFailure as failure:
-        click.echo(f"error: {failure}", err=True)
-        sys.exit(1)
+        _end(1, failure)
+
+
+def _open_standard_descriptors() -> None:
+    """Where one is closed (`2>&-`), a socket that is opened next would get its number, and what is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def _end(status: int, *errors: HoldfastError) -> NoReturn:
+    # Where nobody reads what is said, the status still does.
+    with contextlib.suppress(OSError):
+        for error in errors:
+            click.echo(f"error: {error}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -190,12 +190,26 @@ def test_with_more_addresses_than_can_be_named_each_node_is_told_one_to_send_fro
         world.links[name] = [Link(name="eth0", addresses=[*own, f"10.9.{index}.1/24", f"10.9.{index}.2/24"])]
         world.report(name)
     world.apply("web", addresses=["10.0.0.250/24"])
-    assert len(routers(world.plan())["n1"].members) == 255
+    made = routers(world.plan())["n1"]
+    assert (len(made.members), made.source_addresses) == (255, [])
     world.apply("web", addresses=["10.0.0.250/24"], externalPeers=["10.0.0.251", "10.0.0.252"])
     made = routers(world.plan())
     first = [f"10.0.0.{50 * index + 1}" for index in range(5)]
     assert made["n1"].members == [*first, "10.0.0.251", "10.0.0.252"]
     assert [made[name].source_addresses for name in sorted(made)] == [[address] for address in first]
+
+
+def test_with_more_addresses_than_can_be_named_those_that_nobody_sends_from_are_left_out_first() -> None:
+    world = World("n1", "n2", "n3", "n4", "n5")
+    for index, name in enumerate(world.nodes):
+        privacy = [f"fd00::{index}:{last:x}/64" for last in range(1, 60)]
+        world.links[name] = [Link(name="eth0", addresses=[f"10.0.0.{index + 1}/24", f"fe80::{index + 1}/64", *privacy])]
+        world.report(name)
+    world.apply("web", addresses=["10.0.0.250/24", "fd00::ffff/64"])
+    made = routers(world.plan())["n1"]
+    numbers = range(1, 6)
+    assert made.members == [*(f"10.0.0.{number}" for number in numbers), *(f"fe80::{number}" for number in numbers)]
+    assert made.source_addresses == [], "they fit, so that each engine may choose"
 
 
 def strangers(world: World, node: str, *vrids: int) -> None:

@@ -128,8 +128,58 @@ def test_unicast_is_sent_to_one_address_of_each_member_from_which_that_member_se
     world.report("n1")
     world.apply("web", transport="Unicast")
     made = routers(world.plan())
-    assert made["n2"].members == ["10.0.0.1", "10.0.0.2"]
+    assert made["n2"].unicast_peers == ["10.0.0.1", "10.0.0.2"]
     assert made["n1"].source_addresses == ["10.0.0.1"]
+    assert made["n2"].members == ["10.0.0.1", "10.0.0.2", "10.0.0.51"], "whatever it sends from, it is n1"
+
+
+def test_who_is_sent_to_is_left_out_where_it_is_all_members() -> None:
+    """An engine of an earlier version refuses a configuration that has the field."""
+    world = World("n1", "n2")
+    world.apply("web", transport="Unicast", externalPeers=["10.0.0.9"])
+    made = routers(world.plan())["n1"]
+    assert (made.members, made.unicast_peers) == (["10.0.0.1", "10.0.0.2", "10.0.0.9"], [])
+
+
+def test_a_member_is_a_node_with_all_of_its_addresses_on_the_link() -> None:
+    """A DHCP renewal reorders them, and the user's choice of a source may be edited on one node before the others."""
+    world = World("n1", "n2")
+    own = ["10.0.0.1/24", "10.0.0.51/24", "10.7.0.1/16", "fd00::1/64", "fe80::1/64"]
+    world.links["n1"] = [Link(name="eth0", addresses=own), Link(name="eth1", addresses=["10.8.0.1/24"])]
+    world.report("n1")
+    world.apply("web", nodes={"sourceAddresses": [{"nodeName": "n1", "address": "10.0.0.51"}]})
+    made = routers(world.plan())
+    assert made["n2"].members == ["10.0.0.1", "10.0.0.2", "10.0.0.51", "10.7.0.1"]
+    assert made["n1"].source_addresses == ["10.0.0.51"]
+    world.apply("web", addresses=["10.0.0.100/24", "fd00::64/64"])
+    assert routers(world.plan())["n2"].members[4:] == ["fd00::1", "fe80::1", "fe80::2"]
+
+
+def test_what_a_node_is_told_of_timing_and_conflicts_is_what_the_user_wrote() -> None:
+    world = World("n1")
+    world.apply("web", startDelaySeconds=30, announcementIntervalSeconds=0, conflictDetection="Warn")
+    made = routers(world.plan())["n1"]
+    assert (made.start_delay_milliseconds, made.announcement_interval_seconds, made.conflict_detection) == (
+        30_000,
+        0,
+        "Warn",
+    )
+
+
+def test_a_family_that_no_node_can_speak_takes_nothing_away() -> None:
+    world = World("n1", "n2")
+    for name, address in (("n1", "10.0.0.1/24"), ("n2", "10.0.0.2/24")):
+        world.links[name] = [Link(name="eth0", addresses=[address])]
+        world.report(name)
+    world.apply("web")
+    world.settle()
+    before = routers(world.plan())
+    world.apply("web", addresses=["10.0.0.100/24", "fd00::64/64"])
+    plan = world.plan()
+    after = routers(plan)
+    assert condition(plan, "Accepted")[0] == "True"
+    assert set(after) == set(before) == {"n1", "n2"}
+    assert [one.members for one in after.values()] == [one.members for one in before.values()]
 
 
 def test_the_last_holder_is_known_to_the_others() -> None:

@@ -72,16 +72,37 @@ def test_every_feature_together_is_accepted():
         "2001:db8::1/129",
         "10.0.0.1/255.255.255.0",
         "10.0.0.1/0.0.0.255",
-        "fe80::1%eth0",
-        "fe80::1%eth0/64",
+        "fe80::300::1%eth0",
         " 10.0.0.1",
-        "010.0.0.1",
+        "010.0.0.300",
+        "167772161",
     ],
 )
 def test_an_address_that_does_not_parse_is_refused_with_its_place(text):
     assert refusals(addresses=["10.0.0.1", text]) == [
         ("spec.addresses[1]", f"must be an IPv4 or IPv6 address with an optional prefix length, not {text!r}")
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fe80::1%eth0", "must have no zone: eth0 means something on one host only"),
+        ("fe80::1%eth0/64", "must have no zone: eth0 means something on one host only"),
+        ("010.0.0.01/24", "must have no leading zeros, which some read to the base of eight: write 10.0.0.1/24"),
+        ("::ffff:10.9.0.200", "must be written as the IPv4 address that it is: write 10.9.0.200"),
+        ("::ffff:10.9.0.200/120", "must be written as the IPv4 address that it is: write 10.9.0.200/24"),
+        ("::FFFF:a09:c8/24", "must be written as the IPv4 address that it is: write 10.9.0.200/24"),
+        ("::10.9.0.200", "must be written as the IPv4 address that it is: write 10.9.0.200"),
+    ],
+)
+def test_an_address_that_is_written_as_something_else_is_refused_with_what_to_write(text, message):
+    assert refusals(addresses=[text]) == [("spec.addresses[0]", message)]
+    bare = text.partition("/")[0]
+    (peer,) = refusals(addresses=ONE, externalPeers=[bare])
+    assert peer == ("spec.externalPeers[0]", message.rpartition("/")[0] if "/" in message else message)
+    (source,) = refusals(addresses=ONE, nodes={"sourceAddresses": [{"nodeName": "n1", "address": bare}]})
+    assert source[1] == peer[1]
 
 
 @pytest.mark.parametrize(
@@ -198,8 +219,8 @@ def test_priorities_and_source_addresses_are_of_nodes_that_take_part():
     ("text", "message"),
     [
         ("10.0.0.300", "must be an IPv4 or IPv6 address, not '10.0.0.300'"),
-        ("10.0.0.1/24", "must be an IPv4 or IPv6 address, not '10.0.0.1/24'"),
-        ("fe80::1%eth0", "must be an IPv4 or IPv6 address, not 'fe80::1%eth0'"),
+        ("10.0.0.1/24", "must have no prefix length: write 10.0.0.1"),
+        ("fe80::1%eth0", "must have no zone: eth0 means something on one host only"),
         ("224.0.0.18", "must be the address of one router on the network, which 224.0.0.18 is not"),
         ("127.0.0.1", "must be the address of one router on the network, which 127.0.0.1 is not"),
         ("fe80::1", "must be of a family that spec.addresses has, which IPv6 is not"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
-from holdfast_api.resources import ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.standalone import HostView, plan_host
 from holdfast_operator.planner.vrid import first_choice
@@ -62,6 +62,7 @@ def test_a_virtual_ip_with_nothing_but_an_address_gets_the_defaults():
 def test_everything_that_the_user_wrote_reaches_the_engine():
     made = router(
         "addresses: [10.0.0.200/24, 10.0.0.201], nopreempt: false, preemptDelaySeconds: 3, priority: 120,"
+        " startDelaySeconds: 30, announcementIntervalSeconds: 0, conflictDetection: Warn,"
         " nodes: {priorities: [{nodeName: n2, priority: 60}],"
         "  sourceAddresses: [{nodeName: n1, address: 10.0.0.1}, {nodeName: n2, address: 10.0.0.2}]},"
         " advertisementIntervalMilliseconds: 2000, virtualRouterID: 51, version: 2, interface: eth1,"
@@ -76,6 +77,9 @@ def test_everything_that_the_user_wrote_reaches_the_engine():
         priority=120,
         nopreempt=False,
         preempt_delay_milliseconds=3000,
+        start_delay_milliseconds=30_000,
+        announcement_interval_seconds=0,
+        conflict_detection=ConflictDetection.WARN,
         advertisement_interval_milliseconds=2000,
         interface="eth1",
         transport=Transport.UNICAST,
@@ -86,6 +90,16 @@ def test_everything_that_the_user_wrote_reaches_the_engine():
         when_failing=WhenFailing.RELEASE,
         tracked_interfaces=["eth2"],
     )
+
+
+def test_what_the_user_left_alone_is_left_out_so_that_an_engine_of_an_earlier_version_can_read_it():
+    told = msgspec.json.decode(msgspec.json.encode(router(WEB)))
+    assert told == {
+        "name": "default/web",
+        "addresses": ["10.0.0.200/24"],
+        "virtualRouterID": first_choice("default/web"),
+        "advertisementIntervalMilliseconds": 1000,
+    }
 
 
 def test_a_node_with_a_priority_of_its_own_uses_that():
@@ -152,6 +166,42 @@ def test_peers_of_one_family_alone_are_warned_of_where_strangers_are_refused():
         "vip.yaml: VirtualIP web: spec.externalPeers: has no IPv6 address: advertisements over IPv6 are refused",
     )
     assert plan(vip("web", spec + ", foreignRouters: Obey")).warnings == ()
+
+
+def test_a_list_of_peers_that_has_nobody_but_this_host_is_warned_of():
+    host = HostView("n1", networks={"eth0": ["10.0.0.9/24", "fe80::9/64"]})
+    spec = "addresses: [10.0.0.200/24, 'fe80::200'], externalPeers: [10.0.0.9, 'fe80::9', 'fe80::10']"
+    told = "vip.yaml: VirtualIP web: spec.externalPeers: has no IPv4 address but this host's own: name the others"
+    assert plan(vip("web", spec), host=host).warnings == (told,)
+    assert plan(vip("web", spec + ", foreignRouters: Obey"), host=host).warnings == ()
+    assert plan(vip("web", spec)).warnings == (), "it is another host's"
+
+
+NAMED = [
+    "nodes: {names: [n2, n3], priorities: [{nodeName: n2, priority: 60}]}",
+    "nodes: {priorities: [{nodeName: n2, priority: 60}, {nodeName: n3, priority: 70}]}",
+    "nodes: {sourceAddresses: [{nodeName: n3, address: 10.0.0.3}, {nodeName: n2, address: 10.0.0.2}]}",
+]
+
+
+@pytest.mark.parametrize("nodes", NAMED)
+def test_a_node_name_that_is_nowhere_where_others_are_is_warned_of_once(nodes):
+    told = (
+        "--node-name: n1 is in no entry of nodes.names, nodes.priorities and nodes.sourceAddresses, which name n2, n3:"
+        " is it spelled as there?"
+    )
+    made = plan(
+        *(vip(f"web{number}", f"addresses: [10.0.0.{200 + number}], {nodes}") for number in (1, 2)),
+        vip("db", "addresses: [10.0.0.210]"),
+    )
+    assert [warning for warning in made.warnings if "--node-name" in warning] == [told]
+    elsewhere = "addresses: [10.0.0.210], nodes: {priorities: [{nodeName: n1, priority: 60}]}"
+    made = plan(vip("web1", f"addresses: [10.0.0.201], {nodes}"), vip("db", elsewhere))
+    assert [warning for warning in made.warnings if "--node-name" in warning] == []
+
+
+def test_without_entries_any_node_name_will_do():
+    assert plan(vip("web", WEB)).warnings == ()
 
 
 def test_an_id_that_is_not_the_first_choice_is_warned_of():

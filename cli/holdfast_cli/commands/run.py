@@ -55,8 +55,10 @@ def command(
 ) -> None:
     """Hold VIPs on this host, from VirtualIP files, in the foreground and in the current network namespace.
 
-    SIGHUP or a changed file: the files are read again; what did not change is not disturbed, and a broken file changes
-    nothing. SIGTERM: every VIP is given up cleanly. A second run with the same state directory waits for the first.
+    SIGHUP or a changed file: the files are read again; what did not change is not disturbed, and a file that is broken
+    or empty changes nothing (to hold none any more, write `items: []`). SIGTERM: every VIP is given up cleanly.
+
+    A second run with the same state directory waits for the first.
 
     \b
     Example:
@@ -74,4 +76,8 @@ def command(
 
     feed = Feed(list(files), node_name, interface)
     log = Log(log_level, log_format, node_name)
-    sys.exit(Supervisor(feed, spawned, log).run())
+    try:
+        status = Supervisor(feed, spawned, log).run()
+    finally:
+        log.close()
+    sys.exit(status)

@@ -46,7 +46,13 @@ class EngineProcess:
 
     async def relay_log(self, log: Log) -> None:
         """Show the engine's log until it ends."""
-        while line := await self._log.readline():
+        while True:
+            try:
+                line = await self._log.readline()
+            except ValueError:  # a line of more than _LIMIT bytes, whose beginning is thrown away
+                continue
+            if not line:
+                return
             log.relay(line)
 
     async def wait(self) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 
-from holdfast_api.documents import read_paths
-from holdfast_api.errors import ConfigurationError, ConfigurationErrors, EnvironmentFailure
+from holdfast_api.documents import Reading, look_at, read_contents
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_cli.standalone.edits import Look, require_intended
 from holdfast_operator.planner.standalone import HostPlan, HostView, plan_host
 from holdfast_speaker.host.netlink import RequestSocket
-
-Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class Feed:
@@ -20,31 +20,22 @@ class Feed:
         self._paths = paths
         self._interface = interface
         self._generation = 0
+        self._in_force = Reading(())
         self.node_name = node_name
 
-    def plan(self) -> HostPlan:
-        """Read and plan. Raises ConfigurationErrors with everything that is wrong; nothing has changed then."""
-        missing = [ConfigurationError("does not exist", file=str(path)) for path in self._paths if not path.exists()]
-        if missing:
-            raise ConfigurationErrors(missing)
-        documents = read_paths(self._paths)
-        host = HostView(self.node_name, self._interface, _networks())
-        plan = plan_host(documents, host, self._generation + 1)
-        self._generation += 1
-        return plan
+    def look(self) -> Look:
+        """What is in the files now. A disk that is gone over the network can make it wait for long."""
+        return look_at(self._paths)
 
-    def signature(self) -> Signature:
-        """Changes whenever a file does: name, inode, size and time of each."""
-        found = []
-        for path in self._paths:
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            for file in files:
-                try:
-                    facts = file.stat()
-                except OSError:  # gone between two looks: that is a change too
-                    continue
-                found.append((str(file), facts.st_ino, facts.st_size, facts.st_mtime_ns))
-        return tuple(found)
+    def plan(self, look: Look) -> HostPlan:
+        """The plan of what was seen. Raises ConfigurationErrors with everything wrong; nothing has changed then."""
+        reading = read_contents(look)
+        require_intended(self._in_force, reading, look)
+        host = HostView(self.node_name, self._interface, _networks())
+        plan = plan_host(reading.documents, host, self._generation + 1)
+        self._generation += 1
+        self._in_force = reading
+        return replace(plan, warnings=(*reading.warnings, *plan.warnings))
 
 
 def _networks() -> dict[str, list[str]]:

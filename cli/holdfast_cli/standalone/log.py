@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import logging
 import sys
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from holdfast_api.errors import UNDECODABLE
+from holdfast_cli.standalone.output import Output
 
 _LEVELS = ("debug", "info", "warning", "error")
 _SHOWN_FACTS = ("detail", "address", "linesLost")
+_STANDARD_ERROR = 2
 
 
 class Log:
-    """Writes to standard error."""
+    """Writes to standard error. Nothing here waits for whoever reads it, and nothing raises."""
 
     def __init__(self, level: str, form: str, node_name: str) -> None:
         self._least = _LEVELS.index(level)
         self._json = form == "json"
         self._node_name = node_name
+        self._output = Output(_STANDARD_ERROR, self._tell_lost)
 
     def write(self, level: str, message: str, **facts: Any) -> None:
         """One line of the supervisor's own."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._show({"time": now, "level": level, "message": message, **facts})
+        self._show(_entry(level, message, **facts))
 
     def relay(self, line: bytes) -> None:
         """One line that the engine wrote: JSON, or whatever an interpreter prints when it dies."""
@@ -36,17 +44,95 @@ class Log:
             return
         self._show(entry)
 
+    @contextlib.contextmanager
+    def taking_what_python_prints(self) -> Iterator[None]:
+        """Meanwhile what goes to `logging` and `sys.stderr` (tracebacks, warnings) comes here, a line each."""
+        handler = _Handler(self.write)
+        root, standard_error = logging.getLogger(), sys.stderr
+        root.addHandler(handler)
+        sys.stderr = _Lines(self.write)
+        try:
+            yield
+        finally:
+            sys.stderr = standard_error
+            root.removeHandler(handler)
+
+    def trace(self) -> None:
+        """The exception that is being handled."""
+        for line in traceback.format_exc().splitlines():
+            self.write("error", line)
+
+    def close(self, within_seconds: float = 1.0) -> None:
+        """Write what waits, if somebody takes it within that time."""
+        self._output.close(within_seconds)
+
     def _show(self, entry: dict[str, Any]) -> None:
         level = entry.get("level", "info")
         if level in _LEVELS and _LEVELS.index(level) < self._least:
             return
-        line = msgspec.json.encode({"node": self._node_name, **entry}).decode() if self._json else self._text(entry)
-        print(line, file=sys.stderr, flush=True)
+        self._output.put(self._line(entry))
+
+    def _line(self, entry: dict[str, Any]) -> bytes:
+        if not self._json:
+            return self._text(entry).encode(errors="backslashreplace") + b"\n"
+        entry = {"node": self._node_name, **entry}
+        try:
+            return msgspec.json.encode(entry) + b"\n"
+        except (UnicodeEncodeError, TypeError, ValueError):  # a file's name that is no UTF-8; a fact that is not JSON's
+            return json.dumps(entry, default=str).encode() + b"\n"
 
     def _text(self, entry: dict[str, Any]) -> str:
-        parts = [entry["time"], entry["level"].upper().ljust(7), self._node_name]
+        level = str(entry.get("level", "info"))
+        parts = [entry.get("time", ""), level.upper().ljust(7), self._node_name]
         if entry.get("virtualIP"):
             parts.append(entry["virtualIP"])
-        parts.append(entry["message"])
+        parts.append(entry.get("message", ""))
         parts += [f"({entry[fact]})" for fact in _SHOWN_FACTS if entry.get(fact)]
-        return " ".join(parts)
+        return " ".join(map(str, parts))
+
+    def _tell_lost(self, lines: int, why: str) -> bytes:
+        return self._line(_entry("warning", f"lines of this log were lost: {why}", linesLost=lines))
+
+
+def _entry(level: str, message: str, **facts: Any) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"time": now, "level": level, "message": message, **facts}
+
+
+_Write = Callable[[str, str], None]
+
+
+class _Handler(logging.Handler):
+    """Of Python's own logging: the levels that we have, a line each."""
+
+    def __init__(self, write: _Write) -> None:
+        super().__init__(logging.WARNING)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raises nothing."""
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError) as error:  # arguments that do not fit the message
+            text = f"{record.msg!r}: {error}"
+        for line in text.splitlines():
+            self._write("error" if record.levelno >= logging.ERROR else "warning", line)
+
+
+class _Lines(io.TextIOBase):
+    """What is printed, a line each."""
+
+    def __init__(self, write: _Write) -> None:
+        self._write = write
+        self._begun = ""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """As every text stream does."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._write("error", line)
+        return len(text)

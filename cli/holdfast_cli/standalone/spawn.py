@@ -40,5 +40,7 @@ def spawn_engine(node_name: str, state_directory: Path, *, journal: bool) -> Spa
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # A terminal's Ctrl-C, Ctrl-Z and its end are for the supervisor alone.
+            start_new_session=True,
         )
     return Spawned(process, ours)

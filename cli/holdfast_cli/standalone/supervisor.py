@@ -13,12 +13,14 @@ from pathlib import Path
 from holdfast_api.errors import UNDECODABLE, ConfigurationErrors, EnvironmentFailure
 from holdfast_api.messages import Configure, GetStatus, Refused, ReportHealth, Started
 from holdfast_api.reasons import Health
+from holdfast_cli.standalone.edits import Look, Looks
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
-from holdfast_cli.standalone.feed import Feed, Signature
+from holdfast_cli.standalone.feed import Feed
 from holdfast_cli.standalone.log import Log
 from holdfast_cli.standalone.spawn import Spawned
 from holdfast_operator.planner.standalone import HostPlan
 from holdfast_speaker.health.monitor import HealthMonitor
+from holdfast_speaker.health.threads import in_own_thread
 
 _LOOK_EVERY_SECONDS = 0.5
 _PATIENCE_SECONDS = 3.0
@@ -35,18 +37,24 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._plan: HostPlan
         self._started = False
+        self._warned: frozenset[str] = frozenset()
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT. Returns the exit status.
 
         Raises ConfigurationErrors or EnvironmentFailure before anything was touched.
         """
-        plan = self._feed.plan()
+        look = self._feed.look()
+        plan = self._feed.plan(look)
         _require_capabilities()
-        return asyncio.run(self._run(plan))
+        with self._log.taking_what_python_prints():
+            try:
+                return asyncio.run(self._run(plan, Looks(look)))
+            except Exception:  # noqa: BLE001  # the outermost loop of this process; the engine has been stopped
+                self._log.trace()
+                return 1
 
-    async def _run(self, plan: HostPlan) -> int:
-        signature = self._feed.signature()
+    async def _run(self, plan: HostPlan, looks: Looks) -> int:
         reread = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,7 +71,7 @@ class Supervisor:
         log_relay = asyncio.create_task(engine.relay_log(self._log))
         others = [
             asyncio.create_task(self._read_answers(answers, engine, monitor)),
-            asyncio.create_task(self._follow_files(signature, reread, engine, monitor)),
+            asyncio.create_task(self._follow_files(looks, reread, engine, monitor)),
             asyncio.create_task(monitor.watch()),
         ]
         await asyncio.wait({stopped, ended, *others[1:]}, return_when=asyncio.FIRST_COMPLETED)
@@ -82,10 +90,13 @@ class Supervisor:
         return 0 if stopped.done() else 1
 
     def _say_warnings(self, plan: HostPlan) -> None:
-        for warning in plan.warnings:
-            self._log.write("warning", warning)
-        if not plan.configuration.virtual_routers:
-            self._log.write("warning", "no VirtualIP is to be held on this host")
+        """Those that were not there before: an edit of one VirtualIP does not repeat what is known of the others."""
+        none = [] if plan.configuration.virtual_routers else ["no VirtualIP is to be held on this host"]
+        warnings = dict.fromkeys([*plan.warnings, *none])
+        for warning in warnings:
+            if warning not in self._warned:
+                self._log.write("warning", warning)
+        self._warned = frozenset(warnings)
 
     def _put_in_force(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
         engine.send(Configure(configuration=self._plan.configuration))
@@ -120,18 +131,21 @@ class Supervisor:
                     pass
 
     async def _follow_files(
-        self, signature: Signature, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor
+        self, looks: Looks, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor
     ) -> None:
         while True:
             hurried = await _set_within(reread, _LOOK_EVERY_SECONDS)
-            found = self._feed.signature()
-            if hurried or found != signature:
-                signature = found
-                self._reread(engine, monitor)
+            try:
+                look = await in_own_thread(self._feed.look)
+            except OSError as error:  # no more threads; what is read says by itself why it cannot be
+                self._log.write("warning", f"cannot look at the files: {error.strerror}")
+                continue
+            if looks.counts(look, at_once=hurried):
+                self._reread(look, engine, monitor)
 
-    def _reread(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
+    def _reread(self, look: Look, engine: EngineProcess, monitor: HealthMonitor) -> None:
         try:
-            plan = self._feed.plan()
+            plan = self._feed.plan(look)
         except ConfigurationErrors as errors:
             for error in errors.errors:
                 self._log.write("error", f"the running configuration is kept: {error}")

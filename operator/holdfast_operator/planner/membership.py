@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -23,8 +23,10 @@ class Member:
     node: NodeView
     is_known: bool
     """Its speaker has said which links it has."""
+    addresses: Sequence[str] = ()
+    """All that it has on the link, of the families that the VirtualIP has: whoever sends from one of them is it."""
     sources: Sequence[str] = ()
-    """Where its advertisements may come from."""
+    """Where its advertisements come from by themselves: all of its IPv4 addresses, the link-local ones over IPv6."""
     first_sources: Sequence[str] = ()
     """Of each family the one that it is told to use, where it is told."""
     interface: str | None = None
@@ -51,7 +53,17 @@ class Membership:
     @property
     def addresses(self) -> list[str]:
         """Of all members, for each of them: an engine leaves its own out."""
-        return sorted({source for member in self.members for source in member.sources}, key=_order)
+        return _sorted(member.addresses for member in self.members)
+
+    @property
+    def sources(self) -> list[str]:
+        """As `addresses`, without those that nobody sends from unless he is told to."""
+        return _sorted(member.sources for member in self.members)
+
+    @property
+    def first_sources(self) -> list[str]:
+        """One of each member and family."""
+        return _sorted(member.first_sources for member in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +158,27 @@ def _member(virtual_ip: VirtualIP, node: NodeView, home: _Home) -> Member:
         for entry in virtual_ip.spec.nodes.source_addresses
         if entry.node_name == node.name and (address := parse_address(entry.address)) is not None
     }
+    every: list[str] = []
     possible: list[str] = []
     first: list[str] = []
     for version in sorted(families(virtual_ip)):
         own = [wanted[version]] if version in wanted else _own(virtual_ip, home.link, version)
         possible += own
         first += own[:1]
+        every += [*own, *(str(found.ip) for found in _parsed(home.link.addresses) if found.version == version)]
     named = home.link.name if home.is_one_of_several else None
-    return Member(node, is_known=True, sources=tuple(possible), first_sources=tuple(first), interface=named)
+    return Member(
+        node,
+        is_known=True,
+        addresses=tuple(dict.fromkeys(every)),
+        sources=tuple(possible),
+        first_sources=tuple(first),
+        interface=named,
+    )
 
 
 def _own(virtual_ip: VirtualIP, link: Link, version: int) -> list[str]:
-    """The node's addresses on the link; the one that shares the VIP's subnet first. IPv6: link-local ones alone."""
+    """Where the node sends from by itself; what shares the VIP's subnet first. IPv6: link-local addresses alone."""
     addresses = [interface for interface in _parsed(link.addresses) if interface.version == version]
     if version == 6:
         return [str(interface.ip) for interface in addresses if interface.ip.is_link_local]
@@ -182,7 +203,7 @@ def _on_trust(virtual_ip: VirtualIP, node: NodeView, networks: Collection[str]) 
         for text in node.internal_addresses
         if (address := parse_address(text)) is not None and any(address in segment for segment in segments)
     )
-    return Member(node, is_known=False, sources=sources, first_sources=sources[:1])
+    return Member(node, is_known=False, addresses=sources, sources=sources, first_sources=sources[:1])
 
 
 def _parsed(texts: Sequence[str]) -> list[Interface]:
@@ -214,6 +235,10 @@ def _link(interface: str | None, telling: Interface, links: Sequence[Link]) -> _
 
 def _holds(own: Interface, telling: Interface) -> bool:
     return own.version == telling.version and own.network.prefixlen < own.max_prefixlen and telling.ip in own.network
+
+
+def _sorted(of_members: Iterable[Sequence[str]]) -> list[str]:
+    return sorted({address for addresses in of_members for address in addresses}, key=_order)
 
 
 # Of the same few addresses, for every VirtualIP.

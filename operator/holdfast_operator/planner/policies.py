@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast_api.resources import PRIORITY_OWNER, Probe, VirtualIP
-from holdfast_operator.planner.addresses import Address, Interface, parse_address, parse_interface
+from holdfast_operator.planner.addresses import Address, Interface, parse_address, parse_interface, why_no_address
 
 ADDRESSES_PER_FAMILY_MAX = 20
 """One family's addresses travel in one advertisement; keepalived sends no more than 20 either (keepalived.conf(5))."""
@@ -43,10 +43,7 @@ def addresses_are_usable(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """Each address parses, and is one that a single host can have."""
     for index, text in enumerate(virtual_ip.spec.addresses):
         interface = parse_interface(text)
-        if interface is None:
-            message = f"must be an IPv4 or IPv6 address with an optional prefix length, not {text!r}"
-        else:
-            message = _why_unusable(interface)
+        message = why_no_address(text, may_have_prefix=True) if interface is None else _why_unusable(interface)
         if message:
             yield Violation(f"spec.addresses[{index}]", message)
 
@@ -217,7 +214,7 @@ def external_peers_are_usable(virtual_ip: VirtualIP) -> Iterator[Violation]:
 
 def _why_no_router(virtual_ip: VirtualIP, text: str, address: Address | None, *, may_be_vip: bool) -> str:
     if address is None:
-        return f"must be an IPv4 or IPv6 address, not {text!r}"
+        return why_no_address(text, may_have_prefix=False)
     if address.is_unspecified or address.is_loopback or address.is_multicast or str(address) == _LIMITED_BROADCAST:
         return f"must be the address of one router on the network, which {address} is not"
     vips = {interface.ip for _, interface in _interfaces(virtual_ip)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 from msgspec import structs
 
 from holdfast_api.cluster import Tracking
 from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, Transport, VirtualIP
-from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import parse_address
 from holdfast_operator.planner.claims import Accepted
 from holdfast_operator.planner.standalone import recovery_hold_ms
@@ -16,9 +17,6 @@ from holdfast_operator.planner.view import NodeView
 
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
-
-MEMBERS_MAX = 256
-"""Of VirtualRouterConfiguration.members. 64 nodes and 64 external peers fit with one address of each family."""
 
 PRIORITY_STEP = 10
 """Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
@@ -45,8 +43,8 @@ def priorities_of(accepted: Accepted) -> dict[str, int]:
 
 def routers_of(accepted: Accepted, holder: str) -> dict[str, VirtualRouterConfiguration]:
     """Each member's part, by the node's name; `holder` is who holds the VIP as far as is known, or empty."""
-    source_addresses = _source_addresses(accepted)
-    common = _common(accepted, members=_members(accepted, told=source_addresses is not None))
+    known = _known(accepted)
+    common = _common(accepted, known)
     priorities = priorities_of(accepted)
     chosen: dict[str, list[str]] = {}
     for entry in accepted.virtual_ip.spec.nodes.source_addresses:
@@ -56,7 +54,7 @@ def routers_of(accepted: Accepted, holder: str) -> dict[str, VirtualRouterConfig
             common,
             priority=priorities[name],
             interface=common.interface or member.interface,
-            source_addresses=chosen.get(name) or (source_addresses or {}).get(name, []),
+            source_addresses=chosen.get(name) or (list(member.first_sources) if known.are_sources_told else []),
             draining=member.node.is_cordoned,
             last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
         )
@@ -65,7 +63,7 @@ def routers_of(accepted: Accepted, holder: str) -> dict[str, VirtualRouterConfig
     }
 
 
-def _common(accepted: Accepted, members: list[str]) -> VirtualRouterConfiguration:
+def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
     """What is the same on every node."""
     virtual_ip, spec = accepted.virtual_ip, accepted.virtual_ip.spec
     return VirtualRouterConfiguration(
@@ -75,10 +73,14 @@ def _common(accepted: Accepted, members: list[str]) -> VirtualRouterConfiguratio
         version=spec.version,
         nopreempt=spec.nopreempt,
         preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
+        start_delay_milliseconds=1000 * spec.start_delay_seconds,
+        announcement_interval_seconds=spec.announcement_interval_seconds,
+        conflict_detection=spec.conflict_detection,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
         interface=spec.interface,
         transport=spec.transport,
-        members=members,
+        members=known.members,
+        unicast_peers=known.unicast_peers,
         # Where somebody's addresses are not known yet, to refuse strangers would be to refuse that node.
         foreign_routers=spec.foreign_routers if accepted.membership.is_complete else ForeignRouters.OBEY,
         simple_password=spec.authentication.simple_password if spec.authentication else None,
@@ -102,26 +104,42 @@ def _is_elsewhere(holder: str, *, router_node: str) -> bool:
     return holder not in ("", router_node)
 
 
-def _source_addresses(accepted: Accepted) -> dict[str, list[str]] | None:
-    """What each node is told to send from; None where the engine chooses from however many addresses the node has.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What each node is told of the others: the same lists for all of them."""
 
-    With Unicast each member is sent to at one address, so that it must send from the same. Otherwise all of them are
-    named to the others: if that can be done.
+    members: list[str]
+    unicast_peers: list[str]
+    are_sources_told: bool
+    """Whether each node is told which of its addresses to send from; else its engine chooses."""
+
+
+def _known(accepted: Accepted) -> _Known:
+    """A member is a node with all of its addresses on the link, as many of them as can be told.
+
+    Where they are more than MEMBERS_MAX, only those that nodes send from by themselves are told. Where even these are
+    too many, each node is told one of each family to send from, and the others are told that one: 64 nodes and 64
+    external peers always fit.
+
+    With Unicast each member is sent to at one address of each family, and is told to send from the same: an engine of
+    an earlier version obeys no other.
     """
-    if accepted.virtual_ip.spec.transport is not Transport.UNICAST and len(_members(accepted)) <= MEMBERS_MAX:
-        return None
-    return {member.node.name: list(member.first_sources) for member in accepted.membership.members}
-
-
-def _members(accepted: Accepted, *, told: bool = False) -> list[str]:
-    """Every address that a member may send from, the same list on all nodes; `told`: which they are told to."""
     membership = accepted.membership
-    addresses = membership.addresses
-    if told:
-        first = {source for member in membership.members for source in member.first_sources}
-        addresses = [address for address in addresses if address in first]
     peers = [str(address) for text in accepted.virtual_ip.spec.external_peers if (address := parse_address(text))]
-    return [*addresses, *(peer for peer in peers if peer not in addresses)]
+
+    def and_peers(addresses: list[str]) -> list[str]:
+        return [*addresses, *(peer for peer in peers if peer not in addresses)]
+
+    choices = [and_peers(addresses) for addresses in (membership.addresses, membership.sources)]
+    told = and_peers(membership.first_sources)
+    members = next((addresses for addresses in choices if len(addresses) <= MEMBERS_MAX), told)
+    is_unicast = accepted.virtual_ip.spec.transport is Transport.UNICAST
+    return _Known(
+        members=members,
+        # Left out where it says nothing: an engine of an earlier version refuses a configuration that has the field.
+        unicast_peers=told if is_unicast and told != members else [],
+        are_sources_told=is_unicast or members is told,
+    )
 
 
 def tracks_services(virtual_ip: VirtualIP) -> bool:

@@ -6,7 +6,7 @@ the files alone. What this host looks like only decides which conflicts it can s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holdfast_api.documents import Document
@@ -14,10 +14,12 @@ from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner import conflicts
-from holdfast_operator.planner.addresses import parse_address
+from holdfast_operator.planner.addresses import Address, parse_address, parse_interface
 from holdfast_operator.planner.links import families
 from holdfast_operator.planner.policies import violations
 from holdfast_operator.planner.vrid import Claim, allocate, first_choice
+
+_NAMES_TOLD_MAX = 8
 
 RECOVERY_HOLD_MAX_MS = 30_000
 """Nobody shall wait longer than this for a Backup that has recovered, however seldom its probes run."""
@@ -67,7 +69,10 @@ def plan_host(documents: Sequence[Document], host: HostView, generation: int) ->
             virtual_routers=[_virtual_router(vip, vrids[vip.key], host) for vip in virtual_ips],
         ),
         probes={vip.key: tuple(vip.spec.track.probes) for vip in virtual_ips if vip.spec.track.probes},
-        warnings=tuple(warning for document in documents for warning in _warnings(document, vrids, host)),
+        warnings=(
+            *_unnamed(documents, host),
+            *(warning for document in documents for warning in _warnings(document, vrids, host)),
+        ),
     )
 
 
@@ -125,6 +130,9 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         priority=priorities.get(host.node_name, spec.priority),
         nopreempt=spec.nopreempt,
         preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
+        start_delay_milliseconds=1000 * spec.start_delay_seconds,
+        announcement_interval_seconds=spec.announcement_interval_seconds,
+        conflict_detection=spec.conflict_detection,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
         interface=spec.interface or host.default_interface,
         transport=spec.transport,
@@ -150,6 +158,22 @@ def recovery_hold_ms(probes: Sequence[Probe]) -> int:
     return min(2 * max((probe.period_ms for probe in probes), default=0), RECOVERY_HOLD_MAX_MS)
 
 
+def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
+    """A slip of the pen in --node-name: every VirtualIP would run here with what is meant for nobody in particular."""
+    every = [document.virtual_ip.spec.nodes for document in documents]
+    names = {name for nodes in every for name in nodes.names}
+    names |= {entry.node_name for nodes in every for entry in nodes.priorities}
+    names |= {entry.node_name for nodes in every for entry in nodes.source_addresses}
+    # Of each that does not run here something is said already.
+    if any(_runs_on(document.virtual_ip, host) for document in documents) and names and host.node_name not in names:
+        told = sorted(names)
+        more = f" and {len(told) - _NAMES_TOLD_MAX} more" if len(told) > _NAMES_TOLD_MAX else ""
+        yield (
+            f"--node-name: {host.node_name} is in no entry of nodes.names, nodes.priorities and nodes.sourceAddresses,"
+            f" which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as there?"
+        )
+
+
 def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> Iterator[str]:
     spec = document.virtual_ip.spec
     if not _runs_on(document.virtual_ip, host):
@@ -173,11 +197,21 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
         yield _warning(
             document, "spec.externalPeers", f"has no {words} address: advertisements over {words} are refused"
         )
+    lonely = _families_without_peer(document.virtual_ip, besides=_own_addresses(host)) - missing
+    is_closed = spec.foreign_routers is ForeignRouters.REFUSE or spec.transport is Transport.UNICAST
+    if lonely and spec.external_peers and is_closed:
+        words = " and ".join(f"IPv{family}" for family in sorted(lonely))
+        yield _warning(document, "spec.externalPeers", f"has no {words} address but this host's own: name the others")
 
 
-def _families_without_peer(virtual_ip: VirtualIP) -> frozenset[int]:
+def _own_addresses(host: HostView) -> frozenset[Address]:
+    own = [parse_interface(text) for texts in host.networks.values() for text in texts]
+    return frozenset(interface.ip for interface in own if interface is not None)
+
+
+def _families_without_peer(virtual_ip: VirtualIP, besides: Collection[Address] = ()) -> frozenset[int]:
     peers = [parse_address(text) for text in virtual_ip.spec.external_peers]
-    return families(virtual_ip) - {peer.version for peer in peers if peer is not None}
+    return families(virtual_ip) - {peer.version for peer in peers if peer is not None and peer not in besides}
 
 
 def _warning(document: Document, where: str, message: str) -> str:
