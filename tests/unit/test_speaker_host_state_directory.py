@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from holdfast_api.reasons import State
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine.state import PublishedRouter, PublishedState
 from holdfast_speaker.host.log import Log
-from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState, StateDirectory
+from holdfast_speaker.host.state_directory import StateDirectory
 
 ROUTER = PublishedRouter(virtual_ip="a/b", state=State.MASTER, since="", reason=None, addresses=["10.0.0.9/24"])
 

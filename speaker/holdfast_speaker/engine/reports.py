@@ -12,8 +12,8 @@ from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import History, Lateness, RealTime, Status, Transition
 from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.state import PublishedRouter, PublishedState
 from holdfast_speaker.host import clock
-from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState
 from holdfast_speaker.vrrp import journal
 from holdfast_speaker.vrrp.actions import Transitioned
 from holdfast_speaker.vrrp.instants import MILLISECOND
