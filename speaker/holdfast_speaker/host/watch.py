@@ -25,9 +25,9 @@ _FOR_EACH_ADDRESS = Duration(2 * MILLISECOND)
 """A turn in which an address is taken: the address, advertisements, announcements and routes take half of that."""
 
 _TURNS_WITHIN_PATIENCE = 3
-_LOOKS_WITHIN_PATIENCE = 6
+_LOOKS_WITHIN_PATIENCE = 12
 _SHORTEST_STEP = Duration(50 * MILLISECOND)
-_LONGEST_STEP = Duration(500 * MILLISECOND)
+_LONGEST_STEP = Duration(250 * MILLISECOND)
 _OVERSLEPT = 3
 """A step that took so many times as long as it should: the keeper itself did not run."""
 
