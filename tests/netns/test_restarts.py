@@ -3,72 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast_testing.hosts import Host, eventually
+from holdfast_testing.restarts import VIP, holder_and_backup, probed, restart, waiting_successors, web
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
-
-VIP = "10.77.0.200"
-
-
-def web(interval_ms: int = 100, version: int = 3, **spec: Any) -> str:
-    """A VirtualIP document in which n1 is preferred and keeps what it has."""
-    priorities = [{"nodeName": "n1", "priority": 110}, {"nodeName": "n2", "priority": 100}]
-    return json.dumps(
-        {
-            "apiVersion": "holdfast.dev/v1alpha1",
-            "kind": "VirtualIP",
-            "metadata": {"name": "web"},
-            "spec": {
-                "addresses": [f"{VIP}/24"],
-                "virtualRouterID": 51,
-                "version": version,
-                "advertisementIntervalMilliseconds": interval_ms,
-                "nodes": {"priorities": priorities},
-                **spec,
-            },
-        }
-    )
-
-
-def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
-    n1, n2 = segment.hosts
-    n1.run(document).becomes("Master")
-    n2.run(document).becomes("Backup")
-    return n1, n2
-
-
-@contextlib.contextmanager
-def probed(segment: Any) -> Iterator[Callable[[], int]]:
-    """The client asks every two milliseconds; what this gives ends that and tells how many were not answered."""
-    command = segment.client.command(["ping", "-n", "-q", "-i", "0.002", "-W", "1", VIP])
-    # Resolved before, so that the first probes do not wait for an answer to ARP.
-    assert segment.answers(VIP)
-    ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def lost() -> int:
-        ping.send_signal(signal.SIGINT)
-        told, _ = ping.communicate(timeout=10)
-        sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", told)[0])
-        assert sent > 100
-        return max(0, sent - received - 1)  # the last one may still be under way when ping is stopped
-
-    try:
-        yield lost
-    finally:
-        ping.kill()
-        ping.wait()
 
 
 def kill_engine(host: Host) -> None:
@@ -187,6 +135,109 @@ def test_an_engine_without_its_keeper_gives_everything_up(segment: Any) -> None:
     assert n2.routers["web"]["reason"] == "MasterReleased"
 
 
+def replaced(host: Host, former: int) -> None:
+    """Wait for another engine in place of one that hangs."""
+    eventually(lambda: host.status.get("pid", former) != former, "another engine goes on")
+    assert not Path(f"/proc/{former}").exists()
+
+
+def test_an_engine_that_hangs_is_replaced_before_its_vip_is_missed(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(2000))
+    hung = n1.engine
+    os.kill(hung, signal.SIGSTOP)
+    replaced(n1, hung)
+    assert re.search(r"hung: no turn of its loop for \d{4} ms$", n1.status["lastDeath"])
+    time.sleep(3.0)
+    assert (n1.state(), n2.state()) == ("Master", "Backup")
+    assert n1.has(VIP)
+    assert n2.routers["web"]["transitions"] == 0
+
+
+def test_an_engine_that_hangs_at_10_ms_comes_back_as_one_that_follows(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(10))
+    hung = n1.engine
+    os.kill(hung, signal.SIGSTOP)
+    n2.becomes("Master")
+    replaced(n1, hung)
+    n1.becomes("Backup")
+    eventually(lambda: lan.holders(VIP) == ["n2"], "one holder is left")
+    assert n2.routers["web"]["transitions"] == 1
+
+
+@pytest.mark.parametrize("state", ["Backup", "Initialize"])
+def test_an_engine_that_hangs_while_it_holds_nothing_is_replaced_too(segment: Any, state: str) -> None:
+    lan = segment("n1", "n2")
+    _, n2 = holder_and_backup(lan, web())
+    if state == "Initialize":
+        n2.namespace.ip("link set eth0 down")
+        n2.becomes("Initialize")
+    hung = n2.engine
+    os.kill(hung, signal.SIGSTOP)
+    replaced(n2, hung)
+    assert n2.state() == state
+
+
+def test_an_engine_that_hangs_is_replaced_when_it_is_told_to_stop_and_that_one_stops(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web(1000))
+    os.kill(n1.engine, signal.SIGSTOP)
+    processes = n1.processes
+    n1.stop()
+    n2.becomes("Master")
+    eventually(lambda: not n1.has(VIP), "the address is gone", within_seconds=3.0)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
+
+
+def test_a_frozen_host_loses_its_address_and_keeps_its_engine(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = holder_and_backup(lan, web())
+    engine, processes = n1.engine, n1.processes
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: not n1.has(VIP), "the address is gone")
+    n2.becomes("Master")
+    time.sleep(1.0)
+    for pid in processes:
+        os.kill(pid, signal.SIGCONT)
+    n1.becomes("Backup")
+    time.sleep(1.0)
+    assert n1.engine == engine
+    assert n1.status["restarts"] == 0
+
+
+def test_a_hand_over_whose_state_cannot_be_written_is_a_stop(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.state_directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "holdfast-test", n1.state_directory], check=True)
+    try:
+        holder_and_backup(lan, web())
+        old = n1.process
+        assert old is not None
+        n1.run()
+        eventually(lambda: waiting_successors(n1) == 1, "the successor waits")
+        filler = n1.state_directory / "filler"
+        with filler.open("wb", buffering=0) as full, contextlib.suppress(OSError):
+            while True:
+                full.write(bytes(512))
+        with probed(lan) as lost:
+            old.terminate()
+            assert old.wait(timeout=5) == 0
+            n2.becomes("Master")
+            assert lost() == 0
+        assert n2.routers["web"]["reason"] == "MasterSteppedAside"
+        assert any("it would find no state: stopping" in message for message in n1.messages("error"))
+        n1.becomes("Backup")
+        assert lan.holders(VIP) == ["n2"]
+        assert any(": beginning anew" in message for message in n1.messages("warning"))
+        filler.unlink()
+        n1.stop()
+    finally:
+        subprocess.run(["umount", "--lazy", n1.state_directory], check=True)
+
+
 def test_a_stop_loses_nothing_while_a_healthy_backup_is_there(segment: Any) -> None:
     lan = segment("n1", "n2")
     n1, n2 = holder_and_backup(lan, web(100))
@@ -198,21 +249,6 @@ def test_a_stop_loses_nothing_while_a_healthy_backup_is_there(segment: Any) -> N
         assert lost() == 0
     assert n2.routers["web"]["reason"] == "MasterSteppedAside"
     assert not n1.has(VIP)
-
-
-def restart(host: Host) -> None:
-    """What an upgrade does: the new one starts beside the old one, which is then told to stop."""
-    old, former = host.process, host.engine
-    assert old is not None
-    waiting = len([message for message in host.messages() if "waiting until it ends" in message])
-    host.run()
-    eventually(
-        lambda: len([message for message in host.messages() if "waiting until it ends" in message]) > waiting,
-        "the successor waits",
-    )
-    old.terminate()
-    assert old.wait(timeout=5) == 0
-    eventually(lambda: host.status.get("pid", former) != former, "the successor runs")
 
 
 @pytest.mark.parametrize(("version", "interval_ms"), [(3, 10), (3, 100), (2, 1000)])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import select
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from holdfast_api.messages import Answer, Done, Refused, Request
 from holdfast_speaker.host import control
@@ -41,13 +45,14 @@ def test_a_request_in_pieces_and_two_in_one_piece_are_answered_in_order() -> Non
     for piece in (b'{"type":"Get', b'Status"}\n{"type":"GetHistory","virtualIP":"a"}\n'):
         client.sendall(piece)
         assert served.read(connection)
+    assert served.read(connection)
     assert answers(client, 2) == [Done(message="GetStatus"), Done(message="GetHistory")]
 
 
 def test_nonsense_is_refused_and_the_connection_stays() -> None:
     served, connection, client = connected()
     client.sendall(b'nonsense\n{"type":"Sing"}\n{"type":"GetStatus"}\n')
-    assert served.read(connection)
+    assert [served.read(connection) for _ in range(3)] == [True] * 3
     first, second, third = answers(client, 3)
     assert isinstance(first, Refused)
     assert isinstance(second, Refused)
@@ -104,7 +109,110 @@ def test_the_socket_is_its_owners_alone_unless_a_group_is_named(tmp_path: Path) 
 def test_bytes_that_are_no_text_are_refused() -> None:
     served, connection, client = connected()
     client.sendall(b'{"type":"\xff"}\n{"type":"GetStatus"}\n')
-    assert served.read(connection)
+    assert [served.read(connection) for _ in range(2)] == [True] * 2
     first, second = answers(client, 2)
     assert isinstance(first, Refused)
     assert second == Done(message="GetStatus")
+
+
+class Clients:
+    """A server that listens, and those who connect to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "engine.sock"
+        self.listener = control.open_listener(self.path)
+        self.served = server()
+        self.served.listen_on(self.listener)
+        self.streams: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        stream = socket.socket(socket.AF_UNIX)
+        stream.settimeout(5)
+        stream.connect(str(self.path))
+        self.streams.append(stream)
+        return stream
+
+    def is_open(self, stream: socket.socket) -> bool:
+        stream.setblocking(False)
+        try:
+            return stream.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+
+    def close(self) -> None:
+        for opened in (self.listener, *self.streams, *(item.stream for item in self.served.connections.values())):
+            opened.close()
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Iterator[Clients]:
+    made = Clients(tmp_path)
+    yield made
+    made.close()
+
+
+def test_one_request_of_a_client_is_answered_in_a_turn_and_the_others_wait_where_they_are() -> None:
+    served, connection, client = connected()
+    client.sendall(b'{"type":"GetStatus"}\n' * 1000)
+    for _ in range(3):
+        assert served.serve([connection.stream.fileno()])
+    client.setblocking(False)
+    assert client.recv(65536).count(b"\n") == 3
+    assert select.select([connection.stream], [], [], 0)[0] != []
+
+
+def test_a_turn_answers_a_few_clients_and_the_next_one_others(clients: Clients) -> None:
+    streams = [clients.connect() for _ in range(12)]
+    assert len(clients.served.accept()) == 12
+    for stream in streams:
+        stream.sendall(b'{"type":"GetStatus"}\n' * 10)
+    for _ in range(3):
+        assert clients.served.serve(list(clients.served.connections))
+    for stream in streams:
+        assert stream.recv(65536).count(b"\n") == 1
+
+
+def test_the_end_of_the_supervisor_is_told_and_that_of_a_client_is_not(clients: Clients) -> None:
+    clients.connect().close()
+    clients.served.accept()
+    assert clients.served.serve(list(clients.served.connections))
+    ours, theirs = socket.socketpair()
+    clients.served.adopt(ours)
+    theirs.close()
+    assert not clients.served.serve(list(clients.served.connections))
+
+
+def test_any_number_of_clients_leaves_the_newest_and_who_subscribed(clients: Clients) -> None:
+    subscriber = clients.connect()
+    subscriber.sendall(b'{"type":"Subscribe"}\n')
+    clients.served.accept()
+    clients.served.serve(list(clients.served.connections))
+    subscriber.recv(65536)
+    for _ in range(300):
+        last = clients.connect()
+        clients.served.accept()
+    assert len(clients.served.connections) == control._CLIENTS_LIMIT + 1
+    assert clients.is_open(subscriber)
+    assert clients.is_open(last)
+    assert not clients.is_open(clients.streams[1])
+
+
+def test_without_descriptors_a_client_is_turned_away_and_nothing_is_left_waiting(clients: Clients) -> None:
+    first = clients.connect()
+    clients.served.accept()
+    waiting = [clients.connect() for _ in range(3)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fewest = os.dup(0)
+    os.close(fewest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fewest, limits[1]))
+    try:
+        for _ in waiting:
+            assert clients.served.accept() == []
+            assert clients.served.is_behind
+        assert clients.served.accept() == []
+        assert not clients.served.is_behind
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [clients.is_open(stream) for stream in (first, *waiting)] == [True, False, False, False]
+    clients.connect()
+    assert len(clients.served.accept()) == 1

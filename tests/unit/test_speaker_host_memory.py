@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast_speaker.host.memory import Memory
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import Duration, Instant
 
 
 def test_new_memory_holds_nothing() -> None:
@@ -27,11 +27,20 @@ def test_the_last_snapshot_is_read_whatever_was_there_before(snapshots: list[byt
     assert memory.read() == snapshots[-1]
 
 
-def test_a_snapshot_that_is_too_large_leaves_the_one_before() -> None:
+def test_a_snapshot_that_is_too_large_leaves_none_rather_than_one_that_is_not_true_any_more() -> None:
     memory = Memory()
     assert memory.write(b"small")
-    assert not memory.write(bytes(5 * 1024 * 1024))
-    assert memory.read() == b"small"
+    assert not memory.write(bytes(17 * 1024 * 1024))
+    assert memory.read() == b""
+    assert memory.write(b"small again")
+    assert memory.read() == b"small again"
+
+
+def test_patience_and_heartbeat_are_apart() -> None:
+    memory = Memory()
+    memory.beat(Instant(1))
+    memory.patience = Duration(2)
+    assert (memory.heartbeat, memory.patience) == (1, 2)
 
 
 def test_what_a_child_wrote_before_it_was_killed_is_read_by_the_parent() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import select
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from holdfast_api.errors import EnvironmentFailure
+from holdfast_speaker.host import clock
 from holdfast_speaker.host.timer import Timer
 
 LONG_SECONDS = 30
@@ -42,11 +42,11 @@ def test_a_new_timer_is_not_armed(timer):
 
 
 def test_it_becomes_readable_at_its_instant_and_not_before(timer):
-    at_ns = time.monotonic_ns() + 20_000_000
+    at_ns = clock.now() + 20_000_000
     timer.arm(at_ns)
     assert is_armed(timer)
     assert is_readable(timer, LONG_SECONDS)
-    assert time.monotonic_ns() >= at_ns
+    assert clock.now() >= at_ns
 
 
 @pytest.mark.parametrize("at_ns", [0, 1, -5])
@@ -71,7 +71,7 @@ def test_the_same_instant_can_be_set_again_after_it_came(timer):
 
 
 def test_reading_before_the_instant_does_nothing(timer):
-    timer.arm(time.monotonic_ns() + HOUR_NS)
+    timer.arm(clock.now() + HOUR_NS)
     timer.read()
     assert is_armed(timer)
     assert not is_readable(timer)
@@ -87,12 +87,12 @@ def test_none_disarms(timer):
 def test_a_later_instant_replaces_one_that_came_but_was_not_read(timer):
     timer.arm(0)
     assert is_readable(timer, LONG_SECONDS)
-    timer.arm(time.monotonic_ns() + HOUR_NS)
+    timer.arm(clock.now() + HOUR_NS)
     assert not is_readable(timer)
 
 
 def test_setting_what_is_set_does_not_touch_the_kernels_timer(timer, monkeypatch):
-    at_ns = time.monotonic_ns() + HOUR_NS
+    at_ns = clock.now() + HOUR_NS
     timer.arm(at_ns)
     monkeypatch.setattr("holdfast_speaker.host.timer._timerfd_settime", None)
     timer.arm(at_ns)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -23,12 +21,13 @@ from holdfast_speaker.engine.obstacles import concerns, find_obstacles, first_by
 from holdfast_speaker.engine.outgoing import Outgoing
 from holdfast_speaker.engine.ports import KernelAddress
 from holdfast_speaker.engine.reports import find_virtual_ip, published_state, transition_message
+from holdfast_speaker.engine.state import PublishedRouter, PublishedState, Snapshot
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.control import ControlServer
-from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.kernel import Kernel, text
 from holdfast_speaker.host.log import Log
-from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState, Snapshot, StateDirectory
+from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.host.wire import Wire
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
@@ -50,13 +49,13 @@ RETRY_AFTER = Duration(5 * SECOND)
 class Engine:
     """All that runs on this node. Not thread-safe: one loop owns it."""
 
-    def __init__(self, node_name: str, directory: StateDirectory, estate: Estate, log: Log) -> None:
+    def __init__(self, node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
         self.node_name = node_name
         self.started = clock.timestamp()
         self.configuration = SpeakerConfiguration(node_name=node_name)
         self.instances: dict[str, Instance] = {}
         self.lateness = LatenessHistogram()
-        self.wire = Wire(estate.safekeeping, overhears=estate.overhears)
+        self.wire = Wire(inheritance.kept_sockets, overhears=inheritance.overhears)
         self.kernel = Kernel(log)
         self._hearing = Hearing(self.wire)
         self._outgoing = Outgoing(self.wire, log)
@@ -68,8 +67,8 @@ class Engine:
         self._cleaned = False
         self._unpublished = False
         self._unsaved = False
-        self._memory = estate.memory
-        self._keeps_journal = estate.keeps_journal
+        self._inheritance = inheritance
+        self._keeps_journal = inheritance.keeps_journal
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
 
@@ -350,10 +349,8 @@ class Engine:
         if self._unpublished:
             self._unpublished = False
             state = published_state(self.node_name, self.instances.values())
-            if not self._memory.write(msgspec.json.encode(Snapshot(configuration=self.configuration, state=state))):
-                self._log.warning(
-                    "the state is too large for the keeper's memory: a restart would go on from an older one"
-                )
+            if not self._inheritance.keep(Snapshot(configuration=self.configuration, state=state)):
+                self._log.warning("the state is too large for the keeper's memory: an engine that dies begins anew")
             self._directory.publish(state)
 
     # ----- wishes, end -----
@@ -391,11 +388,15 @@ class Engine:
             self._carry_out(instance, instance.router.stop(now), now)
         self.publish()
 
+    def published(self, handed_over_at: int = 0) -> PublishedState:
+        """What the next engine on this node should know."""
+        return published_state(self.node_name, self.instances.values(), handed_over_at)
+
     def hand_over(self, now: Instant) -> None:
         """Leave everything as it is to a successor on this node, who has as long as the protocol spares it."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.hand_over(now), now)
         self.kernel.refresh_now()
-        self._directory.publish(published_state(self.node_name, self.instances.values(), handed_over_at=now))
+        self._unpublished = True  # a stop that comes after all takes this back
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")

@@ -15,8 +15,8 @@ from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.engine import frames
 from holdfast_speaker.engine.links import LinkTable, interface_for, source_address
 from holdfast_speaker.engine.ports import KernelAddress
+from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.host.netlink import Link
-from holdfast_speaker.host.state_directory import PublishedRouter
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder

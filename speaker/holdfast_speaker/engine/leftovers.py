@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from holdfast_api.reasons import State
 from holdfast_speaker.engine.instance import Instance, parse_address
-from holdfast_speaker.host.state_directory import PublishedRouter
+from holdfast_speaker.engine.state import PublishedRouter
 
 
 def no_longer_held(

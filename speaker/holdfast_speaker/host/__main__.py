@@ -17,24 +17,32 @@ import sys
 import traceback
 from pathlib import Path
 
-from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+import msgspec
+
+from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.reports import boot_id
+from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.host import clock, realtime
 from holdfast_speaker.host.control import open_listener
 from holdfast_speaker.host.driver import Driver
-from holdfast_speaker.host.estate import Estate
-from holdfast_speaker.host.keeper import Keeper
+from holdfast_speaker.host.inheritance import Inheritance
+from holdfast_speaker.host.keeper import EXIT_OWN_FAULT, EXIT_REFUSED, Keeper
 from holdfast_speaker.host.log import Log
-from holdfast_speaker.host.state_directory import SNAPSHOTS, StateDirectory
+from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _PR_SET_PDEATHSIG = 1
-_EXIT_OWN_FAULT = 70  # sysexits.h, EX_SOFTWARE
-_HAND_OVER_WITHIN = 3 * SECOND
+_HAND_OVER_WITHIN = Duration(3 * SECOND)
 """What the protocol spares a successor: three intervals of the shortest that VRRPv2 has, or of the hand-over's."""
+
+_GOES_ON_WITHIN = Duration(60 * SECOND)
+"""What an engine that died leaves to the next one: what others sent meanwhile waits in the sockets that were kept."""
+
+_SNAPSHOTS = msgspec.json.Decoder(Snapshot)
+"""Made once, in the keeper: a decoder takes longer to make than to use."""
 
 
 def main() -> int:
@@ -44,29 +52,31 @@ def main() -> int:
     if arguments.control_descriptor is not None and not _is_told_something(arguments.control_descriptor):
         return 0
     log = Log()
+    log.info(f"may open {realtime.raise_descriptor_limit()}")
     directory = StateDirectory(Path(arguments.state_dir), log)
     # The first process of a container is not ended by a signal that nobody catches, and this may wait for long.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    directory.acquire_lock()
+    follows_another = directory.acquire_lock()
     within = Duration(arguments.step_aside_milliseconds * MILLISECOND)
     # Only an operator allocates VRIDs by what is heard where.
-    estate = Estate(
+    inheritance = Inheritance(
         keeps_journal=arguments.journal,
         overhears=arguments.agent_group is not None,
         step_aside_within=within,
+        follows_another=follows_another,
     )
     try:
-        estate.listener = open_listener(directory.socket_path, arguments.agent_group)
+        inheritance.listener = open_listener(directory.socket_path, arguments.agent_group)
     except EnvironmentFailure as failure:
         log.warning(str(failure))
-        estate.warnings.append(str(failure))
+        inheritance.warnings.append(str(failure))
     if arguments.control_descriptor is not None:
-        estate.supervisor = socket.socket(fileno=arguments.control_descriptor)
+        inheritance.supervisor = socket.socket(fileno=arguments.control_descriptor)
 
-    def run_engine(estate: Estate) -> int:
-        return _run_engine(arguments.node_name, directory, estate, log)
+    def run_engine(inheritance: Inheritance) -> int:
+        return _run_engine(arguments.node_name, directory, inheritance, log)
 
-    return Keeper(estate, run_engine, log).run()
+    return Keeper(inheritance, run_engine, log).run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,59 +101,99 @@ def _die_with(parent: int) -> None:
 def _is_told_something(descriptor: int) -> bool:
     """Wait for the first word, which stays unread. Returns False where there will be none."""
     with socket.socket(fileno=os.dup(descriptor)) as control:
-        return bool(control.recv(1, socket.MSG_PEEK))
+        try:
+            return bool(control.recv(1, socket.MSG_PEEK))
+        except OSError:  # the other end was closed with something unread
+            return False
 
 
-def _run_engine(node_name: str, directory: StateDirectory, estate: Estate, log: Log) -> int:
+def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> int:
     """The engine's whole life, in a process that was forked for it. The exit status."""
     keeper = os.getppid()
     try:
         scheduling = realtime.schedule()
         _die_with(keeper)
-        engine = Engine(node_name, directory, estate, log)
-        driver = _take_up(engine, directory, estate, log)
-        if estate.only_releases:
-            engine.stop(clock.monotonic())
+        engine = Engine(node_name, directory, inheritance, log)
+        driver = _take_up(engine, directory, inheritance, log)
+        if inheritance.only_releases:
+            engine.stop(clock.now())
             return 0
         # What a former engine left to do comes before what takes time.
         driver.turn(0)
-        driver.real_time = realtime.secure(scheduling, estate.cpu_latency)
-        log.info("the engine is ready", ready=True)
+        if not inheritance.told_to_stop:
+            driver.real_time = realtime.secure(scheduling, inheritance.cpu_latency)
+            log.info("the engine is ready", ready=True)
         driver.run()
     except EnvironmentFailure as failure:
         log.error(f"the engine cannot run here: {failure}")
-        return 1
-    except Exception:  # noqa: BLE001  # the outermost loop of this process: the keeper decides what comes next
-        told = traceback.format_exc()
+        return EXIT_REFUSED
+    except Exception as error:  # noqa: BLE001  # the outermost loop of this process: the keeper decides what comes next
+        told = "".join(traceback.format_exception(error))
         directory.keep_traceback(told)
         log.error("the engine failed: " + told.strip().rpartition("\n")[2], traceback=told)
-        return _EXIT_OWN_FAULT
+        return EXIT_OWN_FAULT
     return 0
 
 
-def _take_up(engine: Engine, directory: StateDirectory, estate: Estate, log: Log) -> Driver:
+def _take_up(engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> Driver:
     """Begin where another process of this node left off, or anew."""
-    now = clock.monotonic()
-    driver = Driver(engine, directory, estate, log)
-    inherited = estate.memory.read()
-    if inherited:
-        snapshot = SNAPSHOTS.decode(inherited)
-        if estate.resumes:
-            engine.go_on_from(snapshot.state, estate.memory.heartbeat)
+    driver = Driver(engine, directory, inheritance, log)
+    now = clock.now()
+    snapshot = _snapshot(inheritance, log)
+    if snapshot is not None:
+        if inheritance.resumes:
+            engine.go_on_from(snapshot.state, inheritance.memory.heartbeat)
         engine.configure(snapshot.configuration, now)
         return driver
-    state = directory.load_state()
-    if state is not None and state.handed_over_at and state.boot == boot_id():
-        late = now - state.handed_over_at
-        if late < _HAND_OVER_WITHIN:
-            engine.go_on_from(state, Instant(state.handed_over_at))
-        else:
-            log.warning(f"the former engine handed over {late / SECOND:.1f} s ago, which is too long: beginning anew")
-    if estate.supervisor is None:
+    state = _handed_over(directory, inheritance, now, log)
+    if state is not None:
+        engine.go_on_from(state, Instant(state.handed_over_at))
+    if inheritance.supervisor is None:
         configuration = directory.load_configuration()
         if configuration is not None:
             _go_by_the_last_good_one(engine, configuration, log)
     return driver
+
+
+def _snapshot(inheritance: Inheritance, log: Log) -> Snapshot | None:
+    """What the last engine of this keeper left. Where its states are too old to go on from, they are forgotten."""
+    memory = inheritance.memory
+    content = memory.read()
+    if not content:
+        return None
+    try:
+        snapshot = _SNAPSHOTS.decode(content)
+    except UNDECODABLE as error:
+        log.error(f"what the engine before this one left is not readable, beginning anew: {error}")
+        memory.write(b"")
+        return None
+    silent = clock.now() - memory.heartbeat
+    if inheritance.resumes and silent > _GOES_ON_WITHIN:
+        log.warning(f"the last turn of an engine was {silent / SECOND:.0f} s ago, which is too long: beginning anew")
+        inheritance.resumes = False
+    if not inheritance.resumes:
+        # An engine after this one that dies before it publishes must not find them either.
+        forgotten = msgspec.structs.replace(snapshot.state, routers=[])
+        inheritance.keep(msgspec.structs.replace(snapshot, state=forgotten))
+    return snapshot
+
+
+def _handed_over(directory: StateDirectory, inheritance: Inheritance, now: Instant, log: Log) -> PublishedState | None:
+    """What another engine of this node left to its successor; None, and why in the log, where nothing counts."""
+    state = directory.load_state()
+    if state is None:
+        refusal = "left no state that can be read"
+    elif state.boot != boot_id():
+        refusal = "left a state of another boot of this machine"
+    elif not state.handed_over_at:
+        refusal = "did not hand over"
+    elif not 0 <= (late := now - state.handed_over_at) < _HAND_OVER_WITHIN:
+        refusal = f"handed over {late / SECOND:.1f} s ago, which is too long"
+    else:
+        return state
+    if inheritance.follows_another or (state is not None and state.handed_over_at):
+        log.warning(f"the former engine {refusal}: beginning anew")
+    return None
 
 
 def _go_by_the_last_good_one(engine: Engine, configuration: SpeakerConfiguration, log: Log) -> None:
@@ -152,7 +202,7 @@ def _go_by_the_last_good_one(engine: Engine, configuration: SpeakerConfiguration
     except ConfigurationError as error:
         log.warning(f"the configuration in the state directory is ignored: {error}")
         return
-    engine.configure(configuration, clock.monotonic())
+    engine.configure(configuration, clock.now())
 
 
 if __name__ == "__main__":

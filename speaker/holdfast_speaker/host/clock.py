@@ -8,9 +8,15 @@ from datetime import UTC, datetime
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 
-def monotonic() -> Instant:
-    """CLOCK_MONOTONIC in nanoseconds: what every deadline is on."""
-    return Instant(time.monotonic_ns())
+def now() -> Instant:
+    """CLOCK_BOOTTIME in nanoseconds: what every deadline is on. It goes on while the machine sleeps (ADR 0016)."""
+    return Instant(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
+def suspended() -> Duration:
+    """How long the machine has slept since it started: CLOCK_BOOTTIME is that much ahead of CLOCK_MONOTONIC."""
+    monotonic = time.monotonic_ns()
+    return Duration(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic)
 
 
 def pause(duration: Duration) -> None:

@@ -1,10 +1,15 @@
-"""The control socket: JSON lines from agents and people, never blocking the loop."""
+"""The control socket: JSON lines from agents and people, never blocking the loop.
+
+However many clients there are and whatever they send, a turn of the loop takes in a few of them and answers each one
+request at most. Clients that nobody hears of make room for new ones; with no descriptor left, a new one is turned away.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +23,13 @@ _ENCODER = msgspec.json.Encoder()
 _DECODER: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _LINE_LIMIT = 4 * 1024 * 1024
 _BACKLOG_LIMIT = 8 * 1024 * 1024
+_CLIENTS_LIMIT = 64
+_WAITING_LIMIT = 64
+"""Clients that the kernel keeps for us until the next turn (listen(2))."""
+
+_ACCEPTED_PER_TURN = 16
+_ANSWERED_PER_TURN = 4
+_PIECE = 65536
 
 Handler = Callable[[Request], Answer]
 
@@ -32,6 +44,13 @@ class Connection:
     received: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
     subscribed: bool = False
+    heard_at: int = 0
+    """When it was last heard: a number that grows with each turn."""
+
+    @property
+    def is_dispensable(self) -> bool:
+        """Whether it may be closed for another client's sake."""
+        return not self.trusted and not self.subscribed
 
 
 def open_listener(path: Path, group: int | None = None) -> socket.socket:
@@ -46,11 +65,21 @@ def open_listener(path: Path, group: int | None = None) -> socket.socket:
         if group is not None and path.stat().st_gid != group:
             os.chown(path, -1, group)
         path.chmod(0o600 if group is None else 0o660)
-        listener.listen(16)
+        listener.listen(_WAITING_LIMIT)
     except OSError as error:
         listener.close()
         raise EnvironmentFailure(f"control socket {path} cannot be made: {error.strerror or error}") from error
     return listener
+
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def _spare_descriptor() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 class ControlServer:
@@ -60,6 +89,10 @@ class ControlServer:
         self._handler = handler
         self._log = log
         self._listener: socket.socket | None = None
+        self._spare = _spare_descriptor()
+        self._turns = 0
+        self.is_behind = False
+        """Somebody may wait still, though the listener said so only once."""
         self.connections: dict[int, Connection] = {}
 
     def listen_on(self, listener: socket.socket) -> None:
@@ -78,23 +111,72 @@ class ControlServer:
         """To be watched for new connections."""
         return self._listener.fileno() if self._listener else None
 
-    def accept(self) -> Connection | None:
-        """Take one waiting connection."""
+    def accept(self) -> list[Connection]:
+        """Take in clients that wait, a few at most."""
+        accepted: list[Connection] = []
+        self.is_behind = True
+        for _ in range(_ACCEPTED_PER_TURN if self._listener else 0):
+            stream = self._accept_one()
+            if stream is None:
+                break
+            stream.setblocking(False)
+            self._turns += 1
+            connection = Connection(stream, heard_at=self._turns)
+            self.connections[stream.fileno()] = connection
+            accepted.append(connection)
+            self._make_room()
+        return [connection for connection in accepted if self.connections.get(connection.stream.fileno()) is connection]
+
+    def _accept_one(self) -> socket.socket | None:
         if self._listener is None:
             return None
         try:
-            stream, _ = self._listener.accept()
-        except OSError:  # gone again before it was taken
-            return None
-        stream.setblocking(False)
-        connection = Connection(stream)
-        self.connections[stream.fileno()] = connection
-        return connection
+            return self._listener.accept()[0]
+        except BlockingIOError:
+            self.is_behind = False
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTOR:
+                self._turn_one_away()
+        return None
+
+    def _make_room(self) -> None:
+        """Close who was silent for longest, where there are more clients than there may be."""
+        dispensable = [connection for connection in self.connections.values() if connection.is_dispensable]
+        if len(dispensable) > _CLIENTS_LIMIT:
+            self.close(min(dispensable, key=lambda connection: connection.heard_at))
+
+    def _turn_one_away(self) -> None:
+        """There is no descriptor left: take the spare one for a moment, so that who waits learns that it is in vain."""
+        if self._spare is not None:
+            os.close(self._spare)
+        try:
+            if self._listener is not None:
+                self._listener.accept()[0].close()
+        except BlockingIOError:
+            self.is_behind = False
+        except OSError:  # no memory either: it is tried again
+            pass
+        self._spare = _spare_descriptor()
+
+    def serve(self, ready: Collection[int]) -> bool:
+        """Answer clients whose descriptors are readable, a few at most: those who waited for longest.
+
+        The rest stays readable. Returns False when a trusted one is gone.
+        """
+        clients = [self.connections[descriptor] for descriptor in ready if descriptor in self.connections]
+        clients.sort(key=lambda connection: (not connection.trusted, connection.heard_at))
+        gone = [client for client in clients[:_ANSWERED_PER_TURN] if not self.read(client)]
+        return not any(client.trusted for client in gone)
 
     def read(self, connection: Connection) -> bool:
-        """Answer what came in. Returns False when the client is gone (or talks nonsense) and was closed."""
+        """Take in one line at most, and answer it. Returns False when the client is gone and was closed."""
+        self._turns += 1
+        connection.heard_at = self._turns
         try:
-            data = connection.stream.recv(65536)
+            # What comes after the line stays in the socket, which is readable again in the next turn.
+            data = connection.stream.recv(_PIECE, socket.MSG_PEEK)
+            end = data.find(b"\n") + 1 or len(data)
+            data = connection.stream.recv(end) if data else b""
         except BlockingIOError:
             return True
         except OSError:
@@ -103,14 +185,14 @@ class ControlServer:
             self.close(connection)
             return False
         connection.received += data
-        while (end := connection.received.find(b"\n")) >= 0:
-            line = bytes(connection.received[:end])
-            del connection.received[: end + 1]
-            self._send(connection, self._answer(connection, line))
         if len(connection.received) > _LINE_LIMIT:
             self._log.warning("a control client sent a line without end; closing it")
             self.close(connection)
             return False
+        if data.endswith(b"\n"):
+            line = bytes(connection.received[:-1])
+            connection.received.clear()
+            self._send(connection, self._answer(connection, line))
         return True
 
     def _answer(self, connection: Connection, line: bytes) -> Answer:
@@ -152,6 +234,6 @@ class ControlServer:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """Forget a client."""
+        """Forget a client; more than once is no error."""
         self.connections.pop(connection.stream.fileno(), None)
         connection.stream.close()

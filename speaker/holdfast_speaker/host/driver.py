@@ -24,16 +24,17 @@ from holdfast_api.messages import (
     Started,
     Switchover,
 )
+from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine import reports
 from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.vetting import vet
-from holdfast_speaker.host import clock
+from holdfast_speaker.host import clock, watch
 from holdfast_speaker.host.control import Connection, ControlServer
-from holdfast_speaker.host.estate import Estate
+from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.log import Log
 from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.host.timer import Timer
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _DATAGRAMS_PER_READ = 64
 _READS = 8
@@ -48,10 +49,11 @@ _STALL = 50 * MILLISECOND
 class Driver:
     """Waits, and calls the engine in the right order."""
 
-    def __init__(self, engine: Engine, directory: StateDirectory, estate: Estate, log: Log) -> None:
+    def __init__(self, engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
         self._engine = engine
         self._directory = directory
-        self._estate = estate
+        self._log = log
+        self._inheritance = inheritance
         self.real_time = RealTime(scheduling="", memory="", garbage_collection="", cpu_latency="")
         self._control = ControlServer(self._answer, log)
         engine.subscribers = self._control
@@ -60,38 +62,66 @@ class Driver:
         self._watched: set[int] = set()
         self._writing: set[int] = set()
         self._epoch = -1
-        self._stopping = False
+        self._stopping = inheritance.told_to_stop
+        self._watched_configuration: SpeakerConfiguration | None = None
         self._wake = self._catch_signals()
-        if estate.listener is not None:
-            self._control.listen_on(estate.listener)
+        if inheritance.listener is not None:
+            self._control.listen_on(inheritance.listener)
         fixed = [self._timer.fileno(), engine.kernel.fileno(), self._wake.fileno()]
-        if self._control.listener_descriptor is not None:
-            fixed.append(self._control.listener_descriptor)
         for descriptor in fixed:
             self._poller.register(descriptor, select.EPOLLIN)
+        if self._control.listener_descriptor is not None:
+            # Who cannot be accepted (EMFILE) shall not wake the loop again and again.
+            self._poller.register(self._control.listener_descriptor, select.EPOLLIN | select.EPOLLET)
 
-        if estate.supervisor is not None:
+        if inheritance.supervisor is not None:
             # Its end is a reason to stop.
-            connection = self._control.adopt(socket.socket(fileno=os.dup(estate.supervisor.fileno())))
+            connection = self._control.adopt(socket.socket(fileno=os.dup(inheritance.supervisor.fileno())))
             self._watch(connection)
             self._control.tell(connection, Started(generation=engine.configuration.generation))
 
     def run(self) -> None:
         """Until SIGTERM, or until the process that started this one is gone."""
         while not self._stopping:
-            self.turn(-1)
-        if self._directory.successor_waits():
-            self._engine.hand_over(clock.monotonic())
+            self._let_keeper_watch()
+            self.turn(watch.idle_turn(self._inheritance.memory.patience) / SECOND)
+        self._inheritance.memory.patience = watch.STOP_PATIENCE
+        if self._directory.successor_waits() and self._hand_over():
             return
         self._step_aside()
-        self._engine.stop(clock.monotonic())
+        self._engine.stop(clock.now())
+
+    def _let_keeper_watch(self) -> None:
+        """Tell the keeper how long an engine with this configuration may make no turn."""
+        configuration = self._engine.configuration
+        if configuration is self._watched_configuration:
+            return
+        self._watched_configuration = configuration
+        intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
+        addresses = sum(len(item.addresses) for item in configuration.virtual_routers)
+        self._inheritance.memory.patience = watch.patience(
+            Duration(min(intervals, default=1000) * MILLISECOND), addresses
+        )
+
+    def _hand_over(self) -> bool:
+        """Leave everything to a successor. False, with nothing left to it, where that cannot be: it must be a stop."""
+        now = clock.now()
+        # Written before anybody is told: who leaves without it leaves addresses, and silence.
+        if not self._directory.publish(self._engine.published(handed_over_at=now)):
+            self._log.error("no hand-over to the successor on this node, as it would find no state: stopping")
+            return False
+        self._engine.hand_over(now)
+        if not self._directory.successor_waits():
+            self._log.error("no hand-over to the successor on this node, as it is gone: stopping")
+            return False
+        return True
 
     def _step_aside(self) -> None:
         """Let healthy Backups take over before the addresses go (ADR 0012); whatever is held after that is given up."""
-        began = clock.monotonic()
-        end = min(self._engine.step_aside(began), began + self._estate.step_aside_within)
-        while self._engine.holds_addresses and (left := end - clock.monotonic()) > 0:
-            self.turn(left / SECOND)
+        began = clock.now()
+        end = min(self._engine.step_aside(began), began + self._inheritance.step_aside_within)
+        while self._engine.holds_addresses and (left := end - clock.now()) > 0:
+            self.turn(min(left, watch.idle_turn(self._inheritance.memory.patience)) / SECOND)
 
     def turn(self, timeout_seconds: float) -> None:
         """Once around: wait for something (negative: as long as it takes), read, decide, serve."""
@@ -100,16 +130,16 @@ class Driver:
         self._timer.arm(deadline)
         ready = dict(self._poller.poll(timeout_seconds, 256))
         self._drain([item for item in self._engine.wire.descriptors if item in ready], _READS)
-        now = clock.monotonic()
+        now = clock.now()
         if deadline is not None and now - deadline > _STALL:
             # Asked now, not before: the process may have been stopped after it learned which sockets are ready.
             self._drain(self._engine.wire.descriptors, _READS_AFTER_STALL)
-        self._estate.memory.beat(now)
+        self._inheritance.memory.beat(now)
         if self._engine.kernel.fileno() in ready:
             # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
-            self._engine.take_in(clock.monotonic())
+            self._engine.take_in(clock.now())
         self._timer.read()
-        self._engine.poll(clock.monotonic())
+        self._engine.poll(clock.now())
         self._serve(ready)
         self._engine.publish()
 
@@ -117,7 +147,7 @@ class Driver:
         for _ in range(reads):
             if not unread:
                 return
-            now = clock.monotonic()
+            now = clock.now()
             unread = [descriptor for descriptor in unread if self._engine.receive(descriptor, _DATAGRAMS_PER_READ, now)]
 
     def _watch_links(self) -> None:
@@ -147,18 +177,16 @@ class Driver:
         if self._wake.fileno() in ready:
             self._wake.recv(64)
             self._stopping = True
-        if self._control.listener_descriptor in ready:
-            connection = self._control.accept()
-            if connection is not None:
-                self._watch(connection)
+        if self._control.listener_descriptor in ready or self._control.is_behind:
+            for accepted in self._control.accept():
+                self._watch(accepted)
         for descriptor in ready:
             connection = self._control.connections.get(descriptor)
-            if connection is None:
-                continue
-            if ready[descriptor] & select.EPOLLOUT:
+            if connection is not None and ready[descriptor] & select.EPOLLOUT:
                 self._control.flush(connection)
-            if ready[descriptor] & ~select.EPOLLOUT and not self._control.read(connection) and connection.trusted:
-                self._stopping = True
+        readable = [descriptor for descriptor in ready if ready[descriptor] & ~select.EPOLLOUT]
+        if not self._control.serve(readable):
+            self._stopping = True
         self._watch_unsent()
 
     def _watch(self, connection: Connection) -> None:
@@ -182,12 +210,13 @@ class Driver:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the keeper has blocked it until now
         return reader
 
     # ----- requests -----
 
     def _answer(self, request: Request) -> Answer:
-        now = clock.monotonic()
+        now = clock.now()
         try:
             return self._carry_out(request, now)
         except ConfigurationError as error:
@@ -218,10 +247,10 @@ class Driver:
             generation=engine.configuration.generation,
             instances=engine.instances,
             link_counters={counter.value: count for counter, count in sorted(engine.wire.strangers.counters.items())},
-            foreign_virtual_router_ids=engine.wire.strangers.by_link(engine.kernel.table, clock.monotonic()),
+            foreign_virtual_router_ids=engine.wire.strangers.by_link(engine.kernel.table, clock.now()),
             lateness=engine.lateness.summary(),
             real_time=self.real_time,
-            warnings=self._directory.warnings + self._estate.warnings,
-            restarts=self._estate.restarts,
-            last_death=self._estate.last_death,
+            warnings=self._directory.warnings + self._inheritance.warnings,
+            restarts=self._inheritance.restarts,
+            last_death=self._inheritance.last_death,
         )

@@ -145,8 +145,8 @@ class Kernel:
         The kernel makes the route to itself in a work queue (net/ipv6/addrconf.c, addrconf_dad_work), 0.2 ms after it
         said that the address is there. Who announces earlier draws packets that nobody answers.
         """
-        end = clock.monotonic() + ROUTE_WITHIN
-        while addresses and clock.monotonic() < end:
+        end = clock.now() + ROUTE_WITHIN
+        while addresses and clock.now() < end:
             addresses = [item for item in addresses if not self._requests.is_own(item.index, item.address)]
             if addresses:
                 clock.pause(_ROUTE_LOOK_EVERY)  # the work queue is of lower priority than this process

@@ -49,10 +49,20 @@ def secure(scheduling: str, cpu_latency: str) -> RealTime:
     """
     return RealTime(
         scheduling=scheduling,
-        memory=f"{_lock_memory()}; {_avoid_out_of_memory_killer()}",
+        memory=f"{_lock_memory()}; {avoid_out_of_memory_killer()}",
         garbage_collection=_stop_garbage_collection(),
         cpu_latency=cpu_latency,
     )
+
+
+def raise_descriptor_limit() -> str:
+    """Allow this process and its children as many descriptors as they may have; how many that are, in words."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # fewer than the system allows by now (fs.nr_open)
+        return f"up to {soft} descriptors ({hard} refused: {error})"
+    return f"up to {hard} descriptors"
 
 
 def _reason(error: OSError) -> str:
@@ -89,7 +99,8 @@ def _mlockall(flags: int) -> str:
     return os.strerror(ctypes.get_errno()) if libc.mlockall(flags) else ""
 
 
-def _avoid_out_of_memory_killer() -> str:
+def avoid_out_of_memory_killer() -> str:
+    """Be the last that the kernel ends when it has no memory left; child processes are too. What it got, in words."""
     try:
         score = int(_OUT_OF_MEMORY_SCORE.read_text())
         if score > _SPARED:

@@ -11,7 +11,7 @@ import os
 
 from holdfast_api.errors import EnvironmentFailure
 
-_CLOCK_MONOTONIC = 1
+_CLOCK_BOOTTIME = 7
 _TFD_NONBLOCK = 0o4000
 _TFD_CLOEXEC = 0o2000000
 _TFD_TIMER_ABSTIME = 1
@@ -38,10 +38,10 @@ def _failure(doing: str) -> EnvironmentFailure:
 
 
 class Timer:
-    """Becomes readable at one instant of the monotonic clock. The constructor raises EnvironmentFailure."""
+    """Becomes readable at one instant of clock.now(). The constructor raises EnvironmentFailure."""
 
     def __init__(self) -> None:
-        self._descriptor: int = _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
+        self._descriptor: int = _libc.timerfd_create(_CLOCK_BOOTTIME, _TFD_NONBLOCK | _TFD_CLOEXEC)
         if self._descriptor < 0:
             raise _failure("cannot make a timer")
         self._specification = _TimerSpecification()
@@ -59,7 +59,7 @@ class Timer:
             self._descriptor = -1
 
     def arm(self, at_ns: int | None) -> None:
-        """Be readable from `at_ns` on (time.monotonic_ns), at once when that has passed, never for None.
+        """Be readable from `at_ns` on (clock.now), at once when that has passed, never for None.
 
         Replaces the instant set before. Raises EnvironmentFailure.
         """

@@ -6,7 +6,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import FAMILIES
 from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.engine.strangers import Strangers
-from holdfast_speaker.host.safekeeping import Safekeeping
+from holdfast_speaker.host.kept_sockets import KeptSockets
 from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 
@@ -21,8 +21,8 @@ class Wire:
     `overhears`: a VRRP socket for each other link, too, for what strangers say there.
     """
 
-    def __init__(self, safekeeping: Safekeeping, *, overhears: bool = False) -> None:
-        self._safekeeping = safekeeping
+    def __init__(self, kept_sockets: KeptSockets, *, overhears: bool = False) -> None:
+        self._kept_sockets = kept_sockets
         self._overhears = overhears
         self.strangers = Strangers()
         self._listeners: dict[tuple[int, int], VRRPSocket] = {}
@@ -40,8 +40,8 @@ class Wire:
         """
         refused: dict[int, str] = {}
         keys = {(index, width) for index, _, width in wanted}
-        for key in self._safekeeping.keys - keys - {(index, _ANNOUNCER) for index, _ in keys}:
-            self._safekeeping.drop(key)
+        for key in self._kept_sockets.keys - keys - {(index, _ANNOUNCER) for index, _ in keys}:
+            self._kept_sockets.drop(key)
         for key in self._listeners.keys() - keys:
             self._listeners.pop(key).close()
             self.epoch += 1
@@ -85,17 +85,17 @@ class Wire:
             self.epoch += 1
 
     def _announcer(self, index: int) -> AnnouncementSocket:
-        kept = self._safekeeping.take((index, _ANNOUNCER))
+        kept = self._kept_sockets.take((index, _ANNOUNCER))
         announcer = AnnouncementSocket(index, kept)
         if kept is None:
-            self._safekeeping.put((index, _ANNOUNCER), announcer.socket)
+            self._kept_sockets.put((index, _ANNOUNCER), announcer.socket)
         return announcer
 
     def _listener(self, index: int, width: int) -> VRRPSocket:
-        kept = self._safekeeping.take((index, width))
+        kept = self._kept_sockets.take((index, width))
         listener = VRRPSocket(index, FAMILIES[width], kept)
         if kept is None:
-            self._safekeeping.put((index, width), listener.receiver)
+            self._kept_sockets.put((index, width), listener.receiver)
         return listener
 
     @property

@@ -46,6 +46,8 @@ class Host:
         self.state_directory = self.folder / "run"
         self.log_file = self.folder / "log.json"
         self.process: subprocess.Popen[str] | None = None
+        self.python = [sys.executable, "-P"]
+        """What runs `holdfast`: another command line here is another version, or another clock."""
 
     def write(self, text: str) -> None:
         """Write the VirtualIP file, in one step as editors do."""
@@ -55,7 +57,7 @@ class Host:
 
     def command(self, *words: str) -> list[str]:
         """A `holdfast` command line in this host's namespace."""
-        return self.namespace.command([sys.executable, "-P", "-m", "holdfast_cli.main", *words])
+        return self.namespace.command([*self.python, "-m", "holdfast_cli.main", *words])
 
     def run(self, text: str | None = None, *options: str) -> Host:
         """Start `holdfast run`, with these documents when they are given."""
@@ -64,8 +66,7 @@ class Host:
         with self.log_file.open("a", encoding="utf-8") as log:
             self.process = self.namespace.start(
                 [
-                    sys.executable,
-                    "-P",
+                    *self.python,
                     "-m",
                     "holdfast_cli.main",
                     "run",

@@ -1,0 +1,58 @@
+"""What one engine leaves to the next one on its node: plain values, the same on disk and in the keeper's memory.
+
+Fields are added with a default and never change their meaning: an engine reads what an older or a newer one left.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from holdfast_api.messages import Transition
+from holdfast_api.naming import kubernetes_name
+from holdfast_api.reasons import Health, Reason, State
+from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.vrrp.instants import Instant
+
+
+class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """One virtual router as it was last seen."""
+
+    virtual_ip: str
+    state: State
+    since: str
+    reason: Reason | None
+    addresses: list[str]
+    message: str = ""
+    moves: int = 0
+    health: Health = Health.UNKNOWN
+    """As the probes reported it."""
+    health_detail: str = ""
+    recovered_at: Instant | None = None
+    """When its health became good again (ADR 0007)."""
+    history: list[Transition] = field(default_factory=list)
+    interface: str = ""
+    sources: list[str] = field(default_factory=list)
+    """Where its advertisements come from; at most one of each family."""
+    proven: list[int] = field(default_factory=list)
+    """The families (4, 16) in which this node has proof that it hears."""
+
+
+class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """The engine's last published state."""
+
+    node_name: str
+    pid: int
+    routers: list[PublishedRouter] = field(default_factory=list)
+    handed_over_at: int = 0
+    """When the Masters among them were left to a successor, in nanoseconds of the clock that counts while the machine
+    runs (CLOCK_MONOTONIC); 0: they were not."""
+    boot: str = ""
+    """Which boot of the machine that clock counts from (/proc/sys/kernel/random/boot_id)."""
+    version: int = 1
+
+
+class Snapshot(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """What the next engine of the same keeper goes on from."""
+
+    configuration: SpeakerConfiguration
+    state: PublishedState
