@@ -134,6 +134,10 @@ class RouterStatus(
     """Moves to Master and away from it since the engine started."""
     counters: dict[str, int]
     """Named after RFC 8347 (ietf-vrrp) where it has the counter."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should look at: somebody else answers for an address, advertisements are refused, ..."""
+    unproved: bool = False
+    """It is Master and has heard nobody on its link since that came up, so that it advertises the lowest priority."""
 
 
 class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

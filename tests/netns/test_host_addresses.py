@@ -19,6 +19,8 @@ from holdfast_speaker.host.netlink import (
     RequestSocket,
     address_removal,
     address_request,
+    route_addition,
+    route_removal,
 )
 from holdfast_testing.namespaces import Namespace, Namespaces
 
@@ -28,6 +30,10 @@ V4 = socket.inet_aton("10.9.0.200")
 V6 = socket.inet_pton(socket.AF_INET6, "2001:db8:9::c8")
 BOTH = pytest.mark.parametrize(("vip", "prefix_length"), [(V4, 24), (V6, 64)], ids=["IPv4", "IPv6"])
 TENTATIVE, NODAD, DEPRECATED, NOPREFIXROUTE = 0x40, 0x02, 0x20, 0x200
+
+
+def subnet_of(vip: bytes) -> str:
+    return "10.9.0.0/24" if len(vip) == 4 else "2001:db8:9::/64"
 
 
 class Host:
@@ -44,8 +50,11 @@ class Host:
         self.monitor.close()
         self.requests.close()
 
-    def renewal(self, vip: bytes, prefix_length: int, *, seconds: int = 1, prefix_route: bool = False) -> bytes:
-        return address_request(self.index, vip, prefix_length, valid_seconds=seconds, prefix_route=prefix_route)
+    def renewal(self, vip: bytes, prefix_length: int, *, seconds: int = 1) -> bytes:
+        return address_request(self.index, vip, prefix_length, valid_seconds=seconds)
+
+    def routes(self, vip: bytes) -> list[dict[str, str]]:
+        return self.namespace.ip_json("-4" if len(vip) == 4 else "-6", "route", "show", "dev", "eth0")
 
     def found(self, vip: bytes) -> LinkAddress | None:
         return next((a for a in self.requests.dump_addresses() if a.address == vip), None)
@@ -132,13 +141,38 @@ def test_an_ipv6_address_is_usable_at_once_and_no_source_of_the_hosts_own(host: 
     assert route[0]["prefsrc"] == "2001:db8:9::1"
 
 
-@pytest.mark.parametrize("prefix_route", [False, True])
 @BOTH
-def test_the_route_to_the_subnet_is_made_when_asked_for(host: Host, vip, prefix_length, prefix_route):
-    host.requests.apply([host.renewal(vip, prefix_length, seconds=3, prefix_route=prefix_route)])
-    family, subnet = ("-4", "10.9.0.0/24") if vip == V4 else ("-6", "2001:db8:9::/64")
-    routes = {route["dst"] for route in host.namespace.ip_json(family, "route", "show", "dev", "eth0")}
-    assert (subnet in routes) == prefix_route
+def test_no_route_to_the_subnet_comes_with_an_address(host: Host, vip, prefix_length):
+    host.requests.apply([host.renewal(vip, prefix_length, seconds=3)])
+    assert subnet_of(vip) not in [route["dst"] for route in host.routes(vip)]
+
+
+@BOTH
+def test_a_route_to_the_subnet_of_a_vip_goes_when_the_vip_goes(host: Host, vip, prefix_length):
+    bits = 8 * len(vip)
+    network = (int.from_bytes(vip, "big") >> (bits - prefix_length) << (bits - prefix_length)).to_bytes(
+        bits // 8, "big"
+    )
+    route = route_addition(host.index, network, prefix_length, vip, 1)
+    assert host.requests.apply([host.renewal(vip, bits), route]) == [0, 0]
+    assert subnet_of(vip) in [found["dst"] for found in host.routes(vip)]
+    host.requests.apply(
+        [address_removal(host.index, vip, bits), route_removal(host.index, network, prefix_length, vip)]
+    )
+    assert subnet_of(vip) not in [found["dst"] for found in host.routes(vip)]
+
+
+def test_an_ipv4_vip_is_no_source_of_the_hosts_own(host: Host):
+    host.namespace.ip("address add 10.9.0.1/24 dev eth0")
+    host.requests.apply([host.renewal(V4, 32, seconds=60)])
+    host.namespace.ip(
+        "address delete 10.9.0.1/24 dev eth0",
+        "address add 10.9.0.1/24 dev eth0",
+        "route add default via 10.77.0.1 dev eth0 onlink",
+        "route add 172.16.0.0/12 dev eth0",
+    )
+    for destination in ("10.9.0.2", "192.0.2.1", "172.16.0.1"):
+        assert host.namespace.ip_json("route", "get", destination)[0]["prefsrc"] == "10.9.0.1"
 
 
 @BOTH
@@ -158,7 +192,7 @@ def test_every_request_of_a_large_batch_gets_its_own_answer(host: Host):
     for number in range(350):
         address = socket.inet_aton(f"10.8.{number // 200}.{number % 200 + 1}")
         missing = number % 7 == 0
-        requests.append(address_request(host.index + 1000 * missing, address, 32, valid_seconds=60, prefix_route=False))
+        requests.append(address_request(host.index + 1000 * missing, address, 32, valid_seconds=60))
         expected.append(errno.ENODEV if missing else 0)
     assert host.requests.apply(requests) == expected
     assert sum(address.ours for address in host.requests.dump_addresses()) == expected.count(0)
@@ -191,7 +225,7 @@ def test_the_monitor_hears_when_somebody_deletes_our_address(host: Host):
 def test_a_new_address_does_not_take_over_what_somebody_else_put_there(host: Host, vip, prefix_length):
     text = socket.inet_ntop(socket.AF_INET if len(vip) == 4 else socket.AF_INET6, vip)
     host.namespace.ip(f"address add {text}/{prefix_length} dev eth0")
-    request = address_request(host.index, vip, prefix_length, valid_seconds=1, prefix_route=False, exclusive=True)
+    request = address_request(host.index, vip, prefix_length, valid_seconds=1, exclusive=True)
     assert host.requests.apply([request]) == [errno.EEXIST]
     address = host.found(vip)
     assert address is not None
@@ -211,7 +245,7 @@ def test_an_ipv6_address_is_the_hosts_own_a_moment_after_it_was_added(namespaces
         requests = RequestSocket()
         address = socket.inet_pton(socket.AF_INET6, "fd00::99")
         assert not requests.is_own(index, address)
-        assert requests.apply([address_request(index, address, 128, valid_seconds=60, prefix_route=False)]) == [0]
+        assert requests.apply([address_request(index, address, 128, valid_seconds=60)]) == [0]
         end = time.monotonic() + 2.0
         while not requests.is_own(index, address) and time.monotonic() < end:
             time.sleep(0.0001)

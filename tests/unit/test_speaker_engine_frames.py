@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 
 from holdfast_speaker.engine import frames
+from holdfast_speaker.engine.ports import NeighbourAnswer
 
 MAC = bytes.fromhex("02005e000133")
 MAC_TEXT = "02:00:5e:00:01:33"
@@ -86,13 +87,15 @@ def _advertisement(**ip: object) -> bytes:
 
 
 def test_an_arp_reply_answers_for_its_sender():
-    assert frames.neighbour_answer(_arp_reply()) == socket.inet_aton("192.168.213.1")
-    assert frames.neighbour_answer(_arp_reply() + bytes(18)) == socket.inet_aton("192.168.213.1")
+    told = NeighbourAnswer(socket.inet_aton("192.168.213.1"), _arp_reply()[6:12])
+    assert frames.neighbour_answer(_arp_reply()) == told
+    assert frames.neighbour_answer(_arp_reply() + bytes(18)) == told
 
 
 def test_a_neighbour_advertisement_answers_for_its_target():
-    assert frames.neighbour_answer(_advertisement()) == V6
-    assert frames.neighbour_answer(_advertisement() + bytes(4)) == V6
+    told = NeighbourAnswer(V6, _advertisement()[6:12])
+    assert frames.neighbour_answer(_advertisement()) == told
+    assert frames.neighbour_answer(_advertisement() + bytes(4)) == told
 
 
 def test_an_arp_request_is_no_answer():
@@ -121,4 +124,14 @@ def test_a_truncated_answer_is_no_answer(whole):
 @given(st.one_of(st.binary(max_size=100), st.binary(max_size=90).map(lambda tail: bytes(12) + b"\x86\xdd" + tail)))
 def test_no_bytes_make_reading_an_answer_fail(frame):
     answer = frames.neighbour_answer(frame)
-    assert answer is None or len(answer) in (4, 16)
+    assert answer is None or (len(answer.address) in (4, 16) and len(answer.mac) == 6)
+
+
+def test_a_neighbour_probe_is_as_duplicate_address_detection_sends_it():
+    probe = Ether(frames.neighbour_probe(MAC, V6))
+    assert (probe[IPv6].src, probe[IPv6].hlim, probe[ICMPv6ND_NS].tgt) == ("::", 255, V6_TEXT)
+    assert probe[IPv6].dst.startswith("ff02::1:ff")
+    assert not probe.haslayer("ICMPv6NDOptSrcLLAddr")
+    checked = Ether(bytes(probe))
+    del checked[ICMPv6ND_NS].cksum
+    assert Ether(bytes(checked))[ICMPv6ND_NS].cksum == probe[ICMPv6ND_NS].cksum

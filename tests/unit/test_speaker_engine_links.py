@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from holdfast_speaker.engine.links import LinkTable, has_subnet_of, interface_for, source_address
-from holdfast_speaker.host.netlink import (
+from holdfast_speaker.engine.links import LinkTable, interface_for, is_usable, usable_sources, why_no_source
+from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
     AddressAdded,
     AddressRemoved,
@@ -16,7 +16,7 @@ from holdfast_speaker.host.netlink import (
 )
 
 TENTATIVE, DAD_FAILED = 0x40, 0x08
-LINK_SCOPE = 253
+LINK_SCOPE, HOST_SCOPE = 253, 254
 
 
 def packed(text):
@@ -103,27 +103,26 @@ def test_addresses_come_and_go():
 def test_the_interface_is_the_one_whose_subnet_holds_the_first_address():
     known = table([ETH0, ETH1], [on(2, "10.0.0.9/24"), on(3, "10.0.1.9/24")])
     assert interface_for(known, [(packed("10.0.1.200"), 24), (packed("10.0.0.200"), 24)]) == ETH1
-    assert interface_for(known, [(packed("10.0.2.200"), None)]) is None
-    assert interface_for(known, []) is None
+    assert interface_for(known, [(packed("10.0.2.200"), 32)]) is None
 
 
 def test_the_longest_prefix_wins_and_then_the_first_link():
     known = table([ETH1, ETH0], [on(3, "10.0.0.8/24"), on(2, "10.0.0.9/8")])
-    assert interface_for(known, [(packed("10.0.0.200"), None)]) == ETH1
+    assert interface_for(known, [(packed("10.0.0.200"), 32)]) == ETH1
     known = table([ETH1, ETH0], [on(3, "10.0.0.8/24"), on(2, "10.0.0.9/24")])
-    assert interface_for(known, [(packed("10.0.0.200"), None)]) == ETH0
+    assert interface_for(known, [(packed("10.0.0.200"), 32)]) == ETH0
 
 
 def test_loopback_our_own_and_single_addresses_do_not_decide_the_interface():
     vip = packed("10.0.0.200")
-    assert interface_for(table([LO], [on(1, "10.0.0.9/8")]), [(vip, None)]) is None
-    assert interface_for(table([ETH0], [on(2, "10.0.0.9/24", protocol=ADDRESS_PROTOCOL)]), [(vip, None)]) is None
-    assert interface_for(table([ETH0], [on(2, "10.0.0.200/32")]), [(vip, None)]) is None
+    assert interface_for(table([LO], [on(1, "10.0.0.9/8")]), [(vip, 32)]) is None
+    assert interface_for(table([ETH0], [on(2, "10.0.0.9/24", protocol=ADDRESS_PROTOCOL)]), [(vip, 32)]) is None
+    assert interface_for(table([ETH0], [on(2, "10.0.0.200/32")]), [(vip, 32)]) is None
 
 
 def test_an_ipv6_address_finds_its_interface_and_not_one_of_ipv4():
     known = table([ETH0, ETH1], [on(2, "0.0.0.0/0"), on(3, "2001:db8::9/64")])
-    assert interface_for(known, [(packed("2001:db8::c8"), None)]) == ETH1
+    assert interface_for(known, [(packed("2001:db8::c8"), 32)]) == ETH1
 
 
 def test_a_link_local_address_decides_only_when_there_is_no_other():
@@ -132,29 +131,27 @@ def test_a_link_local_address_decides_only_when_there_is_no_other():
     assert interface_for(known, [(packed("fe80::c8"), 64)]) == ETH0
 
 
-def v4_source(known, excluded=frozenset(), wanted=None):
-    return source_address(known, 2, socket.AF_INET, excluded, wanted)
+def sources(known, width, excluded=frozenset()):
+    return usable_sources(known, 2, width, excluded)
 
 
-def v6_source(known, excluded=frozenset(), wanted=None):
-    return source_address(known, 2, socket.AF_INET6, excluded, wanted)
-
-
-def test_the_ipv4_source_is_the_first_global_address_that_is_no_vip():
+def test_ipv4_sources_are_the_addresses_that_are_no_vips_those_of_global_scope_first():
     known = table(
         [ETH0],
         [
             on(2, "169.254.0.1/16", scope=LINK_SCOPE),
+            on(2, "10.7.0.1/32", scope=HOST_SCOPE),
             on(2, "10.0.0.200/24", protocol=ADDRESS_PROTOCOL),
             on(2, "10.0.0.201/24"),
             on(2, "10.0.0.9/24"),
             on(2, "10.0.0.10/24"),
         ],
     )
-    assert v4_source(known, {packed("10.0.0.201")}) == packed("10.0.0.9")
+    expected = ["10.0.0.9", "10.0.0.10", "169.254.0.1"]
+    assert sources(known, 4, {packed("10.0.0.201")}) == [packed(text) for text in expected]
 
 
-def test_the_ipv6_source_is_the_first_link_local_address_that_is_usable():
+def test_ipv6_sources_are_the_link_local_addresses_that_are_usable():
     known = table(
         [ETH0],
         [
@@ -165,26 +162,66 @@ def test_the_ipv6_source_is_the_first_link_local_address_that_is_usable():
             on(2, "fe80::3/64", scope=LINK_SCOPE),
         ],
     )
-    assert v6_source(known) == packed("fe80::3")
-    assert v6_source(known, {packed("fe80::3")}) is None
+    assert sources(known, 16) == [packed("fe80::3")]
+    assert sources(known, 16, {packed("fe80::3")}) == []
 
 
-def test_a_wanted_source_is_taken_as_soon_as_it_is_usable_and_nothing_else_instead():
+def test_an_address_that_was_asked_for_may_be_of_any_scope_and_must_be_usable():
     known = table([ETH0], [on(2, "10.0.0.9/24"), on(2, "2001:db8::9/64", flags=TENTATIVE)])
-    assert v4_source(known, wanted=packed("10.0.0.9")) == packed("10.0.0.9")
-    assert v4_source(known, wanted=packed("10.0.0.10")) is None
-    assert v6_source(known, wanted=packed("2001:db8::9")) is None
+    assert is_usable(known, 2, packed("10.0.0.9"))
+    assert not is_usable(known, 2, packed("10.0.0.10"))
+    assert not is_usable(known, 3, packed("10.0.0.9"))
+    assert not is_usable(known, 2, packed("2001:db8::9"))
     known.apply(AddressAdded(on(2, "2001:db8::9/64")))
-    assert v6_source(known, wanted=packed("2001:db8::9")) == packed("2001:db8::9")
+    assert is_usable(known, 2, packed("2001:db8::9"))
 
 
-def test_a_link_without_a_usable_address_has_no_source():
-    assert v4_source(table([ETH0])) is None
-    assert v4_source(table([ETH0], [on(3, "10.0.0.9/24")])) is None
+def test_why_there_is_no_source_is_told():
+    assert why_no_source(table([ETH0]), 2, 4, None) == ""
+    known = table([ETH0], [on(2, "fe80::1/64", flags=DAD_FAILED), on(2, "10.0.0.9/32", scope=HOST_SCOPE)])
+    assert "duplicate address detection failed" in why_no_source(known, 2, 16, None)
+    assert "not on it" in why_no_source(known, 2, 4, packed("10.0.0.1"))
+    assert "scope" in why_no_source(known, 2, 4, None)
+    assert "still being checked" in why_no_source(table([ETH0], [on(2, "fe80::1/64", flags=TENTATIVE)]), 2, 16, None)
 
 
-def test_a_link_has_the_subnet_of_an_address_when_an_address_of_its_own_lies_there():
-    known = table([ETH0], [on(2, "10.0.0.9/24"), on(2, "10.0.1.200/24", protocol=ADDRESS_PROTOCOL)])
-    assert has_subnet_of(known, 2, packed("10.0.0.200"))
-    assert not has_subnet_of(known, 2, packed("10.0.1.201"))
-    assert not has_subnet_of(known, 3, packed("10.0.0.200"))
+def test_the_prefix_of_a_link_for_an_address_is_the_longest_of_its_own():
+    known = table(
+        [ETH0], [on(2, "10.0.0.9/24"), on(2, "10.0.0.9/8"), on(2, "10.0.1.200/28", protocol=ADDRESS_PROTOCOL)]
+    )
+    assert known.prefix_length_for(2, packed("10.0.0.200")) == 24
+    assert known.prefix_length_for(2, packed("10.0.1.201")) == 8
+    assert known.prefix_length_for(3, packed("10.0.0.200")) == 0
+    known.apply(AddressRemoved(on(2, "10.0.0.9/24")))
+    assert known.prefix_length_for(2, packed("10.0.0.200")) == 8
+    known.apply(LinkRemoved(2))
+    assert known.prefix_length_for(2, packed("10.0.0.200")) == 0
+
+
+def test_a_renewed_address_keeps_its_place_and_is_counted_once():
+    first, second = on(2, "10.0.0.9/24"), on(2, "10.0.0.10/24")
+    known = table([ETH0], [first, second])
+    known.apply(AddressAdded(first))
+    assert known.addresses(2) == [first, second]
+    known.apply(AddressRemoved(first))
+    known.apply(AddressRemoved(second))
+    assert known.prefix_length_for(2, packed("10.0.0.200")) == 0
+
+
+def test_where_an_address_is_that_is_not_ours():
+    here, ours = on(3, "10.0.0.200/32"), on(2, "10.0.0.200/32", protocol=ADDRESS_PROTOCOL)
+    known = table([ETH0, ETH1], [here, ours])
+    assert list(known.places_of(packed("10.0.0.200"))) == [here]
+    assert known.find_ours(2, packed("10.0.0.200")) == ours
+    known.apply(LinkRemoved(3))
+    assert list(known.places_of(packed("10.0.0.200"))) == []
+
+
+def test_on_a_kernel_that_does_not_say_whose_an_address_is_claimed_ones_are_ours():
+    claimed = on(2, "10.0.0.200/32")
+    known = table([ETH0])
+    known.claimed.add((2, packed("10.0.0.200")))
+    known.apply(AddressAdded(claimed))
+    assert (list(known.ours(2)), list(known.others(2))) == ([claimed], [])
+    known.apply(LinkRemoved(2))
+    assert not known.claimed

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from holdfast_speaker.host import rtnetlink
 from holdfast_speaker.host.netlink import (
@@ -75,7 +76,7 @@ def test_the_request_for_an_ipv4_address_is_pyroute2s():
         header=REQUEST_ACK | CREATE_REPLACE,
         attributes=[lifetimes(3, 3), ("IFA_FLAGS", NOPREFIXROUTE), ("IFA_PROTO", ADDRESS_PROTOCOL)],
     )
-    assert address_request(7, V4, 24, valid_seconds=3, prefix_route=False) == oracle
+    assert address_request(7, V4, 24, valid_seconds=3) == oracle
 
 
 def test_the_request_for_an_ipv6_address_is_pyroute2s_and_asks_for_no_duplicate_detection():
@@ -87,15 +88,45 @@ def test_the_request_for_an_ipv6_address_is_pyroute2s_and_asks_for_no_duplicate_
         header=REQUEST_ACK | CREATE_REPLACE,
         attributes=[lifetimes(0, 3), ("IFA_FLAGS", NODAD | NOPREFIXROUTE), ("IFA_PROTO", ADDRESS_PROTOCOL)],
     )
-    assert address_request(7, V6, 64, valid_seconds=3, prefix_route=False) == oracle
+    assert address_request(7, V6, 64, valid_seconds=3) == oracle
 
 
-def test_a_prefix_route_is_left_to_the_kernel_when_asked_for():
-    for address, prefix_length, flags in ((V4, 24, 0), (V6, 64, NODAD)):
-        request = address_request(7, address, prefix_length, valid_seconds=3, prefix_route=True)
-        decoded = ifaddrmsg(request)
+def test_an_ipv4_address_of_full_length_has_the_scope_of_the_host():
+    scopes = {}
+    for address, prefix_length in ((V4, 32), (V4, 24), (V6, 128), (V6, 64)):
+        decoded = ifaddrmsg(address_request(7, address, prefix_length, valid_seconds=3))
         decoded.decode()
-        assert decoded.get_attr("IFA_FLAGS") == flags
+        scopes[address, prefix_length] = decoded["scope"]
+    assert scopes == {(V4, 32): 254, (V4, 24): 0, (V6, 128): 0, (V6, 64): 0}
+
+
+@pytest.mark.parametrize(
+    ("source", "network", "length", "flags", "scope"),
+    [(V4, "192.168.213.0", 24, 0x400 | 0x800, 253), (V6, "2001:db8::", 64, 0x400 | 0x100, 0)],
+)
+def test_the_request_for_a_route_to_a_vips_subnet_is_as_pyroute2_reads_it(source, network, length, flags, scope):
+    family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
+    packed = socket.inet_pton(family, network)
+    decoded = rtmsg(rtnetlink.route_addition(7, packed, length, source, 1))
+    decoded.decode()
+    assert decoded["header"]["flags"] == REQUEST_ACK | flags
+    assert (decoded["family"], decoded["dst_len"], decoded["scope"], decoded["proto"], decoded["table"]) == (
+        family,
+        length,
+        scope,
+        ADDRESS_PROTOCOL,
+        254,
+    )
+    told = {name: decoded.get_attr(name) for name in ("RTA_DST", "RTA_OIF", "RTA_PREFSRC", "RTA_PRIORITY")}
+    assert told == {
+        "RTA_DST": network,
+        "RTA_OIF": 7,
+        "RTA_PREFSRC": socket.inet_ntop(family, source),
+        "RTA_PRIORITY": 2048,
+    }
+    removal = rtmsg(rtnetlink.route_removal(7, packed, length, source))
+    removal.decode()
+    assert (removal["header"]["type"], removal.get_attr("RTA_DST")) == (25, network)
 
 
 @pytest.mark.parametrize(("address", "text", "family"), [(V4, "192.168.213.200", 2), (V6, "2001:db8::c8", 10)])
@@ -105,15 +136,15 @@ def test_a_removal_is_pyroute2s(address, text, family):
 
 
 def test_a_sequence_number_goes_into_the_header():
-    request = address_request(7, V4, 24, valid_seconds=3, prefix_route=False, sequence=0x01020304)
+    request = address_request(7, V4, 24, valid_seconds=3, sequence=0x01020304)
     assert struct.unpack_from("=I", request, 8) == (0x01020304,)
 
 
 def test_a_batch_numbers_its_requests_and_asks_for_the_last_acknowledgement_only():
     requests = [
-        address_request(7, V4, 24, valid_seconds=3, prefix_route=False),
+        address_request(7, V4, 24, valid_seconds=3),
         address_removal(7, V6, 64),
-        address_request(7, V6, 64, valid_seconds=3, prefix_route=True),
+        address_request(7, V6, 64, valid_seconds=3),
     ]
     joined = bytes(rtnetlink.batch(requests, 41))
     headers = []
@@ -190,7 +221,7 @@ def test_a_link_is_operational_when_it_is_up_and_packets_can_pass(flags, admin_u
         flags=flags,
         attributes=[("IFLA_IFNAME", "eth7"), ("IFLA_ADDRESS", "02:00:00:00:00:07")],
     )
-    link = Link(7, "eth7", admin_up, carrier, bytes.fromhex("020000000007"), loopback=False)
+    link = Link(7, "eth7", admin_up, carrier, bytes.fromhex("020000000007"), loopback=False, mtu=0)
     assert parse(datagram) == [LinkChanged(link)]
     assert link.operational == (admin_up and carrier)
 
@@ -210,7 +241,7 @@ def test_a_wireless_event_says_nothing_about_the_link():
 
 
 WHOLE = [
-    address_request(7, V4, 24, valid_seconds=3, prefix_route=False),
+    address_request(7, V4, 24, valid_seconds=3),
     address_removal(7, V6, 64),
     link_message(rtnetlink._RTM_NEWLINK),
 ]

@@ -1,172 +1,323 @@
-"""The engine: every VirtualIP of this node, their sockets, and the order in which things happen.
+"""The engine: every VirtualIP of this node, what they need of links and addresses, and what comes of it.
 
-Data flows one way: datagrams in, advertisements, decisions of the core, kernel addresses, packets out. The driver
-(driver.py) calls `take_in`, `receive`, `poll` in this order; nothing here waits.
+Data flows one way: datagrams in, advertisements, decisions of the core, kernel addresses, packets out. Nothing here
+waits or reads a clock: it is given a kernel, a wire and a log (ports.py), and the time with every call. Who calls it,
+and in which order, is turn.py.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection, Iterable, Sequence, Set
 
-from holdfast_api.errors import ConfigurationError, EnvironmentFailure
+from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine import conflicts
+from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
+from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, Conflicts
 from holdfast_speaker.engine.deadlines import Deadlines
+from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing
-from holdfast_speaker.engine.instance import Instance, LastMove
+from holdfast_speaker.engine.instance import Instance, LastMove, first_by_vrid, parse_address
 from holdfast_speaker.engine.lateness import LatenessHistogram
-from holdfast_speaker.engine.leftovers import no_longer_held
-from holdfast_speaker.engine.obstacles import concerns, find_obstacles, first_by_vrid
-from holdfast_speaker.engine.outgoing import Outgoing
-from holdfast_speaker.engine.ports import KernelAddress
-from holdfast_speaker.engine.reports import find_virtual_ip, published_state, transition_message
-from holdfast_speaker.engine.state import PublishedRouter, PublishedState, Snapshot
-from holdfast_speaker.host import clock
-from holdfast_speaker.host.control import ControlServer
-from holdfast_speaker.host.inheritance import Inheritance
-from holdfast_speaker.host.kernel import Kernel, text
-from holdfast_speaker.host.log import Log
-from holdfast_speaker.host.state_directory import StateDirectory
-from holdfast_speaker.host.wire import Wire
+from holdfast_speaker.engine.links import interface_for
+from holdfast_speaker.engine.listening import Listening
+from holdfast_speaker.engine.ports import (
+    AddressAdded,
+    AddressRemoved,
+    Clock,
+    Datagram,
+    Event,
+    Kernel,
+    KernelAddress,
+    LinkChanged,
+    Listener,
+    Log,
+    NeighbourAnswer,
+    Wire,
+)
+from holdfast_speaker.engine.refusals import Refusals
+from holdfast_speaker.engine.reports import find_virtual_ip, published_router, transition_message
+from holdfast_speaker.engine.sending import Sending
+from holdfast_speaker.engine.state import PublishedRouter
+from holdfast_speaker.engine.strangers import Strangers
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
     Action,
     Actions,
     AnnounceAddresses,
+    Refused,
     SendAdvertisement,
     Transitioned,
 )
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import PacketError
+from holdfast_speaker.vrrp.states import Backup
+from holdfast_speaker.vrrp.states import Listening as HeardNobody
 
-_NOT_OF_THE_LINK = frozenset({Obstacle.KERNEL_REFUSED, Obstacle.SERVICE_FAILED, Obstacle.STOPPED})
+_NOT_OF_THE_MACHINE = frozenset({Obstacle.SERVICE_FAILED, Obstacle.STOPPED, Obstacle.ADDRESS_CONFLICT})
+"""Obstacles that do not go by a look at links and addresses."""
 
 RETRY_AFTER = Duration(5 * SECOND)
-"""How long a VirtualIP stays out after the kernel refused its addresses."""
+"""How long a family stays out after the kernel refused its addresses."""
+
+_ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
+"""How long after a takeover an answer for the addresses may still be the former holder's."""
 
 
 class Engine:
-    """All that runs on this node. Not thread-safe: one loop owns it."""
+    """All that runs on this node. Not thread-safe: one loop owns it.
 
-    def __init__(self, node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
+    The constructor raises EnvironmentFailure where the kernel does not tell its links and addresses. `overhears`:
+    listen also on links where no VIP of ours lives, for the virtual routers of others.
+    """
+
+    def __init__(
+        self, node_name: str, kernel: Kernel, wire: Wire, clock: Clock, log: Log, *, overhears: bool = False
+    ) -> None:
         self.node_name = node_name
         self.started = clock.timestamp()
         self.configuration = SpeakerConfiguration(node_name=node_name)
         self.instances: dict[str, Instance] = {}
         self.lateness = LatenessHistogram()
-        self.wire = Wire(inheritance.kept_sockets, overhears=inheritance.overhears)
-        self.kernel = Kernel(log)
-        self._hearing = Hearing(self.wire)
-        self._outgoing = Outgoing(self.wire, log)
-        self.subscribers: ControlServer | None = None
-        self._directory = directory
+        self.addresses = HeldAddresses(kernel, log)
+        self.table = self.addresses.table
+        self.strangers = Strangers()
+        self.refusals = Refusals(log)
+        self.transitions: list[Transition] = []
+        """What happened since somebody last took it from here."""
+        self.is_unpublished = False
+        """Whether the next engine should be told something that it has not been told."""
+        self._kernel = kernel
+        self._wire = wire
+        self._clock = clock
         self._log = log
+        self._listening = Listening(wire, self.table, overhears=overhears)
+        self._hearing = Hearing(wire)
+        self._conflicts = Conflicts(wire)
+        self._sending = Sending(wire, log)
         self._deadlines = Deadlines()
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
-        self._cleaned = False
-        self._unpublished = False
-        self._unsaved = False
-        self._inheritance = inheritance
-        self._keeps_journal = inheritance.keeps_journal
+        self._by_address: dict[bytes, list[Instance]] = {}
+        self._neighbours_of: frozenset[int] = frozenset()
+        self._prove_at: dict[str, tuple[Instant, int]] = {}
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
+        self._left: Collection[PublishedRouter] | None = ()
 
     # ----- configuration -----
 
+    def go_on_from(self, former: Iterable[PublishedRouter], seen_at: Instant) -> None:
+        """Take what another process left, which was seen to run at `seen_at`, with the next configuration."""
+        self._former = {router.virtual_ip: router for router in former}
+        self._former_seen_at = seen_at
+
+    def clean_up_after(self, former: Collection[PublishedRouter]) -> None:
+        """What these held is to be gone with the next configuration, unless it is held again."""
+        self._left = former
+
     def configure(self, configuration: SpeakerConfiguration, now: Instant) -> None:
-        """Run this from now on. What did not change is not disturbed."""
+        """Run this from now on. What did not change is not disturbed.
+
+        An address that changes hands between VirtualIPs does not leave the kernel; first is taken off what the change
+        takes, then is given.
+        """
         wanted = {item.name: item for item in configuration.virtual_routers}
-        for name, instance in list(self.instances.items()):
+        leaving = []
+        for name, instance in self.instances.items():
             if name not in wanted or instance.becomes_another_router(wanted[name]):
-                self._remove(instance, now)
+                leaving.append(instance)
+            elif instance.configuration != wanted[name]:
+                instance.change(wanted[name])
+        self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
+        for instance in leaving:
+            self._remove(instance, now)
         for name, item in wanted.items():
             if name not in self.instances:
-                self.instances[name] = Instance(item, LastMove(clock.timestamp()), is_recorded=self._keeps_journal)
+                self.instances[name] = Instance(item, LastMove(self._clock.timestamp()))
                 if name in self._former:
                     self.instances[name].inherit(self._former[name])
-            elif self.instances[name].configuration != item:
-                self.instances[name].change(item)
         self.configuration = configuration
-        self.wire.strangers.know(configuration.node_addresses)
-        if not self._cleaned:
-            self._remove_leftovers()
-        self._look_at_links(now)
+        self._index_addresses(self.instances.values())
+        self.strangers.know(configuration.node_addresses)
+        if self._left is not None:
+            self._remove_leftovers(self._left)
+            self._left = None
+        self._look(list(self.instances.values()), now)
         self._former.clear()
-        self._unsaved = self._unpublished = True
+        self.is_unpublished = True
 
-    def go_on_from(self, state: PublishedState, seen_at: Instant) -> None:
-        """Take what another process left, which was seen to run at `seen_at`, with the next configuration."""
-        self._former = {router.virtual_ip: router for router in state.routers}
-        self._former_seen_at = seen_at
+    def _index_addresses(self, instances: Iterable[Instance]) -> None:
+        self._by_address = {}
+        for instance in instances:
+            for address, _ in instance.addresses:
+                self._by_address.setdefault(address, []).append(instance)
 
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
-        self._deadlines.set(instance.name, None)
-        del self.instances[instance.name]
+        name = instance.name
+        for kept in (self._sending, self.refusals):
+            kept.forget(name)
+        self._conflicts.drop(name)
+        self._hearing.stop_asking(name)
+        self._prove_at.pop(name, None)
+        self._deadlines.set(name, None)
+        del self.instances[name]
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, left: Collection[PublishedRouter]) -> None:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
-        self._cleaned = True
-        former = self._former.values() or self._directory.published_routers()
-        for leftover in self.kernel.remove_leftovers(
-            no_longer_held(self.instances, former, goes_on=bool(self._former))
-        ):
+        former = list(self._former.values()) or list(left)
+        known = {parse_address(told)[0] for router in former for told in router.addresses}
+        self.addresses.claim(known)
+        known |= self._by_address.keys()
+        for name, router in self._former.items():
+            if router.state is State.MASTER and name in self.instances:  # it goes on, and keeps them
+                known -= {address for address, _ in self.instances[name].addresses}
+        for leftover in self.addresses.remove_leftovers(known):
             self._log.info("removed an address that a former engine left", address=text(leftover))
 
     # ----- links and addresses of the machine -----
 
     def take_in(self, now: Instant) -> None:
         """Links or addresses changed. Carrier and interface loss act at once."""
-        events, put_back = self.kernel.read()
-        for instance in self.instances.values():
-            if put_back & instance.held:
-                texts = ", ".join(sorted(text(address) for address in put_back & instance.held))
-                self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
-                self._outgoing.announce(instance)
-        if events is None or any(concerns(event, self.instances.values()) for event in events):
-            self._look_at_links(now)
+        self._act_on(self.addresses.take_in(now), now)
 
-    def _look_at_links(self, now: Instant) -> None:
-        """Find each VirtualIP's link, sources and obstacles, and act on what is new."""
+    def _act_on(self, changes: Changes, now: Instant) -> None:
         for instance in self.instances.values():
-            self._find_link(instance, now)
-        refused = self.wire.attend(
-            {
-                (instance.link.index, instance.link.name, width)
-                for instance in self.instances.values()
-                if instance.link is not None and instance.link.operational
-                for width in instance.widths
-            },
-            self.kernel.table,
+            taken = changes.put_back & self.addresses.owned(instance.name) if changes.put_back else frozenset()
+            if taken:
+                self._tell_put_back(instance, taken)
+        self._listening.doubt(changes)
+        for instance in self.instances.values():
+            if instance.link is not None and instance.link.index in changes.gone:
+                self._leave_link(instance, now)
+        if changes.events is None:
+            self._look(list(self.instances.values()), now)
+        elif changes.events or changes.gone:
+            concerned = self._concerned(changes.events)
+            if concerned or changes.gone:
+                self._look(concerned, now)
+
+    def _tell_put_back(self, instance: Instance, taken: Set[KernelAddress]) -> None:
+        texts = ", ".join(sorted(text(address) for address in taken))
+        self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
+        self._sending.announce(instance)
+
+    def _concerned(self, events: Sequence[Event]) -> list[Instance]:
+        """Whose link, sources, tracked links or addresses the events may change: pods come and go all the time."""
+        names: set[str] = set()
+        indexes: set[int] = set()
+        addresses: set[bytes] = set()
+        for event in events:
+            match event:
+                case LinkChanged(link):
+                    names.add(link.name)
+                    indexes.add(link.index)
+                case AddressAdded(address) | AddressRemoved(address):
+                    if not self.table.is_ours(address):
+                        indexes.add(address.index)
+                        addresses.add(address.address)
+                case _:
+                    indexes.add(event.index)
+        return [item for item in self.instances.values() if self._is_concerned(item, names, indexes, addresses)]
+
+    def _is_concerned(self, instance: Instance, names: Set[str], indexes: Set[int], addresses: Set[bytes]) -> bool:
+        asked = instance.configuration
+        if (
+            instance.link is None
+            or instance.link.index in indexes
+            or names & {*asked.tracked_interfaces, asked.interface}
+        ):
+            return True
+        if asked.tracked_interfaces and indexes - {instance.link.index}:
+            return True  # one of them may be gone
+        if addresses and any(address in addresses for address, _ in instance.addresses):
+            return True
+        return (
+            asked.interface is None
+            and bool(addresses)
+            and interface_for(self.table, instance.addresses) != instance.link
         )
+
+    def _look(self, instances: Sequence[Instance], now: Instant) -> None:
+        """Find the links, sources and obstacles of these, and act on what is new."""
+        for instance in instances:
+            instance.look_at = None
+            self._find_link(instance, now)
+        self._listening.listen(self.instances.values(), now)
         self._by_vrid = first_by_vrid(self.instances)
-        vips = {address for instance in self.instances.values() for address, _ in instance.addresses}
-        for instance in list(self.instances.values()):
-            self._settle(instance, now, vips, refused)
+        for instance in instances:
+            instance.find_sources(self.table, self._by_address.keys(), now)
+            self._find_lacking(instance)
+            instance.work_out_kernel_addresses()
+        for instance in instances:
+            self._take_off(instance)
+        for instance in list(instances):
+            self._settle(instance, now)
 
     def _find_link(self, instance: Instance, now: Instant) -> None:
-        link = instance.find_link(self.kernel.table)
-        if link == instance.link:
+        link = instance.find_link(self.table, now)
+        before = instance.link
+        if link == before:
             return
-        if instance.link is not None and link is not None and instance.link.index != link.index:
+        if before is not None and link is not None and before.index != link.index:
             # Another interface, by another name or made anew under the same: what was held on the old one goes.
-            self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
+            self._leave_link(instance, now)
         instance.link = link
-        instance.prepare_announcements()
+        instance.prepare_announcements(link is not None and self._kernel.forwards_ipv6(link.name))
+        if link is None or before is None or before.index != link.index:
+            return
+        if not link.operational:
+            self._hearing.lose(link.index)
+        if link.mac != before.mac and instance.router.holds_addresses:
+            self._log.info(
+                "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
+            )
+            self._sending.announce(instance)
 
-    def _settle(self, instance: Instance, now: Instant, vips: set[bytes], refused: dict[int, str]) -> None:
+    def _leave_link(self, instance: Instance, now: Instant) -> None:
+        self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
+        instance.link = None
+        instance.sources.clear()
+        instance.work_out_kernel_addresses()
+
+    def _find_lacking(self, instance: Instance) -> None:
+        """Which families cannot be served here now: no address to send from, no socket, or nothing leaves."""
+        lacking: dict[int, tuple[Obstacle, str]] = {}
+        if instance.link is not None:
+            for listener in instance.listeners:
+                width = listener.width
+                deaf = self._listening.why_not(listener)
+                if width not in instance.sources:
+                    why = instance.why_no_source(self.table, width)
+                    lacking[width] = (Obstacle.NO_SOURCE_ADDRESS, why)
+                elif deaf is not None:
+                    lacking[width] = deaf
+                elif width in instance.failed:
+                    lacking[width] = instance.failed[width]
+        instance.lacking = lacking
+
+    def _take_off(self, instance: Instance) -> None:
+        """Take off what is held for a VirtualIP and no longer its own, before anything is given."""
+        owned = self.addresses.owned(instance.name)
+        if owned and (surplus := owned - instance.kernel_addresses):
+            self._release(instance, surplus)
+
+    def _settle(self, instance: Instance, now: Instant) -> None:
         """Make one router's obstacles, configuration and health what the machine says."""
         router = instance.router
-        sources = instance.find_sources(self.kernel.table, vips)
-        obstacles = find_obstacles(instance, self.kernel, sources, refused, self._by_vrid)
+        obstacles = self._obstacles(instance)
         for obstacle, detail in obstacles.items():
             if instance.obstacle_details.get(obstacle) != detail:
                 self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
             if obstacle not in router.obstacles:
-                self._carry_out(instance, router.obstruct(obstacle, now, detail), now)
+                at_once = obstacle is Obstacle.LINK_DOWN and instance.link is not None and not instance.link.admin_up
+                self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
         instance.obstacle_details = obstacles
-        configuration = instance.core_configuration(sources)
+        self._tell_lacking(instance)
+        own = {address.address for address in self.table.others(instance.link.index)} if instance.link else set()
+        configuration = instance.core_configuration(own & instance.members)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
         if router.configuration != configuration:
@@ -174,24 +325,57 @@ class Engine:
         self._settle_health(instance, now)
         if not instance.started:
             instance.started = True
-            if not router.obstacles and self._go_on(instance, now):
-                return
-            self._carry_out(instance, router.start(now, router.health, router.obstacles), now)
-        for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_LINK:
-            self._carry_out(instance, router.clear(obstacle, now), now)
+            if router.obstacles or not self._go_on(instance, now):
+                proven = self._hearing.of(instance)
+                self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
+        else:
+            for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE:
+                self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
+        self.addresses.set_routes(instance.name, instance.routes(self.table))
+
+    def _obstacles(self, instance: Instance) -> dict[Obstacle, str]:
+        """What keeps a VirtualIP out of the election, with a sentence about each."""
+        link = instance.link
+        if link is None:
+            name = instance.configuration.interface
+            missing = f"there is no interface {name}" if name else "no interface has a subnet that holds its address"
+            return {Obstacle.INTERFACE_MISSING: missing}
+        found: dict[Obstacle, str] = {}
+        if not link.operational:
+            found[Obstacle.LINK_DOWN] = f"{link.name} is down" if not link.admin_up else f"{link.name} has no carrier"
+        elif len(instance.lacking) == len(instance.widths):
+            for obstacle, why in instance.lacking.values():
+                found[obstacle] = f"{found[obstacle]}; {why}" if obstacle in found else why
+        if elsewhere := self.addresses.elsewhere(instance.kernel_addresses):
+            where = self.table.by_index[elsewhere[0].index].name
+            found[Obstacle.ADDRESS_IN_USE] = f"{text(elsewhere[0])} is on {where} already, not put there by Holdfast"
+        vrid = instance.configuration.virtual_router_id
+        for index, width in instance.listeners:
+            other = self._by_vrid.get((index, width, vrid))
+            if other is not None and other is not instance:
+                found[Obstacle.VIRTUAL_ROUTER_ID_IN_USE] = f"{other.name} has virtual router ID {vrid} on {link.name}"
+        return found
+
+    def _tell_lacking(self, instance: Instance) -> None:
+        """A node that serves one family and not the other says so: it counts as failing."""
+        why = "; ".join(why for _, why in instance.lacking.values()) if instance.partial else ""
+        if why and instance.warnings.get("family") != why:
+            self._log.warning(f"only a part of it can be served here: {why}", virtualIP=instance.name)
+        instance.warn("family", why)
 
     def _go_on(self, instance: Instance, now: Instant) -> bool:
         """Be what the former process was. A Master does nothing yet: what arrived meanwhile is read first."""
         former = self._former.get(instance.name)
         if former is None:
             return False
+        proven = None if former.proven is None else frozenset(former.proven)
         match former.state:
             case State.MASTER:
-                instance.router.resume_as_master(self._former_seen_at, former.recovered_at)
-                instance.held = self.kernel.adopt(instance.kernel_addresses, now)
+                instance.router.resume_as_master(self._former_seen_at, former.recovered_at, proven)
+                self.addresses.adopt(instance.name, instance.kernel_addresses, instance.routes(self.table), now)
             case State.BACKUP:
-                instance.router.resume_as_backup(now, former.recovered_at)
+                instance.router.resume_as_backup(now, former.recovered_at, proven)
             case State.INITIALIZE:
                 return False
         self._schedule(instance)
@@ -205,82 +389,204 @@ class Engine:
         if health is not Health.UNKNOWN or instance.reported_health is Health.UNKNOWN:
             # Not knowing (yet, again) is no reason to forget what is known.
             instance.reported_health, instance.reported_detail = health, detail
-            self._unpublished = True
+            self.is_unpublished = True
             if instance.configuration.draining:  # what a failing node does depends on why it fails
-                self._look_at_links(now)
+                self._look([instance], now)
             self._settle_health(instance, now)
 
     def _settle_health(self, instance: Instance, now: Instant) -> None:
-        health, detail = instance.own_health(self.kernel.table)
+        health, detail = instance.own_health(self.table)
         if health is not instance.router.health:
             if instance.started:
                 self._log.info(f"health: {instance.router.health} -> {health}", virtualIP=instance.name, detail=detail)
             self._carry_out(instance, instance.router.report_health(health, now), now)
-            self._unpublished = True
+            self.is_unpublished = True
         instance.health_detail = detail
 
-    # ----- packets and time -----
+    # ----- packets -----
 
-    def receive(self, descriptor: int, limit: int, now: Instant) -> bool:
-        """Take up to `limit` datagrams from one socket. Returns whether there may be more."""
-        attended = self.wire.attended(descriptor)
-        if attended is None:
-            return self._hear_answers(descriptor, limit)
-        index, width, listener = attended
-        try:
-            datagrams = listener.receive(limit)
-        except EnvironmentFailure:  # the link went down or away: netlink tells, and what becomes of it is decided there
-            return False
-        for payload, source, destination, ttl in datagrams:
-            instance = self._by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
+    def receive(self, listener: Listener, datagrams: Iterable[Datagram], now: Instant) -> None:
+        """Packets of IP protocol 112 from one link in one family, in the order in which they came."""
+        index, width = listener
+        by_vrid = self._by_vrid
+        proven = self._hearing.is_proven(listener)
+        for datagram in datagrams:
+            payload, source, destination, ttl = datagram
+            instance = by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
             if instance is None:
-                self.wire.strangers.hear(index, payload, source, destination, ttl, now)
+                if self.strangers.hear(index, payload, source, destination, ttl, now) and not proven:
+                    proven = self._prove(listener, now)
                 continue
             try:
                 advertisement = instance.decoder.decode(payload, source, destination, ttl)
             except PacketError as error:
                 instance.router.counters[error.counter] += 1
+                self.refusals.tell(instance.name, error.counter, source, now)
                 continue
             actions = instance.router.receive(advertisement, now)
             if actions:
                 self._carry_out(instance, actions, now)
             else:
                 self._schedule(instance)
-        return len(datagrams) == limit
+            if not proven and not self._is_own(index, source):
+                proven = self._prove(listener, now)
 
-    def _hear_answers(self, descriptor: int, limit: int) -> bool:
-        proven, more = self._hearing.hear(descriptor, limit, self.instances.values())
-        for instance in proven:
-            for width in instance.widths:
-                now = clock.monotonic()
-                self._carry_out(instance, instance.router.hearing_proven(width, now), now)
-        return more
+    def _is_own(self, index: int, source: bytes) -> bool:
+        return any(address.index == index for address in self.table.places_of(source))
+
+    def _prove(self, listener: Listener, now: Instant) -> bool:
+        """Somebody was heard on this link: every VirtualIP there hears its own Master within an interval, too."""
+        self._hearing.prove(listener)
+        for instance in self.instances.values():
+            if listener in instance.listeners and not instance.unicast:
+                self._prove_soon(instance, listener.width, now)
+        return True
+
+    def _prove_soon(self, instance: Instance, width: int, now: Instant) -> None:
+        """A proof counts an interval and a half later: whoever holds this VIP is heard until then, and comes first."""
+        if width not in instance.router.proven:
+            self._prove_at[instance.name] = (Instant(now + instance.interval + instance.interval // 2), width)
+            self._schedule(instance)
+
+    def hear(self, index: int, answers: Sequence[NeighbourAnswer], now: Instant) -> None:
+        """Neighbours on a link answered to ARP or neighbour discovery."""
+        for name in {*self._conflicts.names, *self._hearing.names}:
+            instance = self.instances.get(name)
+            if instance is None or instance.link is None or instance.link.index != index:
+                continue
+            self._conflicts.hear(instance, answers)
+            for width in self._hearing.answered(instance, answers):
+                self._prove_soon(instance, width, now)
+
+    def _hear_neighbours(self) -> None:
+        waiting = {*self._conflicts.names, *self._hearing.names}
+        links = (self.instances[name].link for name in waiting if name in self.instances)
+        wanted = frozenset(link.index for link in links if link is not None)
+        if wanted != self._neighbours_of:
+            self._neighbours_of = wanted
+            self._wire.hear_neighbours(wanted)
+
+    # ----- time -----
 
     def next_deadline(self) -> Instant | None:
         """When poll() has something to do."""
-        times = [at for at in (self._deadlines.earliest(), self.kernel.next_deadline()) if at is not None]
-        return min(times, default=None)
+        times = (self._deadlines.earliest(), self.addresses.next_deadline(), self._listening.next_deadline())
+        return min((at for at in times if at is not None), default=None)
 
     def poll(self, now: Instant) -> None:
         """Do what is due."""
         for name in self._deadlines.pop_due(now):
-            instance = self.instances[name]
+            self._poll(self.instances[name], now)
+        changes, refused = self.addresses.poll(now)
+        if changes is not None:
+            self._act_on(changes, now)
+        for address, code in refused.items():
+            self._renewal_was_refused(address, code, now)
+        at = self._listening.next_deadline()
+        if at is not None and at <= now and self._listening.poll(self.instances.values(), now):
+            self._look(list(self.instances.values()), now)
+
+    def _poll(self, instance: Instance, now: Instant) -> None:
+        if instance.retry_at is not None and instance.retry_at <= now:
+            self._try_again(instance, now)
+        if instance.look_at is not None and instance.look_at <= now:
+            self._look([instance], now)
+        self._hear_neighbours()
+        self._hearing.poll(instance, now)
+        self._prove_if_due(instance, now)
+        if self._may_go_on(instance, now):
             due = instance.router.next_deadline()
             if due is not None and due <= now:
                 self.lateness.record(now - due)
-            if instance.ask_at is not None and instance.ask_at <= now:
-                self._hearing.ask(instance, now)
-            if instance.retry_at is not None and instance.retry_at <= now:
-                instance.retry_at = None
-                self._carry_out(instance, instance.router.clear(Obstacle.KERNEL_REFUSED, now), now)
             self._carry_out(instance, instance.router.poll(now), now)
-        for address, code in self.kernel.refresh(now).items():
-            self._refused(address, code, now)
+        else:
+            self._schedule(instance)
 
-    def _refused(self, address: KernelAddress, code: int, now: Instant) -> None:
+    def _prove_if_due(self, instance: Instance, now: Instant) -> None:
+        at, width = self._prove_at.get(instance.name, (None, 0))
+        if at is None or now < at:
+            return
+        del self._prove_at[instance.name]
+        self._hearing.stop_asking(instance.name)
+        self._carry_out(instance, instance.router.hearing_proven(width, now), now)
+
+    # ----- conflicts: RFC 5227 and RFC 4862 -----
+
+    def _may_go_on(self, instance: Instance, now: Instant) -> bool:
+        """Whether the router's own timers may act: before a first hold the addresses are asked for."""
+        conflict = self._conflicts.poll(instance, now)
+        if conflict is not None:
+            return self._decide(instance, conflict, now)
+        if not self._is_about_to_hold_first(instance):
+            return True
+        due = instance.router.next_deadline()
+        if due is None or now < due:
+            return True
+        if self._conflicts.has_passed(instance.name, now):
+            return True
+        if not self._conflicts.is_under_way(instance.name):
+            self._conflicts.begin(instance, now)
+            self._hear_neighbours()
+            self._conflicts.poll(instance, now)
+        return False
+
+    def _is_about_to_hold_first(self, instance: Instance) -> bool:
+        """Whether a promotion now would be one where no Master was heard."""
+        state = instance.router.state
+        if not isinstance(state, Backup) or not isinstance(state.known[0], HeardNobody):
+            return False
+        return not instance.owner and all(isinstance(known, HeardNobody) for known in state.known)
+
+    def _decide(self, instance: Instance, conflict: dict[bytes, bytes], now: Instant) -> bool:
+        """Act on what a check found. Returns whether the router's own timers may act."""
+        router = instance.router
+        sentence = conflicts.sentence(conflict) if conflict else ""
+        instance.warn("conflict", sentence)
+        if sentence and router.holds_addresses:
+            self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
+        elif sentence and instance.refuses_conflicts:
+            if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
+                return True  # a Master was heard meanwhile: it is the one that answered
+            instance.retry_at = Instant(now + ASK_AGAIN_AFTER)
+            if Obstacle.ADDRESS_CONFLICT not in router.obstacles:
+                self._log.error(
+                    f"cannot run: {sentence}", virtualIP=instance.name, obstacle=Obstacle.ADDRESS_CONFLICT.value
+                )
+                self._carry_out(instance, router.obstruct(Obstacle.ADDRESS_CONFLICT, now, sentence), now)
+            return False
+        elif sentence:
+            self._log.warning(f"taking it, though {sentence}", virtualIP=instance.name)
+        elif Obstacle.ADDRESS_CONFLICT in router.obstacles:
+            self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
+        return True
+
+    # ----- what was refused -----
+
+    def _try_again(self, instance: Instance, now: Instant) -> None:
+        instance.retry_at = None
+        if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+            self._conflicts.begin(instance, now)
+        if instance.failed:
+            instance.failed.clear()
+            self._look([instance], now)
+
+    def _renewal_was_refused(self, address: KernelAddress, code: int, now: Instant) -> None:
         for instance in list(self.instances.values()):
-            if address in instance.held:
-                self._obstruct_for_kernel(instance, {address: code}, now)
+            if address in self.addresses.owned(instance.name):
+                self._kernel_refused(instance, {address: code}, now)
+
+    def _kernel_refused(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
+        """A family whose addresses the kernel does not take is not served for a while."""
+        for address, code in refused.items():
+            detail = f"the kernel refused {text(address)}: {told(code)}"
+            instance.failed[len(address.address)] = (Obstacle.KERNEL_REFUSED, detail)
+        instance.retry_at = Instant(now + RETRY_AFTER)
+        self._look([instance], now)
+
+    def _cannot_send(self, instance: Instance, width: int, now: Instant) -> None:
+        instance.failed[width] = (Obstacle.CANNOT_SEND, self._sending.why(instance, width))
+        instance.retry_at = Instant(now + self._sending.pause(instance.name))
+        self._look([instance], now)
 
     # ----- doing -----
 
@@ -288,44 +594,78 @@ class Engine:
         """The level first, then the edges in their order: the contract of vrrp/actions.py."""
         refused = self._enforce(instance, now)
         if refused:
-            self._obstruct_for_kernel(instance, refused, now)
+            # What the router wanted to say is void: it does not hold all that it would speak for.
+            self._tell_transitions(instance, actions)
+            self._kernel_refused(instance, refused, now)
             return
-        for action in actions:
-            self._do(instance, action)
+        silent = [width for action in actions if (width := self._do(instance, action, now))]
         self._schedule(instance)
+        for width in silent:
+            self._cannot_send(instance, width, now)
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
-        wanted = instance.kernel_addresses if instance.router.holds_addresses else frozenset()
-        if wanted == instance.held:
+        owned = self.addresses.owned(instance.name)
+        if not instance.router.holds_addresses:
+            if owned:
+                self._release(instance, owned)
             return {}
-        before, instance.held = instance.held, wanted
-        # Removals first: to the kernel, an IPv6 address with another prefix length is the same address.
-        if before - wanted:
-            self.kernel.release(before - wanted)
-        return self.kernel.hold(wanted - before, now) if wanted - before else {}
+        wanted = instance.kernel_addresses
+        if wanted == owned:
+            return {}
+        if surplus := owned - wanted:
+            self._release(instance, surplus)
+        return self.addresses.give(instance.name, wanted, instance.routes(self.table), now)
 
-    def _obstruct_for_kernel(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
-        address, code = next(iter(refused.items()))
-        detail = f"the kernel refused {text(address)}: {os.strerror(code)}"
-        self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=Obstacle.KERNEL_REFUSED.value)
-        instance.kernel_detail = detail
-        instance.retry_at = Instant(now + RETRY_AFTER)
-        self._carry_out(instance, instance.router.obstruct(Obstacle.KERNEL_REFUSED, now, detail), now)
+    def _release(self, instance: Instance, addresses: Set[KernelAddress]) -> None:
+        """Take addresses off, but for those that another VirtualIP has now and holds: they change hands."""
+        for address in addresses:
+            heir = self._heir(instance, address)
+            if heir is not None:
+                self.addresses.change_hands(address, heir.name)
+        self.addresses.take(addresses, instance.name)
 
-    def _do(self, instance: Instance, action: Action) -> None:
+    def _heir(self, former: Instance, address: KernelAddress) -> Instance | None:
+        for instance in self._by_address.get(address.address, ()):
+            if instance is not former and instance.router.holds_addresses and address in instance.kernel_addresses:
+                return instance
+        return None
+
+    def _do(self, instance: Instance, action: Action, now: Instant) -> int:
+        """Do one thing. Returns the width of a family in which it turns out that nothing can be sent; 0: none."""
         match action:
             case SendAdvertisement():
-                self._outgoing.send(instance, action)
+                if self._sending.send(instance, action, now) and instance.router.holds_addresses:
+                    return len(action.source)
             case AnnounceAddresses():
-                self._outgoing.announce(instance)
+                self._announce(instance, now)
             case Transitioned():
-                self._tell(instance, transition_message(instance.name, action))
-                self._unpublished = True
-                if action.to_state is State.BACKUP and instance.router.distrusts_silence:
-                    instance.ask_at = action.at
+                self._tell(instance, action, now)
+            case Refused(counter, source):
+                self.refusals.tell(instance.name, counter, source, now)
+        return 0
 
-    def _tell(self, instance: Instance, message: Transition) -> None:
+    def _announce(self, instance: Instance, now: Instant) -> None:
+        self._sending.announce(instance)
+        since = instance.master_since
+        if (
+            since is not None
+            and now - since > _ASK_WHILE_HELD_AFTER
+            and not self._conflicts.is_under_way(instance.name)
+        ):
+            self._conflicts.ask_once(instance, now)
+            self._hear_neighbours()
+            self._conflicts.poll(instance, now)
+
+    def _tell_transitions(self, instance: Instance, actions: Actions) -> None:
+        for action in actions:
+            if isinstance(action, Transitioned):
+                self._tell(instance, action, action.at)
+
+    def _tell(self, instance: Instance, action: Transitioned, now: Instant) -> None:
+        message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
+        instance.master_since = now if action.to_state is State.MASTER else None
+        self.is_unpublished = True
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",
             virtualIP=instance.name,
@@ -334,24 +674,31 @@ class Engine:
             reason=message.reason,
             peer=message.peer,
         )
-        if self.subscribers is not None:
-            self.subscribers.publish(message)
+        self.transitions.append(message)
+        if action.to_state is not State.INITIALIZE and not instance.router.proven:
+            self._hearing.begin_asking(instance, now)
 
     def _schedule(self, instance: Instance) -> None:
-        times = (instance.router.next_deadline(), instance.retry_at, instance.ask_at)
-        self._deadlines.set(instance.name, min((at for at in times if at is not None), default=None))
-
-    def publish(self) -> None:
-        """Keep the state for the next engine, if it changed: once for all that happened together."""
-        if self._unsaved:
-            self._unsaved = False
-            self._directory.save_configuration(self.configuration)
-        if self._unpublished:
-            self._unpublished = False
-            state = published_state(self.node_name, self.instances.values())
-            if not self._inheritance.keep(Snapshot(configuration=self.configuration, state=state)):
-                self._log.warning("the state is too large for the keeper's memory: an engine that dies begins anew")
-            self._directory.publish(state)
+        """Have this VirtualIP come up in poll() when it is due."""
+        due = instance.router.next_deadline()
+        name = instance.name
+        if due is not None and self._is_about_to_hold_first(instance):
+            self._conflicts.plan(instance, due)
+        elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
+            self._conflicts.drop(name)  # a Master was heard
+        others = (
+            instance.retry_at,
+            instance.look_at,
+            self._conflicts.next_deadline(name),
+            self._hearing.next_deadline(name),
+        )
+        for at in others:
+            if at is not None and (due is None or at < due):
+                due = at
+        proof = self._prove_at.get(name)
+        if proof is not None and (due is None or proof[0] < due):
+            due = proof[0]
+        self._deadlines.set(name, due)
 
     # ----- wishes, end -----
 
@@ -383,20 +730,24 @@ class Engine:
         return any(instance.router.holds_addresses for instance in self.instances.values())
 
     def stop(self, now: Instant) -> None:
-        """Give everything up: addresses gone, priority 0 sent, state published."""
+        """Give everything up: addresses gone, priority 0 sent."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.stop(now), now)
-        self.publish()
-
-    def published(self, handed_over_at: int = 0) -> PublishedState:
-        """What the next engine on this node should know."""
-        return published_state(self.node_name, self.instances.values(), handed_over_at)
 
     def hand_over(self, now: Instant) -> None:
         """Leave everything as it is to a successor on this node, who has as long as the protocol spares it."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.hand_over(now), now)
-        self.kernel.refresh_now()
-        self._unpublished = True  # a stop that comes after all takes this back
+        self.addresses.renew_now()
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")
+
+    def published_routers(self) -> list[PublishedRouter]:
+        """What the next engine on this node should know."""
+        return [published_router(instance) for instance in self.instances.values()]
+
+    def warnings_of(self, instance: Instance, now: Instant) -> list[str]:
+        """What people should know of a VirtualIP now."""
+        fought = self.addresses.fought_over(instance.name, now)
+        texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
+        return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]

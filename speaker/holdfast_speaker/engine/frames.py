@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 
+from holdfast_speaker.engine.ports import NeighbourAnswer
+
 _BROADCAST_MAC = b"\xff" * 6
 _UNKNOWN_MAC = bytes(6)
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -69,6 +71,13 @@ def neighbour_solicitation(mac: bytes, source: bytes, target: bytes) -> bytes:
     return _icmpv6_frame(b"\x33\x33" + group[12:], mac, source, group, message)
 
 
+def neighbour_probe(mac: bytes, target: bytes) -> bytes:
+    """A neighbour solicitation without a source, to ask who has `target` before it is ours (RFC 4862, 5.4.2)."""
+    group = _SOLICITED_NODE_PREFIX + target[13:]
+    message = _neighbour_message(_NEIGHBOUR_SOLICITATION, 0, target, b"")
+    return _icmpv6_frame(b"\x33\x33" + group[12:], mac, bytes(16), group, message)
+
+
 def _neighbour_message(kind: int, flags: int, target: bytes, option: bytes) -> bytes:
     return _NEIGHBOUR_MESSAGE.pack(kind, 0, 0, flags, target) + option
 
@@ -89,17 +98,19 @@ def _sum(source: bytes, destination: bytes, message: bytes) -> int:
     return int.from_bytes(covered, "big") % 0xFFFF or 0xFFFF
 
 
-def neighbour_answer(frame: bytes) -> bytes | None:
-    """The address that an ARP reply or a neighbour advertisement answers for; None for every other frame.
+def neighbour_answer(frame: bytes) -> NeighbourAnswer | None:
+    """Who an ARP reply or a neighbour advertisement says has an address; None for every other frame.
 
-    A neighbour advertisement is checked as RFC 4861, 7.1.2 demands of the receiver, but for its options.
+    A neighbour advertisement is checked as RFC 4861, 7.1.2 demands of the receiver, but for its options. The MAC
+    address is the one that the frame came from.
     """
     kind = frame[12:14]
+    address = None
     if kind == _ARP:
-        return _arp_answer(frame)
+        address = _arp_answer(frame)
     if kind == _IPV6:
-        return _neighbour_advertisement_answer(frame)
-    return None
+        address = _neighbour_advertisement_answer(frame)
+    return None if address is None else NeighbourAnswer(address, frame[6:12])
 
 
 def _arp_answer(frame: bytes) -> bytes | None:

@@ -1,51 +1,85 @@
-"""The proof that a starting node hears: known neighbours are asked, by ARP or neighbour discovery, and answer."""
+"""The proof that this node hears, which belongs to a link and a family.
+
+With multicast it is a VRRP advertisement of any virtual router from another host. With unicast it is an answer of a
+peer: known peers are asked by ARP or neighbour discovery. An answer to ARP says nothing of the group: a switch that
+learns groups by IGMP, or a port that does not forward yet, lets one through and not the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.instance import Instance
-from holdfast_speaker.host.wire import Wire
-from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
+from holdfast_speaker.engine.ports import Listener, NeighbourAnswer, Wire
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
-ASK_EVERY = Duration(200 * MILLISECOND)
-"""How often they are asked, until one answers or the quiet period ends."""
+_ASK_EVERY = Duration(200 * MILLISECOND)
+_ASK_AS_MASTER_EVERY = SECOND
 
 
 class Hearing:
-    """Asks for the instances whose `ask_at` is set, and listens only as long as there are any."""
+    """Where this node has proof that it hears the group, and which VirtualIPs ask their peers for it."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._proven: set[Listener] = set()
+        self._asking: dict[str, Instant] = {}
 
-    def ask(self, instance: Instance, now: Instant) -> None:
-        """Ask the known members of one VirtualIP, if it still distrusts silence."""
-        requests = instance.hearing_requests()
-        if not requests or instance.link is None or not instance.router.distrusts_silence:
-            instance.ask_at = None
+    # ----- multicast -----
+
+    def is_proven(self, listener: Listener) -> bool:
+        """Whether the group was heard there since the link came up."""
+        return listener in self._proven
+
+    def prove(self, listener: Listener) -> None:
+        """The group was heard there."""
+        self._proven.add(listener)
+
+    def lose(self, index: int) -> None:
+        """The link was cut off: what was proven before says nothing any more."""
+        self._proven = {listener for listener in self._proven if listener.link != index}
+
+    def of(self, instance: Instance) -> frozenset[int]:
+        """The families of a VirtualIP in which hearing is proven by what others say on its link."""
+        if instance.unicast:
+            return frozenset()
+        return frozenset(listener.width for listener in instance.listeners if listener in self._proven)
+
+    # ----- unicast -----
+
+    def begin_asking(self, instance: Instance, now: Instant) -> None:
+        """Ask the peers of a VirtualIP until one answers; only with unicast is that a proof."""
+        if instance.unicast and instance.members:
+            self._asking.setdefault(instance.name, now)
+
+    def stop_asking(self, name: str) -> None:
+        """It is proven, or no longer matters."""
+        self._asking.pop(name, None)
+
+    def next_deadline(self, name: str) -> Instant | None:
+        """When the peers are asked again."""
+        return self._asking.get(name)
+
+    def poll(self, instance: Instance, now: Instant) -> None:
+        """Ask, if it is time."""
+        at = self._asking.get(instance.name)
+        if at is None or now < at:
             return
-        instance.ask_at = Instant(now + ASK_EVERY)
-        try:
-            self._wire.ask(instance.link.index, requests)
-        except EnvironmentFailure:  # no answer, no proof: the quiet period stays
-            instance.ask_at = None
+        if instance.link is None or instance.router.proven:
+            self.stop_asking(instance.name)
+            return
+        every = _ASK_AS_MASTER_EVERY if instance.router.holds_addresses else _ASK_EVERY
+        self._asking[instance.name] = Instant(now + every)
+        self._wire.transmit(instance.link.index, instance.questions_to_members())
 
-    def hear(self, descriptor: int, limit: int, instances: Iterable[Instance]) -> tuple[list[Instance], bool]:
-        """Take in answers: whose members answered, and whether there may be more."""
-        answered = self._wire.answers(descriptor, limit)
-        if answered is None:
-            return [], False
-        index, addresses = answered
-        here = [item for item in instances if item.link is not None and item.link.index == index]
-        proven = [item for item in here if item.ask_at is not None and _is_member(item, addresses)]
-        for instance in proven:
-            instance.ask_at = None
-        if all(instance.ask_at is None for instance in here):
-            self._wire.stop_asking(index)
-        return proven, len(addresses) == limit
+    @property
+    def names(self) -> Iterable[str]:
+        """The VirtualIPs that wait for answers."""
+        return self._asking
 
-
-def _is_member(instance: Instance, addresses: list[bytes]) -> bool:
-    families = instance.router.configuration.families
-    return any(address in (family.members or ()) for family in families for address in addresses)
+    def answered(self, instance: Instance, answers: Iterable[NeighbourAnswer]) -> set[int]:
+        """The families in which a peer of the instance answered."""
+        if instance.name not in self._asking:
+            return set()
+        peers = {member for family in instance.router.configuration.families for member in family.members or ()}
+        return {len(answer.address) for answer in answers if answer.address in peers}

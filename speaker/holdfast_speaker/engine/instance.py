@@ -1,27 +1,31 @@
-"""One VirtualIP on this node: its virtual router, the link it lives on, and the bytes that announce it."""
+"""One VirtualIP on this node: its virtual router, the link it lives on, and what it sends from."""
 
 from __future__ import annotations
 
-import socket
 from collections import deque
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
-from pathlib import Path
 
-from holdfast_api.messages import RouterStatus, Transition
+from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.resources import PRIORITY_OWNER, ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.engine import frames
-from holdfast_speaker.engine.links import LinkTable, interface_for, source_address
-from holdfast_speaker.engine.ports import KernelAddress
+from holdfast_speaker.engine.links import (
+    LinkTable,
+    interface_for,
+    is_usable,
+    telling_address,
+    usable_sources,
+    why_no_source,
+)
+from holdfast_speaker.engine.ports import AddRoute, KernelAddress, Link, Listener
 from holdfast_speaker.engine.state import PublishedRouter
-from holdfast_speaker.host.netlink import Link
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
 from holdfast_speaker.vrrp.router import VirtualRouter
-from holdfast_speaker.vrrp.states import Backup
 
 HISTORY = 10
 """How many transitions of each VirtualIP are remembered."""
@@ -35,16 +39,24 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
 
-_GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
+LIFETIME_SECONDS = 1
+"""valid_lft of a VIP. The kernel removes it 1.0 to 2.25 s after the last renewal (include/net/addrconf.h rounds)."""
 
-FAMILIES = {4: int(socket.AF_INET), 16: int(socket.AF_INET6)}
-"""The address family of each width."""
+GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
+"""The VRRP group of each width."""
+
+FAMILY_NAMES = {4: "IPv4", 16: "IPv6"}
 
 
 def parse_address(text: str) -> tuple[bytes, int]:
-    """The packed address and its prefix length; without one, /32 or /128."""
+    """The packed address and its prefix length; without one, /32 or /128. Raises ValueError."""
     interface = ip_interface(text)
     return interface.ip.packed, interface.network.prefixlen
+
+
+def packed(text: str) -> bytes:
+    """An address without a prefix length. Raises ValueError."""
+    return ip_address(text).packed
 
 
 @dataclass(slots=True)
@@ -64,33 +76,50 @@ class Instance:
     configuration: VirtualRouterConfiguration
     last_move: LastMove
     link: Link | None = None
+    sources: dict[int, bytes] = field(default_factory=dict)
+    """Where advertisements come from, by width; one in use stays while it is usable."""
+    lacking: dict[int, tuple[Obstacle, str]] = field(default_factory=dict)
+    """The families that cannot be served here now, by width, and why."""
+    failed: dict[int, tuple[Obstacle, str]] = field(default_factory=dict)
+    """The families whose addresses the kernel refused, or in which nothing leaves, by width: until `retry_at`."""
     reported_health: Health = Health.UNKNOWN
     reported_detail: str = ""
     health_detail: str = ""
     started: bool = False
     obstacle_details: dict[Obstacle, str] = field(default_factory=dict)
-    kernel_detail: str = ""
+    warnings: dict[str, str] = field(default_factory=dict)
+    """What people should know of it now, by what it is about."""
     retry_at: Instant | None = None
-    ask_at: Instant | None = None
-    """When known neighbours are asked (again) for an answer, to prove that this node hears."""
-    held: frozenset[KernelAddress] = frozenset()
-    announcements: tuple[bytes, ...] = ()
+    """When what the kernel or the wire refused is tried again."""
+    master_since: Instant | None = None
+    """When this router was last promoted; None while it is not Master, or went on as one in another process."""
+    look_at: Instant | None = None
+    """When the link and the sources are looked at again, because something is away that may come back."""
     addresses: tuple[tuple[bytes, int], ...] = field(init=False)
     """Packed addresses and prefix lengths, in the user's order."""
     widths: tuple[int, ...] = field(init=False)
     """4 for IPv4, 16 for IPv6: the families of this VirtualIP."""
-    is_recorded: bool = False
+    members: frozenset[bytes] = field(init=False)
+    """The addresses of the other routers, and perhaps some of this node's own."""
+    announcements: tuple[bytes, ...] = ()
     history: deque[Transition] = field(default_factory=lambda: deque(maxlen=HISTORY))
     router: VirtualRouter = field(init=False)
     decoder: Decoder = field(default_factory=Decoder)
+    kernel_addresses: frozenset[KernelAddress] = frozenset()
+    """What the kernel shall have while the router is Master, as it was last worked out."""
+    _forwards_ipv6: bool = False
+    _doubted_since: Instant | None = None
+    _lost_at: dict[int, Instant] = field(default_factory=dict)
+    _find_anew: bool = False
 
     def __post_init__(self) -> None:
         self._parse()
-        self.router = VirtualRouter(self.core_configuration({}))
+        self.router = VirtualRouter(self.core_configuration(frozenset()))
 
     def _parse(self) -> None:
         self.addresses = tuple(map(parse_address, self.configuration.addresses))
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
+        self.members = frozenset(map(packed, self.configuration.members))
 
     @property
     def name(self) -> str:
@@ -103,63 +132,199 @@ class Instance:
         return self.configuration.priority == PRIORITY_OWNER
 
     @property
-    def kernel_addresses(self) -> frozenset[KernelAddress]:
-        """What the kernel shall have while the router is Master. The owner's addresses are its own business."""
-        if self.link is None or self.owner:
-            return frozenset()
-        return frozenset(KernelAddress(self.link.index, address, prefix) for address, prefix in self.addresses)
+    def unicast(self) -> bool:
+        """Whether advertisements go to each member by itself."""
+        return self.configuration.transport is Transport.UNICAST
 
-    def find_link(self, table: LinkTable) -> Link | None:
-        """The interface named, or the one whose subnet holds the first address; a found one is kept while it exists."""
+    @property
+    def interval(self) -> Duration:
+        """Between two advertisements of ours."""
+        return Duration(self.configuration.advertisement_interval_milliseconds * MILLISECOND)
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """What has to be listened on; nothing while there is no link."""
+        return [] if self.link is None else [Listener(self.link.index, width) for width in self.widths]
+
+    @property
+    def served_widths(self) -> tuple[int, ...]:
+        """The families that this node can serve now; all where it can serve none, as the obstacles say then."""
+        return tuple(width for width in self.widths if width not in self.lacking) or self.widths
+
+    @property
+    def partial(self) -> bool:
+        """Whether it can serve some of the families and not the others."""
+        return 0 < len(self.lacking) < len(self.widths)
+
+    # ----- the kernel -----
+
+    def work_out_kernel_addresses(self) -> None:
+        """The addresses of the families that are served, on the link. The owner's are its own business.
+
+        Always of full length: with the user's prefix length a VIP and the host's own addresses would be primary and
+        secondary of one subnet, and who loses the primary loses the others and their route (net/ipv4/devinet.c).
+        """
+        served = () if self.link is None or self.owner else self.served_widths
+        index = self.link.index if self.link is not None else 0
+        self.kernel_addresses = frozenset(
+            KernelAddress(index, address, 8 * len(address)) for address, _ in self.addresses if len(address) in served
+        )
+
+    def routes(self, table: LinkTable) -> dict[KernelAddress, AddRoute]:
+        """The routes to the subnets of addresses for which the link has no prefix of its own."""
+        found: dict[KernelAddress, AddRoute] = {}
+        if self.link is None or self.owner:
+            return found
+        index = self.link.index
+        for address, length in self.addresses:
+            bits = 8 * len(address)
+            if 0 < length < bits and not table.prefix_length_for(index, address):
+                host_bits = bits - length
+                network = (int.from_bytes(address, "big") >> host_bits << host_bits).to_bytes(bits // 8, "big")
+                found[KernelAddress(index, address, bits)] = AddRoute(index, network, length, address, LIFETIME_SECONDS)
+        return found
+
+    # ----- the link and its addresses -----
+
+    def find_link(self, table: LinkTable, now: Instant) -> Link | None:
+        """The interface named, or the one whose subnet holds the first address.
+
+        One that was found is left only for another whose prefix fits better, and that for longer than an interval:
+        addresses go and come, as with a DHCP client that starts anew.
+        """
         if self.configuration.interface is not None:
             return table.link(self.configuration.interface)
-        if self.link is not None and self.link.index in table.by_index:
-            return table.by_index[self.link.index]
-        return interface_for(table, self.addresses)
+        best = interface_for(table, self.addresses)
+        current = table.by_index.get(self.link.index) if self.link is not None else None
+        if self._find_anew:
+            self._find_anew, self._doubted_since = False, None
+            return best
+        if current is None or best is None or best.index == current.index:
+            self._doubted_since = None
+            return current or best
+        address = telling_address(self.addresses)
+        if table.prefix_length_for(current.index, address) >= table.prefix_length_for(best.index, address):
+            self._doubted_since = None
+            return current
+        if self._doubted_since is None:
+            self._doubted_since = now
+        return best if self._is_over(self._doubted_since, now) else current
 
-    def find_sources(self, table: LinkTable, vips: set[bytes]) -> dict[int, bytes]:
-        """The address to send from, for each width that has one on the link."""
+    def find_sources(self, table: LinkTable, vips: Set[bytes], now: Instant) -> None:
+        """Choose the addresses to send from. One that is in use stays while it is usable, and one interval longer."""
         if self.link is None:
-            return {}
-        wanted = {len(address): address for address in map(_packed, self.configuration.source_addresses)}
-        found: dict[int, bytes] = {}
+            self.sources, self._lost_at = {}, {}
+            return
+        wanted = {len(address): address for address in map(packed, self.configuration.source_addresses)}
         for width in self.widths:
             # A VIP is no source, unless this node owns it.
-            excluded = set() if self.owner else vips
-            source = source_address(table, self.link.index, FAMILIES[width], excluded, wanted.get(width))
-            if source is not None:
-                found[width] = source
-        return found
+            asked = wanted.get(width)
+            if asked is None:
+                usable = usable_sources(table, self.link.index, width, frozenset() if self.owner else vips)
+            else:
+                usable = [asked] if is_usable(table, self.link.index, asked) else []
+            self._choose_source(width, usable, asked, now)
+        for width in self.sources.keys() - set(self.widths):
+            del self.sources[width]
+
+    def _choose_source(self, width: int, usable: list[bytes], wanted: bytes | None, now: Instant) -> None:
+        current = self.sources.get(width)
+        if current in usable:
+            self._lost_at.pop(width, None)
+            return
+        is_in_use = current is not None and (wanted is None or current == wanted) and self.started
+        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now):
+            return
+        self._lost_at.pop(width, None)
+        # Where the list of members names this node too, the others know it by that address.
+        best = next((address for address in usable if address in self.members), next(iter(usable), None))
+        if best is None:
+            self.sources.pop(width, None)
+        else:
+            self.sources[width] = best
+
+    def why_no_source(self, table: LinkTable, width: int) -> str:
+        """A sentence about a family that has no address to send from."""
+        if self.link is None:
+            return ""
+        wanted = next((one for one in map(packed, self.configuration.source_addresses) if len(one) == width), None)
+        kind = "IPv4" if width == 4 else "IPv6 link-local"
+        why = why_no_source(table, self.link.index, width, wanted)
+        return f"{self.link.name} has no {kind} address to send from{': ' if why else ''}{why}"
+
+    def _is_over(self, since: Instant, now: Instant) -> bool:
+        """Whether what is away since then has been away for longer than it may without consequences."""
+        end = Instant(since + min(self.interval, SECOND))
+        if now >= end:
+            return True
+        self.look_at = min(self.look_at or end, end)
+        return False
+
+    # ----- configuration -----
 
     def change(self, configuration: VirtualRouterConfiguration) -> None:
         """Another configuration of the same virtual router; the caller settles it."""
         if not self.configuration.tracks_services:
             # Nothing is known against the services that are tracked from now on: the change itself moves nothing.
             self.reported_health, self.reported_detail = Health.HEALTHY, ""
+        before = telling_address(self.addresses)
         self.configuration = configuration
         self._parse()
-        self.prepare_announcements()
-
-    def remember(self, message: Transition) -> None:
-        """Keep a transition, for status and for the story of the last moves."""
-        self.history.append(message)
-        moves = self.last_move.moves + moved(message.from_state, message.to_state)
-        self.last_move = LastMove(message.time, message.reason, message.message, moves)
-
-    def inherit(self, former: PublishedRouter) -> None:
-        """Go on with what is known from a process before this one."""
-        self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
-        self.history.extend(former.history)
-        self.reported_health, self.reported_detail = former.health, former.health_detail
+        self._find_anew = telling_address(self.addresses) != before
+        self.failed = {width: why for width, why in self.failed.items() if width in self.widths}
+        self.prepare_announcements(self._forwards_ipv6)
 
     def becomes_another_router(self, configuration: VirtualRouterConfiguration) -> bool:
-        """Whether the change is one that no virtual router survives: another VRID or version, or another interface."""
+        """Whether the change is one that no virtual router survives: another VRID or version."""
         mine = self.configuration
-        return (mine.virtual_router_id, mine.version, mine.interface) != (
-            configuration.virtual_router_id,
-            configuration.version,
-            configuration.interface,
+        return (mine.virtual_router_id, mine.version) != (configuration.virtual_router_id, configuration.version)
+
+    def core_configuration(self, own: Collection[bytes]) -> Configuration:
+        """The configuration in the core's units; `own` are this node's addresses on the link.
+
+        A family without a source yet gets zeroes: it does not run.
+        """
+        asked = self.configuration
+        elsewhere = asked.last_holder_elsewhere
+        return Configuration(
+            vrid=asked.virtual_router_id,
+            families=tuple(self._family(width, own) for width in self.served_widths),
+            version=asked.version,
+            priority=asked.priority,
+            interval=self.interval,
+            nopreempt=asked.nopreempt,
+            preempt_delay=Duration(asked.preempt_delay_milliseconds * MILLISECOND),
+            obey_foreign=asked.foreign_routers is ForeignRouters.OBEY,
+            password=asked.simple_password.encode() if asked.simple_password else None,
+            release_when_failing=asked.when_failing is WhenFailing.RELEASE and not self._only_drains,
+            recovery_hold=Duration(asked.recovery_hold_milliseconds * MILLISECOND),
+            quiet_period=QUIET_PERIOD_WITH_HOLDER if elsewhere else QUIET_PERIOD,
+            start_delay=Duration(asked.start_delay_milliseconds * MILLISECOND),
+            announcement_interval=Duration(asked.announcement_interval_seconds * SECOND),
+            partial=self.partial,
         )
+
+    def _family(self, width: int, own: Collection[bytes]) -> Family:
+        source = self.sources.get(width, bytes(width))
+        others = frozenset(member for member in self.members if len(member) == width and member not in own) - {source}
+        return Family(
+            source=source,
+            addresses=tuple(address for address, _ in self.addresses if len(address) == width),
+            destinations=self._destinations(width, others) if self.unicast else (GROUPS[width],),
+            members=others if self.members else None,
+        )
+
+    def _destinations(self, width: int, others: frozenset[bytes]) -> tuple[bytes, ...]:
+        asked = self.configuration
+        peers = tuple(map(packed, asked.unicast_peers or asked.members))
+        return tuple(peer for peer in peers if len(peer) == width and peer in others)
+
+    @property
+    def refuses_conflicts(self) -> bool:
+        """Whether an address that another host has is not taken."""
+        return self.configuration.conflict_detection is ConflictDetection.REFUSE
+
+    # ----- health -----
 
     def own_health(self, table: LinkTable) -> tuple[Health, str]:
         """This node's health for the VIP, and why: its tracked interfaces, then what was reported of its services."""
@@ -179,93 +344,68 @@ class Instance:
         serves = not self.configuration.tracks_services or self.reported_health is Health.HEALTHY
         return self.configuration.draining and serves
 
-    def core_configuration(self, sources: dict[int, bytes]) -> Configuration:
-        """The configuration in the core's units. A family without a source yet gets zeroes: it does not run."""
-        asked = self.configuration
-        members = list(map(_packed, asked.members))
-        elsewhere = asked.last_holder_elsewhere
-        return Configuration(
-            vrid=asked.virtual_router_id,
-            families=tuple(self._family(width, sources, members) for width in self.widths),
-            version=asked.version,
-            priority=asked.priority,
-            interval=Duration(asked.advertisement_interval_milliseconds * MILLISECOND),
-            nopreempt=asked.nopreempt,
-            preempt_delay=Duration(asked.preempt_delay_milliseconds * MILLISECOND),
-            obey_foreign=asked.foreign_routers is ForeignRouters.OBEY,
-            password=asked.simple_password.encode() if asked.simple_password else None,
-            release_when_failing=asked.when_failing is WhenFailing.RELEASE and not self._only_drains,
-            recovery_hold=Duration(asked.recovery_hold_milliseconds * MILLISECOND),
-            quiet_period=QUIET_PERIOD_WITH_HOLDER if elsewhere else QUIET_PERIOD,
-        )
+    # ----- what is remembered -----
 
-    def _family(self, width: int, sources: dict[int, bytes], members: list[bytes]) -> Family:
-        source = sources.get(width, bytes(width))
-        others = [member for member in members if len(member) == width and member != source]
-        unicast = self.configuration.transport is Transport.UNICAST
-        return Family(
-            source=source,
-            addresses=tuple(address for address, _ in self.addresses if len(address) == width),
-            destinations=tuple(others) if unicast else (_GROUPS[width],),
-            members=frozenset(others) if members else None,
-        )
+    def remember(self, message: Transition) -> None:
+        """Keep a transition, for status and for the story of the last moves."""
+        self.history.append(message)
+        moves = self.last_move.moves + moved(message.from_state, message.to_state)
+        self.last_move = LastMove(message.time, message.reason, message.message, moves)
 
-    def prepare_announcements(self) -> None:
+    def inherit(self, former: PublishedRouter) -> None:
+        """Go on with what is known from a process before this one."""
+        self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
+        self.history.extend(former.history)
+        self.reported_health, self.reported_detail = former.health, former.health_detail
+        for text in former.sources:
+            source = packed(text)
+            self.sources[len(source)] = source
+
+    def warn(self, about: str, text: str) -> None:
+        """Something that people should know of it now; an empty text: no longer."""
+        if text:
+            self.warnings[about] = text
+        else:
+            self.warnings.pop(about, None)
+
+    # ----- what is announced -----
+
+    def prepare_announcements(self, forwards_ipv6: bool) -> None:
         """Gratuitous ARP and unsolicited neighbour advertisements, encoded once for the link."""
+        self._forwards_ipv6 = forwards_ipv6
         if self.link is None:
             self.announcements = ()
             return
-        mac, forwards = self.link.mac, _forwards_ipv6(self.link.name)
+        mac = self.link.mac
         self.announcements = tuple(
             frames.gratuitous_arp(mac, address)
             if len(address) == 4
-            else frames.unsolicited_neighbour_advertisement(mac, address, forwards)
+            else frames.unsolicited_neighbour_advertisement(mac, address, forwards_ipv6)
             for address, _ in self.addresses
         )
 
-    def hearing_requests(self) -> tuple[bytes, ...]:
-        """An ARP request or a neighbour solicitation to every known member: an answer proves that this node hears."""
+    def questions_to_members(self) -> tuple[bytes, ...]:
+        """An ARP request or a neighbour solicitation to every known member on the link."""
         if self.link is None:
             return ()
-        mac = self.link.mac
         return tuple(
-            frames.arp_request(mac, family.source, member)
+            frames.arp_request(self.link.mac, family.source, member)
             if family.width == 4
-            else frames.neighbour_solicitation(mac, family.source, member)
+            else frames.neighbour_solicitation(self.link.mac, family.source, member)
             for family in self.router.configuration.families
             for member in sorted(family.members or ())
         )
 
-    def status(self) -> RouterStatus:
-        """How this VirtualIP is now, for people and agents."""
-        router, asked = self.router, self.configuration
-        heard = [known.heard for known in router.state.known] if isinstance(router.state, Backup) else []
-        master = next((item for item in heard if item is not None), None)
-        known = {**self.obstacle_details, Obstacle.KERNEL_REFUSED: self.kernel_detail}
-        details = [known.get(obstacle, "") for obstacle in sorted(router.obstacles)]
-        interval = asked.advertisement_interval_milliseconds
-        return RouterStatus(
-            virtual_ip=self.name,
-            addresses=list(asked.addresses),
-            interface=self.link.name if self.link else asked.interface or "",
-            virtual_router_id=asked.virtual_router_id,
-            version=asked.version,
-            state=router.state_name,
-            since=self.last_move.since,
-            reason=self.last_move.reason,
-            message=self.last_move.message,
-            priority=asked.priority,
-            effective_priority=router.effective_priority,
-            health=router.health,
-            health_detail=self.health_detail,
-            obstacles=sorted(router.obstacles),
-            obstacle_detail="; ".join(filter(None, details)),
-            master=str(ip_address(master.source)) if master else "",
-            master_priority=master.priority if master else 0,
-            advertisement_interval_milliseconds=interval,
-            learned_interval_milliseconds=master.interval // MILLISECOND if master else interval,
-            transitions=self.last_move.moves,
-            counters={counter.value: count for counter, count in sorted(router.counters.items())},
+    def questions_for_addresses(self) -> tuple[bytes, ...]:
+        """Who has our addresses? The probes of RFC 5227 section 2.1 and RFC 4862 section 5.4.2."""
+        if self.link is None:
+            return ()
+        return tuple(
+            frames.arp_request(self.link.mac, bytes(4), address)
+            if len(address) == 4
+            else frames.neighbour_probe(self.link.mac, address)
+            for address, _ in self.addresses
+            if len(address) in self.served_widths
         )
 
 
@@ -274,13 +414,11 @@ def moved(from_state: State, to_state: State) -> bool:
     return State.MASTER in (from_state, to_state)
 
 
-def _packed(text: str) -> bytes:
-    return ip_address(text).packed
-
-
-def _forwards_ipv6(interface: str) -> bool:
-    """Whether this host is an IPv6 router on the interface: the R flag of RFC 4861 section 4.4."""
-    try:
-        return Path(f"/proc/sys/net/ipv6/conf/{interface}/forwarding").read_text(encoding="ascii").strip() == "1"
-    except OSError:
-        return False
+def first_by_vrid(instances: Mapping[str, Instance]) -> dict[tuple[int, int, int], Instance]:
+    """Who has the packets of a link (its index), a width and a virtual router ID: the first by name."""
+    found: dict[tuple[int, int, int], Instance] = {}
+    for name in sorted(instances):
+        instance = instances[name]
+        for link, width in instance.listeners:
+            found.setdefault((link, width, instance.configuration.virtual_router_id), instance)
+    return found

@@ -1,9 +1,10 @@
-"""The links of this host and their addresses, kept up to date from netlink events. Pure."""
+"""The links of this host and their addresses, kept up to date from the kernel's events."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections import Counter as Multiset
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, Set
+from typing import TypeVar
 
 from holdfast_speaker.engine.ports import (
     AddressAdded,
@@ -16,35 +17,62 @@ from holdfast_speaker.engine.ports import (
 )
 
 # linux/rtnetlink.h and linux/if_addr.h
-_SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
+_SCOPE_HOST = 254
 _DAD_FAILED = 0x08
 _TENTATIVE = 0x40
+
+_Key = tuple[bytes, int]
+_Network = tuple[int, int, int]
+"""Width, prefix length, and the network's bits as a number."""
+
+_Counted = TypeVar("_Counted", bound=Hashable)
 
 
 class LinkTable:
     """What is known of this host's links and addresses.
 
-    MonitorSocket leaves out that an address of ours was added, so between two dumps the table may lack some of ours.
+    Between two dumps the table may lack some addresses of ours, because Kernel.changes leaves their additions out.
+    Kernels before 5.18 do not tell whose an address is: there the addresses that were claimed are ours.
     """
 
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
+        self.claimed: set[tuple[int, bytes]] = set()
+        """Index and address of what we have put there, or took over from an engine before this one."""
         self._by_name: dict[str, Link] = {}
         # Apart, because there may be a thousand of ours, and most questions are about the few others.
-        self._ours: dict[int, dict[tuple[bytes, int], LinkAddress]] = {}
-        self._others: dict[int, dict[tuple[bytes, int], LinkAddress]] = {}
+        self._ours: dict[int, dict[_Key, LinkAddress]] = {}
+        self._others: dict[int, dict[_Key, LinkAddress]] = {}
+        self._others_by_address: dict[bytes, dict[tuple[int, int], LinkAddress]] = {}
+        self._networks: dict[_Network, Multiset[int]] = {}
+        self._prefix_lengths: Multiset[tuple[int, int]] = Multiset()
+
+    # ----- taking in -----
 
     def replace(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> None:
-        """Forget everything and take this, from dumps, in its place."""
-        self.by_index.clear()
-        self._by_name.clear()
-        self._ours.clear()
-        self._others.clear()
+        """Forget everything and take this, from a dump, in its place."""
+        for kept in (
+            self.by_index,
+            self._by_name,
+            self._ours,
+            self._others,
+            self._others_by_address,
+            self._networks,
+            self._prefix_lengths,
+        ):
+            kept.clear()
         for link in links:
             self._put(link)
         for address in addresses:
-            self.apply(AddressAdded(address))
+            self._add(address)
+
+    def add(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> None:
+        """Take this in beside what is known: a dump in the middle of which something changed may lack something."""
+        for link in links:
+            self._put(link)
+        for address in addresses:
+            self._add(address)
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -52,28 +80,66 @@ class LinkTable:
             case LinkChanged(link):
                 self._put(link)
             case LinkRemoved(index):
-                self._remove(index)
+                self._remove_link(index)
             case AddressAdded(address):
-                self._forget(address)
-                kept = self._ours if address.ours else self._others
-                kept.setdefault(address.index, {})[address.address, address.prefix_length] = address
+                self._add(address)
             case AddressRemoved(address):
                 self._forget(address)
 
+    def is_ours(self, address: LinkAddress) -> bool:
+        """Whether Holdfast put it there: it says so, or its kernel cannot say and we know."""
+        return address.ours or (address.protocol == 0 and (address.index, address.address) in self.claimed)
+
+    def _add(self, address: LinkAddress) -> None:
+        key = (address.address, address.prefix_length)
+        ours = self.is_ours(address)
+        here = (self._ours if ours else self._others).setdefault(address.index, {})
+        if not ours and key in here:  # renewed: it keeps its place, as its route does
+            here[key] = address
+            self._others_by_address[address.address][address.index, address.prefix_length] = address
+            return
+        self._forget(address)
+        here[key] = address
+        if not ours:
+            self._others_by_address.setdefault(address.address, {})[address.index, address.prefix_length] = address
+            self._count_network(address, 1)
+
     def _forget(self, address: LinkAddress) -> None:
-        for kept in (self._ours, self._others):
-            kept.get(address.index, {}).pop((address.address, address.prefix_length), None)
+        key = (address.address, address.prefix_length)
+        self._ours.get(address.index, {}).pop(key, None)
+        known = self._others.get(address.index, {}).pop(key, None)
+        if known is not None:
+            self._forget_other(known)
+
+    def _forget_other(self, known: LinkAddress) -> None:
+        places = self._others_by_address[known.address]
+        del places[known.index, known.prefix_length]
+        if not places:
+            del self._others_by_address[known.address]
+        self._count_network(known, -1)
+
+    def _count_network(self, address: LinkAddress, change: int) -> None:
+        width = len(address.address)
+        if address.prefix_length >= 8 * width:  # it has no subnet
+            return
+        network = _network(address.address, address.prefix_length)
+        _count(self._networks.setdefault(network, Multiset()), address.index, change)
+        _count(self._prefix_lengths, (width, address.prefix_length), change)
+        if not self._networks[network]:
+            del self._networks[network]
 
     def _put(self, link: Link) -> None:
         self._forget_name(link.index)
         self.by_index[link.index] = link
         self._by_name[link.name] = link
 
-    def _remove(self, index: int) -> None:
+    def _remove_link(self, index: int) -> None:
         self._forget_name(index)
         self.by_index.pop(index, None)
         self._ours.pop(index, None)
-        self._others.pop(index, None)
+        for address in self._others.pop(index, {}).values():
+            self._forget_other(address)
+        self.claimed = {(at, address) for at, address in self.claimed if at != index}
 
     def _forget_name(self, index: int) -> None:
         link = self.by_index.get(index)
@@ -81,78 +147,123 @@ class LinkTable:
         if link and self._by_name.get(link.name) is link:
             del self._by_name[link.name]
 
+    # ----- asking -----
+
     def link(self, name: str) -> Link | None:
         """The link of that name; None when there is none."""
         return self._by_name.get(name)
 
     def addresses(self, index: int) -> list[LinkAddress]:
-        """The addresses of a link: the others, then ours, each in the kernel's order."""
-        return [*self.others(index), *self._ours.get(index, {}).values()]
+        """The addresses of a link: the others, then ours."""
+        return [*self.others(index), *self.ours(index)]
+
+    def ours(self, index: int) -> Collection[LinkAddress]:
+        """The addresses of a link that Holdfast put there."""
+        return self._ours.get(index, {}).values()
 
     def others(self, index: int) -> Collection[LinkAddress]:
-        """The addresses of a link that are not ours, in the kernel's order."""
+        """The addresses of a link that are not ours, in the order in which they came to be known."""
         return self._others.get(index, {}).values()
 
-    def has_ours(self, index: int, address: bytes, prefix_length: int) -> bool:
-        """Whether the link had this address of ours at the last dump, and has not lost it since."""
-        return (address, prefix_length) in self._ours.get(index, {})
+    def places_of(self, address: bytes) -> Collection[LinkAddress]:
+        """Where an address is that is not ours."""
+        return self._others_by_address.get(address, {}).values()
 
-
-def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int | None]]) -> Link | None:
-    """The link in whose subnet the addresses of a VIP lie, judged by the first; None when there is none.
-
-    Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
-    on a link of its own) say nothing. Link-local addresses fit every link, so they decide only when there are no
-    others. The longest prefix wins, then the link that was made first.
-    """
-    telling = [address for address, _ in addresses if not _is_link_local(address)] or [a for a, _ in addresses]
-    if not telling:
+    def find_ours(self, index: int, address: bytes) -> LinkAddress | None:
+        """An address of ours on a link, whatever its prefix length; None where it was not seen."""
+        for known in self._ours.get(index, {}).values():
+            if known.address == address:
+                return known
         return None
-    fitting = [
-        (-own.prefix_length, link.index)
-        for link in table.by_index.values()
-        if not link.loopback
-        for own in table.others(link.index)
-        if _in_subnet(telling[0], own)
-    ]
-    return table.by_index[min(fitting)[1]] if fitting else None
+
+    def prefix_length_for(self, index: int, address: bytes) -> int:
+        """The longest prefix of the link's own addresses that holds this address; 0: none does."""
+        return max((length for length, indexes in self._prefixes_of(address) if index in indexes), default=0)
+
+    def links_for(self, address: bytes) -> Iterator[tuple[int, list[Link]]]:
+        """Links whose own subnet holds this address, by prefix length, the longest first; never the loopback."""
+        for length, indexes in sorted(self._prefixes_of(address), reverse=True, key=lambda found: found[0]):
+            links = [self.by_index[index] for index in sorted(indexes) if index in self.by_index]
+            yield length, [link for link in links if not link.loopback]
+
+    def _prefixes_of(self, address: bytes) -> Iterator[tuple[int, Multiset[int]]]:
+        width = len(address)
+        for at, length in self._prefix_lengths:
+            if at == width and (indexes := self._networks.get(_network(address, length))):
+                yield length, indexes
 
 
-def _is_link_local(address: bytes) -> bool:
+def _network(address: bytes, prefix_length: int) -> _Network:
+    width = len(address)
+    return width, prefix_length, int.from_bytes(address, "big") >> (8 * width - prefix_length)
+
+
+def _count(counts: Multiset[_Counted], key: _Counted, change: int) -> None:
+    counts[key] += change
+    if not counts[key]:
+        del counts[key]
+
+
+def is_link_local(address: bytes) -> bool:
+    """fe80::/10 (RFC 4291 section 2.5.6)."""
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
-def _in_subnet(address: bytes, own: LinkAddress) -> bool:
-    bits = len(own.address) * 8
-    if len(address) != len(own.address) or own.prefix_length >= bits:
-        return False
-    shift = bits - own.prefix_length
-    return int.from_bytes(address, "big") >> shift == int.from_bytes(own.address, "big") >> shift
+def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:
+    """The address of a VIP that tells its link: the first, and a link-local one (which fits every link) only alone."""
+    return next((address for address, _ in addresses if not is_link_local(address)), addresses[0][0])
 
 
-def source_address(
-    table: LinkTable, index: int, family: int, excluded: Set[bytes], wanted: bytes | None
-) -> bytes | None:
-    """The address that advertisements on this link come from; None while there is none.
+def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> Link | None:
+    """The link in whose subnet the addresses of a VIP lie, judged by `telling_address`; None when there is none.
 
-    With `wanted` it is that and no other, as soon as it is on the link. By default it is the first address of global
-    scope over IPv4, the first link-local one over IPv6 (RFC 9568 section 5.1.2.1), and never a VIP: neither one of
-    ours nor one of `excluded`. One that is still tentative (RFC 4862) cannot be used yet.
+    Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
+    on a link of its own) say nothing. The longest prefix wins, then the link that was made first.
+    """
+    for _, links in table.links_for(telling_address(addresses)):
+        if links:
+            return links[0]
+    return None
+
+
+def usable_sources(table: LinkTable, index: int, width: int, excluded: Set[bytes]) -> list[bytes]:
+    """The addresses that advertisements on this link can come from, the best first.
+
+    Over IPv4 those of global scope, then those of a narrower one (but not the host's); over IPv6 the link-local ones
+    (RFC 9568 section 5.1.2.1). Never a VIP: neither one of ours nor one of `excluded`. One that is still tentative, or
+    that another host has (RFC 4862), cannot be used.
     """
     usable = [
         address
         for address in table.others(index)
-        if address.family == family and not address.flags & (_TENTATIVE | _DAD_FAILED)
+        if len(address.address) == width and not _is_unusable(address) and address.address not in excluded
     ]
+    if width == 16:
+        return [address.address for address in usable if address.scope == _SCOPE_LINK]
+    ordered = sorted(usable, key=lambda address: address.scope)
+    return [address.address for address in ordered if address.scope < _SCOPE_HOST]
+
+
+def is_usable(table: LinkTable, index: int, address: bytes) -> bool:
+    """Whether the link has this address, of whatever scope, and it can be sent from."""
+    return any(known.index == index and not _is_unusable(known) for known in table.places_of(address))
+
+
+def _is_unusable(address: LinkAddress) -> bool:
+    return bool(address.flags & (_TENTATIVE | _DAD_FAILED))
+
+
+def why_no_source(table: LinkTable, index: int, width: int, wanted: bytes | None) -> str:
+    """Why there is no address to send from, as the end of "eth0 has no IPv4 address to send from"."""
+    here = [address for address in table.others(index) if len(address.address) == width]
     if wanted is not None:
-        return wanted if any(address.address == wanted for address in usable) else None
-    scope = _SCOPE_LINK if family == socket.AF_INET6 else _SCOPE_GLOBAL
-    for address in usable:
-        if address.scope == scope and address.address not in excluded:
-            return address.address
-    return None
-
-
-def has_subnet_of(table: LinkTable, index: int, address: bytes) -> bool:
-    """Whether the link has an address of its own, not one of ours, whose subnet holds this address."""
-    return any(_in_subnet(address, own) for own in table.others(index))
+        here = [address for address in here if address.address == wanted]
+        if not here:
+            return "the configured source address is not on it"
+    if any(address.flags & _DAD_FAILED for address in here):
+        return "another host has its address (duplicate address detection failed)"
+    if any(address.flags & _TENTATIVE for address in here):
+        return "its address is still being checked for duplicates"
+    if here:
+        return "what it has is no link-local address" if width == 16 else "what it has is of the host's scope or a VIP"
+    return ""

@@ -183,12 +183,19 @@ class Kernel(Protocol):
         or a few milliseconds later at most. Raises EnvironmentFailure where the kernel does not answer."""
         ...
 
-    def begin_renewal(self, requests: Sequence[Request]) -> bool:
-        """Carry out requests beside the loop (ADR 0010). False, with nothing begun, while the last are under way."""
+    def is_renewing(self) -> bool:
+        """Whether a renewal that was begun is still under way."""
+        ...
+
+    def begin_renewal(self, requests: Sequence[Request]) -> None:
+        """Carry out requests beside the loop (ADR 0010). Only while none is under way."""
         ...
 
     def end_renewal(self) -> Sequence[int] | None:
-        """Wait until no renewal is under way; the errno of each request of one that nobody has asked for yet."""
+        """Wait until no renewal is under way; the errno of each request of one that nobody has asked for yet.
+
+        Raises EnvironmentFailure where the kernel did not answer.
+        """
         ...
 
     def forwards_ipv6(self, name: str) -> bool:
@@ -237,9 +244,9 @@ class Wire(Protocol):
         ...
 
     def renew(self, listeners: Collection[Listener]) -> Mapping[Listener, int]:
-        """Join the group anew, which a link forgets when it loses a family, without ever leaving it.
+        """Join the group anew where the link has forgotten it, as it does when it loses a family.
 
-        Returns the errno of each that could not be.
+        A link that is still a member is left alone. Returns the errno of each that could not join.
         """
         ...
 

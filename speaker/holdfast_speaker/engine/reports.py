@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Iterable
 from ipaddress import ip_address
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.messages import History, Lateness, RealTime, Status, Transition
+from holdfast_api.messages import History, RealTime, RouterStatus, Status, Transition
 from holdfast_speaker.engine.instance import Instance
-from holdfast_speaker.host import clock
-from holdfast_speaker.host.state_directory import PublishedRouter, PublishedState
+from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.actions import Transitioned
-from holdfast_speaker.vrrp.instants import MILLISECOND
+from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
 from holdfast_speaker.vrrp.sentences import sentence
+from holdfast_speaker.vrrp.states import Backup
+
+if TYPE_CHECKING:
+    from holdfast_speaker.engine.engine import Engine
 
 
-def transition_message(name: str, action: Transitioned) -> Transition:
+def transition_message(name: str, action: Transitioned, time: str) -> Transition:
     """A transition of the core with a name and the wall clock."""
     return Transition(
         virtual_ip=name,
@@ -27,64 +27,92 @@ def transition_message(name: str, action: Transitioned) -> Transition:
         to_state=action.to_state,
         reason=action.reason,
         message=sentence(action),
-        time=clock.timestamp(),
+        time=time,
         peer=str(ip_address(action.peer)) if action.peer else "",
         peer_priority=action.peer_priority,
         silent_milliseconds=action.silent // MILLISECOND,
     )
 
 
-def published_state(node_name: str, instances: Iterable[Instance], handed_over_at: int = 0) -> PublishedState:
-    """What the next engine on this node should know."""
-    return PublishedState(
-        node_name=node_name,
-        pid=os.getpid(),
-        handed_over_at=handed_over_at,
-        boot=boot_id(),
-        routers=[
-            PublishedRouter(
-                virtual_ip=instance.name,
-                state=instance.router.state_name,
-                since=instance.last_move.since,
-                reason=instance.last_move.reason,
-                addresses=list(instance.configuration.addresses),
-                message=instance.last_move.message,
-                moves=instance.last_move.moves,
-                health=instance.reported_health,
-                health_detail=instance.reported_detail,
-                recovered_at=instance.router.recovered_at,
-                history=list(instance.history),
-            )
-            for instance in instances
-        ],
+def published_router(instance: Instance) -> PublishedRouter:
+    """What the next engine on this node should know of a VirtualIP."""
+    return PublishedRouter(
+        virtual_ip=instance.name,
+        state=instance.router.state_name,
+        since=instance.last_move.since,
+        reason=instance.last_move.reason,
+        addresses=list(instance.configuration.addresses),
+        message=instance.last_move.message,
+        moves=instance.last_move.moves,
+        health=instance.reported_health,
+        health_detail=instance.reported_detail,
+        recovered_at=instance.router.recovered_at,
+        history=list(instance.history),
+        interface=instance.link.name if instance.link else "",
+        sources=[str(ip_address(source)) for _, source in sorted(instance.sources.items())],
+        proven=sorted(instance.router.proven),
+    )
+
+
+def router_status(instance: Instance, warnings: list[str]) -> RouterStatus:
+    """How a VirtualIP is now, for people and agents."""
+    router, asked = instance.router, instance.configuration
+    heard = [known.heard for known in router.state.known] if isinstance(router.state, Backup) else []
+    master = next((item for item in heard if item is not None), None)
+    details = [instance.obstacle_details.get(obstacle, "") for obstacle in sorted(router.obstacles)]
+    details.append(instance.warnings.get("conflict", "") if not router.holds_addresses else "")
+    interval = asked.advertisement_interval_milliseconds
+    return RouterStatus(
+        virtual_ip=instance.name,
+        addresses=list(asked.addresses),
+        interface=instance.link.name if instance.link else asked.interface or "",
+        virtual_router_id=asked.virtual_router_id,
+        version=asked.version,
+        state=router.state_name,
+        since=instance.last_move.since,
+        reason=instance.last_move.reason,
+        message=instance.last_move.message,
+        priority=asked.priority,
+        effective_priority=router.effective_priority,
+        health=router.health,
+        health_detail=instance.health_detail,
+        obstacles=sorted(router.obstacles),
+        obstacle_detail="; ".join(filter(None, details)),
+        master=str(ip_address(master.source)) if master else "",
+        master_priority=master.priority if master else 0,
+        advertisement_interval_milliseconds=interval,
+        learned_interval_milliseconds=master.interval // MILLISECOND if master else interval,
+        transitions=instance.last_move.moves,
+        counters={counter.value: count for counter, count in sorted(router.counters.items())},
+        warnings=warnings,
+        unproved=router.unproved,
     )
 
 
 def status(
+    engine: Engine,
+    now: Instant,
     *,
-    node_name: str,
-    started: str,
-    generation: int,
-    instances: dict[str, Instance],
-    link_counters: dict[str, int],
-    foreign_virtual_router_ids: dict[str, list[int]],
-    lateness: Lateness,
+    pid: int,
     real_time: RealTime,
     warnings: list[str],
     restarts: int,
     last_death: str,
 ) -> Status:
     """Everything that `holdfast status` shows."""
+    instances = engine.instances
     return Status(
-        node_name=node_name,
+        node_name=engine.node_name,
         version=__version__,
-        pid=os.getpid(),
-        started=started,
-        generation=generation,
-        routers=[instances[name].status() for name in sorted(instances)],
-        link_counters=link_counters,
-        foreign_virtual_router_ids=foreign_virtual_router_ids,
-        lateness=lateness,
+        pid=pid,
+        started=engine.started,
+        generation=engine.configuration.generation,
+        routers=[
+            router_status(instances[name], engine.warnings_of(instances[name], now)) for name in sorted(instances)
+        ],
+        link_counters={counter.value: count for counter, count in sorted(engine.strangers.counters.items())},
+        foreign_virtual_router_ids=engine.strangers.by_link(engine.table, now),
+        lateness=engine.lateness.summary(),
         real_time=real_time,
         warnings=warnings,
         restarts=restarts,
@@ -92,22 +120,9 @@ def status(
     )
 
 
-@functools.cache
-def boot_id() -> str:
-    """Which boot of the machine this is: CLOCK_MONOTONIC means something only within one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def history(instance: Instance) -> History:
     """The last moves of a VIP."""
-    return History(
-        virtual_ip=instance.name,
-        transitions=list(instance.history),
-        journal=[],
-    )
+    return History(virtual_ip=instance.name, transitions=list(instance.history), journal=[])
 
 
 def find_virtual_ip(instances: dict[str, Instance], name: str) -> Instance:

@@ -33,21 +33,24 @@ class Strangers:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
         self._known = frozenset(ip_address(text).packed for text in addresses)
 
-    def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> None:
-        """Take in one packet from the link of that index."""
+    def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> bool:
+        """Take in one packet from the link of that index. Whether it was looked at, and is an advertisement."""
         if len(payload) < 2:  # RFC 9568 section 5.2: the second byte is the VRID
             self.counters[Counter.PACKET_LENGTH_ERRORS] += 1
-            return
+            return False
         self.counters[Counter.VRID_ERRORS] += 1
         key = (index, payload[1], source)
         last = self._heard.get(key)
-        if source in self._known or (now - last < _LOOK_AGAIN_AFTER if last is not None else len(self._heard) >= _MAX):
-            return
+        is_known = source in self._known
+        if not is_known and (now - last < _LOOK_AGAIN_AFTER if last is not None else len(self._heard) >= _MAX):
+            return False
         try:
             decode(payload, source, destination, ttl)
         except PacketError:
-            return
-        self._heard[key] = now
+            return False
+        if not is_known:
+            self._heard[key] = now
+        return True
 
     def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
         """Their VRIDs by the interface's name, sorted; of either family. Links that are gone are forgotten."""

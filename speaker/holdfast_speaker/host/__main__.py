@@ -22,10 +22,10 @@ import msgspec
 from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine.engine import Engine
-from holdfast_speaker.engine.reports import boot_id
 from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.host import clock, realtime
+from holdfast_speaker.host.boot import boot_id
 from holdfast_speaker.host.control import open_listener
 from holdfast_speaker.host.driver import Driver
 from holdfast_speaker.host.inheritance import Inheritance
@@ -113,10 +113,11 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
     try:
         scheduling = realtime.schedule()
         _die_with(keeper)
-        engine = Engine(node_name, directory, inheritance, log)
-        driver = _take_up(engine, directory, inheritance, log)
+        driver = Driver(node_name, directory, inheritance, log)
+        _take_up(driver.engine, directory, inheritance, log)
+        driver.serve_supervisor()
         if inheritance.only_releases:
-            engine.stop(clock.now())
+            driver.stop()
             return 0
         # What a former engine left to do comes before what takes time.
         driver.turn(0)
@@ -135,24 +136,23 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
     return 0
 
 
-def _take_up(engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> Driver:
+def _take_up(engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
     """Begin where another process of this node left off, or anew."""
-    driver = Driver(engine, directory, inheritance, log)
     now = clock.now()
+    engine.clean_up_after(directory.published_routers())
     snapshot = _snapshot(inheritance, log)
     if snapshot is not None:
         if inheritance.resumes:
-            engine.go_on_from(snapshot.state, inheritance.memory.heartbeat)
+            engine.go_on_from(snapshot.state.routers, inheritance.memory.heartbeat)
         engine.configure(snapshot.configuration, now)
-        return driver
+        return
     state = _handed_over(directory, inheritance, now, log)
     if state is not None:
-        engine.go_on_from(state, Instant(state.handed_over_at))
+        engine.go_on_from(state.routers, Instant(state.handed_over_at))
     if inheritance.supervisor is None:
         configuration = directory.load_configuration()
         if configuration is not None:
             _go_by_the_last_good_one(engine, configuration, log)
-    return driver
 
 
 def _snapshot(inheritance: Inheritance, log: Log) -> Snapshot | None:

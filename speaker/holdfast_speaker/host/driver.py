@@ -1,8 +1,4 @@
-"""The loop: epoll and a timerfd, ingress before timers.
-
-After any delay the sockets are read before a timer acts, because a late engine that acts first takes a VIP from a
-healthy Master. A flood must not become a mute button either: after a bounded number of full reads the timers run.
-"""
+"""The loop: it waits with epoll and a timerfd, gives the engine its turn (engine/turn.py), and serves clients."""
 
 from __future__ import annotations
 
@@ -27,58 +23,59 @@ from holdfast_api.messages import (
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine import reports
 from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.state import PublishedState, Snapshot
+from holdfast_speaker.engine.turn import Turn
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.host import clock, watch
+from holdfast_speaker.host.boot import boot_id
 from holdfast_speaker.host.control import Connection, ControlServer
 from holdfast_speaker.host.inheritance import Inheritance
+from holdfast_speaker.host.kernel import NetlinkKernel
 from holdfast_speaker.host.log import Log
 from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.host.timer import Timer
+from holdfast_speaker.host.wire import Wire
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
-
-_DATAGRAMS_PER_READ = 64
-_READS = 8
-"""Full reads of one socket before the timers run: 512 packets, a few milliseconds."""
-
-_READS_AFTER_STALL = 64
-"""The same after the process did not run for a while: everything that the kernel can have queued meanwhile."""
-
-_STALL = 50 * MILLISECOND
 
 
 class Driver:
-    """Waits, and calls the engine in the right order."""
+    """Waits, and gives the engine its turns."""
 
-    def __init__(self, engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
-        self._engine = engine
+    def __init__(self, node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
+        """Raises EnvironmentFailure where the machine refuses what an engine needs."""
+        self._kernel = NetlinkKernel()
+        self._wire = Wire(inheritance.kept_sockets)
+        self.engine = Engine(node_name, self._kernel, self._wire, clock, log, overhears=inheritance.overhears)
+        self._turn = Turn(self.engine, self._wire, clock, inheritance.memory.beat)
         self._directory = directory
-        self._log = log
         self._inheritance = inheritance
+        self._log = log
         self.real_time = RealTime(scheduling="", memory="", garbage_collection="", cpu_latency="")
         self._control = ControlServer(self._answer, log)
-        engine.subscribers = self._control
         self._timer = Timer()
         self._poller = select.epoll()
         self._watched: set[int] = set()
         self._writing: set[int] = set()
         self._epoch = -1
         self._stopping = inheritance.told_to_stop
+        self._saved: SpeakerConfiguration | None = None
         self._watched_configuration: SpeakerConfiguration | None = None
         self._wake = self._catch_signals()
         if inheritance.listener is not None:
             self._control.listen_on(inheritance.listener)
-        fixed = [self._timer.fileno(), engine.kernel.fileno(), self._wake.fileno()]
-        for descriptor in fixed:
+        for descriptor in (self._timer.fileno(), self._kernel.fileno(), self._wake.fileno()):
             self._poller.register(descriptor, select.EPOLLIN)
         if self._control.listener_descriptor is not None:
             # Who cannot be accepted (EMFILE) shall not wake the loop again and again.
             self._poller.register(self._control.listener_descriptor, select.EPOLLIN | select.EPOLLET)
 
-        if inheritance.supervisor is not None:
-            # Its end is a reason to stop.
-            connection = self._control.adopt(socket.socket(fileno=os.dup(inheritance.supervisor.fileno())))
+    def serve_supervisor(self) -> None:
+        """Tell whoever started the keeper that there is an engine, and what it runs already; its end is ours."""
+        supervisor = self._inheritance.supervisor
+        if supervisor is not None:
+            connection = self._control.adopt(socket.socket(fileno=os.dup(supervisor.fileno())))
             self._watch(connection)
-            self._control.tell(connection, Started(generation=engine.configuration.generation))
+            self._control.tell(connection, Started(generation=self.engine.configuration.generation))
 
     def run(self) -> None:
         """Until SIGTERM, or until the process that started this one is gone."""
@@ -89,11 +86,17 @@ class Driver:
         if self._directory.successor_waits() and self._hand_over():
             return
         self._step_aside()
-        self._engine.stop(clock.now())
+        self.stop()
+
+    def stop(self) -> None:
+        """Give everything up, and keep that for the next engine."""
+        self.engine.stop(clock.now())
+        self.engine.is_unpublished = True  # a hand-over that came to nothing may stand there
+        self._publish()
 
     def _let_keeper_watch(self) -> None:
         """Tell the keeper how long an engine with this configuration may make no turn."""
-        configuration = self._engine.configuration
+        configuration = self.engine.configuration
         if configuration is self._watched_configuration:
             return
         self._watched_configuration = configuration
@@ -107,10 +110,10 @@ class Driver:
         """Leave everything to a successor. False, with nothing left to it, where that cannot be: it must be a stop."""
         now = clock.now()
         # Written before anybody is told: who leaves without it leaves addresses, and silence.
-        if not self._directory.publish(self._engine.published(handed_over_at=now)):
+        if not self._directory.publish(self._state(handed_over_at=now)):
             self._log.error("no hand-over to the successor on this node, as it would find no state: stopping")
             return False
-        self._engine.hand_over(now)
+        self.engine.hand_over(now)
         if not self._directory.successor_waits():
             self._log.error("no hand-over to the successor on this node, as it is gone: stopping")
             return False
@@ -119,42 +122,29 @@ class Driver:
     def _step_aside(self) -> None:
         """Let healthy Backups take over before the addresses go (ADR 0012); whatever is held after that is given up."""
         began = clock.now()
-        end = min(self._engine.step_aside(began), began + self._inheritance.step_aside_within)
-        while self._engine.holds_addresses and (left := end - clock.now()) > 0:
+        end = min(self.engine.step_aside(began), began + self._inheritance.step_aside_within)
+        while self.engine.holds_addresses and (left := end - clock.now()) > 0:
             self.turn(min(left, watch.idle_turn(self._inheritance.memory.patience)) / SECOND)
 
     def turn(self, timeout_seconds: float) -> None:
         """Once around: wait for something (negative: as long as it takes), read, decide, serve."""
         self._watch_links()
-        deadline = self._engine.next_deadline()
-        self._timer.arm(deadline)
+        deadline = self.engine.next_deadline()
+        self._timer.arm(_earlier(deadline, self._wire.next_deadline()))
         ready = dict(self._poller.poll(timeout_seconds, 256))
-        self._drain([item for item in self._engine.wire.descriptors if item in ready], _READS)
-        now = clock.now()
-        if deadline is not None and now - deadline > _STALL:
-            # Asked now, not before: the process may have been stopped after it learned which sockets are ready.
-            self._drain(self._engine.wire.descriptors, _READS_AFTER_STALL)
-        self._inheritance.memory.beat(now)
-        if self._engine.kernel.fileno() in ready:
-            # After the packets too: an address that the kernel took from a frozen Master may be another's by now.
-            self._engine.take_in(clock.now())
+        readable, overheard, answering = self._wire.readable(ready)
+        self._turn.run(deadline, readable, overheard, answering, links_changed=self._kernel.fileno() in ready)
+        self._wire.unmute(clock.now())
         self._timer.read()
-        self._engine.poll(clock.now())
+        self._tell()
         self._serve(ready)
-        self._engine.publish()
-
-    def _drain(self, unread: list[int], reads: int) -> None:
-        for _ in range(reads):
-            if not unread:
-                return
-            now = clock.now()
-            unread = [descriptor for descriptor in unread if self._engine.receive(descriptor, _DATAGRAMS_PER_READ, now)]
+        self._publish()
 
     def _watch_links(self) -> None:
-        if self._epoch == self._engine.wire.epoch:
+        if self._epoch == self._wire.epoch:
             return
-        self._epoch = self._engine.wire.epoch
-        wanted = set(self._engine.wire.descriptors)
+        self._epoch = self._wire.epoch
+        wanted = set(self._wire.descriptors())
         for descriptor in self._watched - wanted:
             self._forget(descriptor)
         for descriptor in wanted:
@@ -170,6 +160,35 @@ class Driver:
             return
         except OSError:  # EBADF: closed, so that epoll has forgotten it already
             return
+
+    # ----- what the next engine finds -----
+
+    def _state(self, handed_over_at: int = 0) -> PublishedState:
+        return PublishedState(
+            node_name=self.engine.node_name,
+            pid=os.getpid(),
+            routers=self.engine.published_routers(),
+            handed_over_at=handed_over_at,
+            boot=boot_id(),
+        )
+
+    def _publish(self) -> None:
+        """Keep the state for the next engine, if it changed: once for all that happened together."""
+        configuration = self.engine.configuration
+        if configuration is not self._saved:
+            self._saved = configuration
+            self._directory.save_configuration(configuration)
+        if self.engine.is_unpublished:
+            self.engine.is_unpublished = False
+            state = self._state()
+            if not self._inheritance.keep(Snapshot(configuration=configuration, state=state)):
+                self._log.warning("the state is too large for the keeper's memory: an engine that dies begins anew")
+            self._directory.publish(state)
+
+    def _tell(self) -> None:
+        for transition in self.engine.transitions:
+            self._control.publish(transition)
+        self.engine.transitions.clear()
 
     # ----- clients and signals -----
 
@@ -223,7 +242,7 @@ class Driver:
             return Refused(reason=str(error))
 
     def _carry_out(self, request: Request, now: Instant) -> Answer:
-        engine = self._engine
+        engine = self.engine
         match request:
             case Configure(configuration=configuration):
                 vet(configuration, engine.node_name)
@@ -237,20 +256,18 @@ class Driver:
             case Switchover(virtual_ip=name, to=to):
                 return Done(message=engine.switchover(name, to, now))
             case _:
-                return self._status()
+                return reports.status(
+                    engine,
+                    now,
+                    pid=os.getpid(),
+                    real_time=self.real_time,
+                    warnings=self._directory.warnings + self._inheritance.warnings,
+                    restarts=self._inheritance.restarts,
+                    last_death=self._inheritance.last_death,
+                )
 
-    def _status(self) -> Answer:
-        engine = self._engine
-        return reports.status(
-            node_name=engine.node_name,
-            started=engine.started,
-            generation=engine.configuration.generation,
-            instances=engine.instances,
-            link_counters={counter.value: count for counter, count in sorted(engine.wire.strangers.counters.items())},
-            foreign_virtual_router_ids=engine.wire.strangers.by_link(engine.kernel.table, clock.now()),
-            lateness=engine.lateness.summary(),
-            real_time=self.real_time,
-            warnings=self._directory.warnings + self._inheritance.warnings,
-            restarts=self._inheritance.restarts,
-            last_death=self._inheritance.last_death,
-        )
+
+def _earlier(one: Instant | None, other: Instant | None) -> Instant | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)

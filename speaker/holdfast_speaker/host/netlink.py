@@ -21,7 +21,14 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.host import filters, rtnetlink
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.rtnetlink import NetlinkMalformed, address_removal, address_request, parse
+from holdfast_speaker.host.rtnetlink import (
+    NetlinkMalformed,
+    address_removal,
+    address_request,
+    parse,
+    route_addition,
+    route_removal,
+)
 
 __all__ = [
     "ADDRESS_PROTOCOL",
@@ -39,6 +46,8 @@ __all__ = [
     "address_removal",
     "address_request",
     "parse",
+    "route_addition",
+    "route_removal",
 ]
 
 _SOL_NETLINK = 270
@@ -47,7 +56,7 @@ _SO_RCVBUFFORCE = 33
 _RECEIVE_BYTES = 65536
 _BUFFER_BYTES = 4 * 1024 * 1024
 _BATCH = 100
-_DUMP_ATTEMPTS = 10
+_DUMP_ATTEMPTS = 3
 _DATAGRAMS_PER_READ = 64
 _DISCARDED_AT_MOST = 100_000
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
@@ -80,14 +89,27 @@ class RequestSocket:
         """Close the socket."""
         self._socket.close()
 
+    def dump(self) -> tuple[list[Link], list[LinkAddress], bool]:
+        """All links, all addresses of both families, and whether nothing changed in the middle of it.
+
+        Where links or addresses change all the time, something may be missing after the last attempt.
+        """
+        links, links_whole = self._dump(rtnetlink.link_dump_request)
+        addresses, addresses_whole = self._dump(rtnetlink.address_dump_request)
+        return (
+            [event.link for event in links if isinstance(event, LinkChanged)],
+            [event.address for event in addresses if isinstance(event, AddressAdded)],
+            links_whole and addresses_whole,
+        )
+
     def dump_links(self) -> list[Link]:
-        """All links."""
-        events = self._dump(rtnetlink.link_dump_request)
+        """All links, as far as they can be told."""
+        events, _ = self._dump(rtnetlink.link_dump_request)
         return [event.link for event in events if isinstance(event, LinkChanged)]
 
     def dump_addresses(self) -> list[LinkAddress]:
-        """All addresses of both families."""
-        events = self._dump(rtnetlink.address_dump_request)
+        """All addresses of both families, as far as they can be told."""
+        events, _ = self._dump(rtnetlink.address_dump_request)
         return [event.address for event in events if isinstance(event, AddressAdded)]
 
     def apply(self, requests: Sequence[bytes]) -> list[int]:
@@ -120,15 +142,18 @@ class RequestSocket:
                 if sequence == base + len(requests) - 1:
                     return results
 
-    def _dump(self, request: Callable[[int], bytes]) -> list[Event]:
+    def _dump(self, request: Callable[[int], bytes]) -> tuple[list[Event], bool]:
+        """What is there, and whether it is whole. What several attempts found is joined, the last word counts."""
+        seen: dict[object, Event] = {}
         for _ in range(_DUMP_ATTEMPTS):
-            events = self._dump_once(request)
-            if events is not None:
-                return events
-        raise EnvironmentFailure("links or addresses change too fast to be listed")
+            events, whole = self._dump_once(request)
+            if whole:
+                return events, True
+            seen |= {rtnetlink.identity(event): event for event in events}
+        return list(seen.values()), False
 
-    def _dump_once(self, request: Callable[[int], bytes]) -> list[Event] | None:
-        """The answer to one dump request; None when something changed in the middle of it."""
+    def _dump_once(self, request: Callable[[int], bytes]) -> tuple[list[Event], bool]:
+        """The answer to one dump request, and whether nothing changed in the middle of it."""
         wanted = self._next_sequence(1)
         self._send(request(wanted))
         events: list[Event] = []
@@ -143,7 +168,7 @@ class RequestSocket:
                     code = rtnetlink.error_code(datagram, start, end)
                     if code:
                         raise SystemCallFailure("cannot list links or addresses", OSError(code, ""))
-                    return events if consistent else None
+                    return events, consistent
                 event = rtnetlink.event_in(answer, datagram, start, end)
                 if event is not None:
                     events.append(event)

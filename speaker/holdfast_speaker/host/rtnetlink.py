@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
+    ROUTE_METRIC,
     AddressAdded,
     AddressRemoved,
     Event,
@@ -32,6 +33,7 @@ _RTM_NEWADDR = 20
 _RTM_DELADDR = 21
 _RTM_GETADDR = 22
 _RTM_NEWROUTE = 24
+_RTM_DELROUTE = 25
 _RTM_GETROUTE = 26
 
 _REQUEST = 0x001
@@ -41,16 +43,20 @@ _REPLACE = 0x100
 _EXCLUSIVE = 0x200
 _DUMP = 0x300
 _CREATE = 0x400
+_APPEND = 0x800
 
 _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
+_IFLA_MTU = 4
+_IFLA_MASTER = 10
 _IFLA_WIRELESS = 11
 _IFLA_EXT_MASK = 29
 _SKIP_STATISTICS = 8
-_LINK_ATTRIBUTES = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_WIRELESS})
+_LINK_ATTRIBUTES = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_WIRELESS})
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 _IFF_RUNNING = 0x40
+_IFF_NOARP = 0x80
 _IFF_LOWER_UP = 0x10000
 
 _IFA_ADDRESS = 1
@@ -67,7 +73,14 @@ _HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("@BBBBBBBBI")
 _RTA_DST = 1
 _RTA_OIF = 4
+_RTA_PRIORITY = 6
+_RTA_PREFSRC = 7
+_RTA_EXPIRES = 23
+_RTN_UNICAST = 1
 _RTN_LOCAL = 2
+_RT_TABLE_MAIN = 254
+_RT_SCOPE_LINK = 253
+_RT_SCOPE_HOST = 254
 _LINK_HEADER = struct.Struct("=BxHiII")
 _ADDRESS_HEADER = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -110,6 +123,17 @@ def event_in(kind: int, datagram: bytes, start: int, end: int) -> Event | None:
             return None
         return LinkChanged(link) if kind == _RTM_NEWLINK else LinkRemoved(link.index)
     return None
+
+
+def identity(event: Event) -> object:
+    """What an event is about: the same link, or the same address."""
+    match event:
+        case LinkChanged(link):
+            return link.index
+        case LinkRemoved(index):
+            return index
+        case AddressAdded(address) | AddressRemoved(address):
+            return address.index, address.address, address.prefix_length
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -156,6 +180,9 @@ def _link(datagram: bytes, start: int, end: int) -> Link | None:
         carrier=bool(flags & _IFF_LOWER_UP and flags & _IFF_RUNNING),
         mac=attributes.get(_IFLA_ADDRESS, b""),
         loopback=bool(flags & _IFF_LOOPBACK),
+        answers_arp=not flags & _IFF_NOARP,
+        mtu=int.from_bytes(attributes.get(_IFLA_MTU, b""), sys.byteorder),
+        controller=int.from_bytes(attributes.get(_IFLA_MASTER, b""), sys.byteorder),
     )
 
 
@@ -201,9 +228,9 @@ def _request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
 
 
-def _address_body(index: int, address: bytes, prefix_length: int) -> bytes:
+def _address_body(index: int, address: bytes, prefix_length: int, scope: int = 0) -> bytes:
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    header = _ADDRESS_HEADER.pack(family, prefix_length, 0, 0, index)
+    header = _ADDRESS_HEADER.pack(family, prefix_length, 0, scope, index)
     return header + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
 
 
@@ -213,23 +240,24 @@ def address_request(
     prefix_length: int,
     *,
     valid_seconds: int,
-    prefix_route: bool,
     exclusive: bool = False,
     sequence: int = 0,
 ) -> bytes:
     """The request that adds an address for `valid_seconds`, or renews it for that long from now on.
 
-    The kernel removes it by itself when nobody renews it. It carries ADDRESS_PROTOCOL. An IPv6 address is usable at
-    once (no duplicate address detection, which would find the old holder) and is deprecated, so that the host's own
-    connections do not take it for their source (RFC 6724, rule 3). Without `prefix_route` the kernel makes no route
-    to the address's subnet. `exclusive` only adds: where the address is already, the answer is EEXIST. A renewal
-    takes over whatever is there, and with it an address of somebody else.
+    The kernel removes it by itself when nobody renews it, and makes no route to its subnet. It carries
+    ADDRESS_PROTOCOL. The host's own connections do not take it for their source: an IPv6 address is deprecated (RFC
+    6724, rule 3), an IPv4 address of full length has the scope of the host (net/ipv4/devinet.c, inet_select_addr). An
+    IPv6 address is usable at once (no duplicate address detection, which would find the old holder). `exclusive` only
+    adds: where the address is already, the answer is EEXIST. A renewal takes over whatever is there, and with it an
+    address of somebody else.
     """
     is_ipv6 = len(address) == 16
-    flags = (_IFA_F_NODAD if is_ipv6 else 0) | (0 if prefix_route else _IFA_F_NOPREFIXROUTE)
+    flags = (_IFA_F_NODAD if is_ipv6 else 0) | _IFA_F_NOPREFIXROUTE
+    scope = _RT_SCOPE_HOST if prefix_length == 32 and not is_ipv6 else 0
     body = b"".join(
         (
-            _address_body(index, address, prefix_length),
+            _address_body(index, address, prefix_length, scope),
             _attribute(_IFA_CACHEINFO, _LIFETIMES.pack(0 if is_ipv6 else valid_seconds, valid_seconds, 0, 0)),
             _attribute(_IFA_FLAGS, _WORD.pack(flags)),
             _attribute(_IFA_PROTO, bytes((ADDRESS_PROTOCOL,))),
@@ -241,6 +269,38 @@ def address_request(
 def address_removal(index: int, address: bytes, prefix_length: int) -> bytes:
     """The request that removes an address."""
     return _request(_RTM_DELADDR, _ACK, 0, _address_body(index, address, prefix_length))
+
+
+def route_addition(index: int, network: bytes, prefix_length: int, source: bytes, valid_seconds: int) -> bytes:
+    """The request that adds a route to a VIP's subnet, with the VIP as source, or renews it.
+
+    Over IPv4 it goes with its source, and each source has one of its own; where it is already, the answer is EEXIST.
+    Over IPv6 there is one for all sources, and it is gone `valid_seconds` after the last renewal.
+    """
+    is_ipv6 = len(network) == 16
+    expires = _attribute(_RTA_EXPIRES, _WORD.pack(valid_seconds)) if is_ipv6 else b""
+    flags = _ACK | _CREATE | (_REPLACE if is_ipv6 else _APPEND)
+    return _request(_RTM_NEWROUTE, flags, 0, _route_body(index, network, prefix_length, source) + expires)
+
+
+def route_removal(index: int, network: bytes, prefix_length: int, source: bytes) -> bytes:
+    """The request that removes a route that `route_addition` made; where it is gone, the answer is ESRCH."""
+    return _request(_RTM_DELROUTE, _ACK, 0, _route_body(index, network, prefix_length, source))
+
+
+def _route_body(index: int, network: bytes, prefix_length: int, source: bytes) -> bytes:
+    is_ipv6 = len(network) == 16
+    family, scope = (socket.AF_INET6, 0) if is_ipv6 else (socket.AF_INET, _RT_SCOPE_LINK)
+    header = _ROUTE.pack(family, prefix_length, 0, 0, _RT_TABLE_MAIN, ADDRESS_PROTOCOL, scope, _RTN_UNICAST, 0)
+    return b"".join(
+        (
+            header,
+            _attribute(_RTA_DST, network),
+            _attribute(_RTA_OIF, _WORD.pack(index)),
+            _attribute(_RTA_PREFSRC, source),
+            _attribute(_RTA_PRIORITY, _WORD.pack(ROUTE_METRIC)),
+        )
+    )
 
 
 def link_dump_request(sequence: int) -> bytes:

@@ -7,13 +7,15 @@ another link with another index, and group memberships go with the link, so its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
-from typing import NamedTuple
 
 from holdfast_speaker.engine.frames import neighbour_answer
+from holdfast_speaker.engine.ports import Datagram, NeighbourAnswer
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.failure import SystemCallFailure
+from holdfast_speaker.host.memberships import is_member
 
 _VRRP = 112
 _GROUP_V4 = bytes((224, 0, 0, 18))
@@ -44,15 +46,6 @@ _IPV4_MINIMUM = 20
 
 _Ancillary = tuple[tuple[int, int, bytes]]
 _SocketAddress = tuple[str, int] | tuple[str, int, int, int]
-
-
-class Datagram(NamedTuple):
-    """The payload of an IP packet, and what its header said."""
-
-    payload: bytes
-    source: bytes
-    destination: bytes
-    ttl: int
 
 
 class VRRPSocket:
@@ -136,10 +129,41 @@ class VRRPSocket:
         source = socket.inet_pton(socket.AF_INET6, address[0])
         return Datagram(payload, source, destination, hops)
 
-    def send(self, payload: bytes, destination: bytes, source: bytes) -> None:
+    def renew(self) -> int:
+        """Join the group anew where the link has forgotten it; the errno where it cannot be joined.
+
+        A link that is a member is left alone: to leave and to join would be told to the switches.
+        """
+        v4 = self.family == socket.AF_INET
+        if is_member(self.index, _GROUP_V4 if v4 else _GROUP_V6):
+            return 0
+        if v4:
+            level, leave, join = socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP
+            group = _MEMBERSHIP_V4.pack(_GROUP_V4, bytes(4), self.index)
+        else:
+            level, leave, join = socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, socket.IPV6_JOIN_GROUP
+            group = _MEMBERSHIP_V6.pack(_GROUP_V6, self.index)
+        with contextlib.suppress(OSError):  # the socket's own list has it, or has not
+            self.receiver.setsockopt(level, leave, group)
+        try:
+            self.receiver.setsockopt(level, join, group)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def mute(self) -> None:
+        """Have the kernel drop what comes in. Raises OSError."""
+        filters.attach(self.receiver, filters.DROP_ALL)
+
+    def unmute(self) -> None:
+        """Hear again. Raises OSError."""
+        filters.detach(self.receiver)
+
+    def send(self, payload: bytes, destination: bytes, source: bytes) -> int:
         """Send one packet from an address of this host.
 
-        Raises SystemCallFailure where it cannot be sent: the address is not on this host, the link is down.
+        Returns the errno where it cannot be sent: the address is not on this host, the link is down, the host's
+        firewall drops it; 0 otherwise.
         """
         # The source goes with each packet, because the kernel checks that of a bound IPv6 socket only when it is bound.
         try:
@@ -150,8 +174,8 @@ class VRRPSocket:
                 self._destinations.get(destination) or self._destination(destination),
             )
         except OSError as error:
-            way = " to ".join(socket.inet_ntop(self.family, address) for address in (source, destination))
-            raise SystemCallFailure(f"cannot send a VRRP packet from {way}", error) from error
+            return error.errno or errno.EIO
+        return 0
 
     def _source(self, source: bytes) -> _Ancillary:
         if self.family == socket.AF_INET:
@@ -251,12 +275,13 @@ class AnnouncementSocket:
         """Close the socket."""
         self.socket.close()
 
-    def send(self, frame: bytes) -> None:
-        """Send one frame. Raises SystemCallFailure where it cannot be sent: the link is down or gone."""
+    def send(self, frame: bytes) -> int:
+        """Send one frame. Returns the errno where it cannot be sent: the link is down or gone; 0 otherwise."""
         try:
             self.socket.send(frame)
         except OSError as error:
-            raise SystemCallFailure("cannot send an announcement", error) from error
+            return error.errno or errno.EIO
+        return 0
 
 
 class NeighbourSocket:
@@ -283,9 +308,9 @@ class NeighbourSocket:
         """Close the socket."""
         self._socket.close()
 
-    def receive(self, limit: int) -> list[bytes]:
-        """The addresses that answered, at most `limit` frames' worth; none where the link is gone."""
-        answers: list[bytes] = []
+    def receive(self, limit: int) -> list[NeighbourAnswer]:
+        """Who answered, at most `limit` frames' worth; nobody where the link is gone."""
+        answers: list[NeighbourAnswer] = []
         for _ in range(limit):
             try:
                 answer = neighbour_answer(self._socket.recv(_LONGEST))

@@ -1,144 +1,188 @@
-"""The sockets of the links in use: VRRP in and out, announcements out."""
+"""The wire port over sockets: for each link in use one socket for each family, and one for whole frames.
+
+Copies of them outlive the engine (kept_sockets.py), so that the next one finds what arrived meanwhile.
+"""
 
 from __future__ import annotations
 
-from holdfast_api.errors import EnvironmentFailure
-from holdfast_speaker.engine.instance import FAMILIES
-from holdfast_speaker.engine.links import LinkTable
-from holdfast_speaker.engine.strangers import Strangers
+import contextlib
+import errno
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+
+from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
+from holdfast_speaker.host import clock
+from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.kept_sockets import KeptSockets
 from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
+
+_FAMILIES = {4: int(socket.AF_INET), 16: int(socket.AF_INET6)}
 
 _ANNOUNCER = 0
-"""The width under which announcement sockets are kept. (To close a packet socket takes the kernel milliseconds, and the
+"""The width under which sockets for frames are kept. (To close a packet socket takes the kernel milliseconds, and the
 death of an engine is known only after that.)"""
+
+_MUTED_FOR = Duration(SECOND)
+"""How long the kernel drops what comes in on a link that is only overheard, after it flooded."""
+
+_NOT_LISTENING = errno.ENOTCONN
 
 
 class Wire:
-    """One VRRP socket for each link and family, one announcement socket for each link; only what is in use is open.
+    """Only what is in use is open."""
 
-    `overhears`: a VRRP socket for each other link, too, for what strangers say there.
-    """
-
-    def __init__(self, kept_sockets: KeptSockets, *, overhears: bool = False) -> None:
+    def __init__(self, kept_sockets: KeptSockets) -> None:
         self._kept_sockets = kept_sockets
-        self._overhears = overhears
-        self.strangers = Strangers()
-        self._listeners: dict[tuple[int, int], VRRPSocket] = {}
+        self._listeners: dict[Listener, VRRPSocket] = {}
+        self._overheard: dict[Listener, VRRPSocket] = {}
         self._announcers: dict[int, AnnouncementSocket] = {}
-        self._overheard: dict[tuple[int, int], VRRPSocket] = {}
-        self._by_descriptor: dict[int, tuple[int, int, VRRPSocket]] = {}
-        self._ears: dict[int, NeighbourSocket] = {}
+        self._neighbours: dict[int, NeighbourSocket] = {}
+        self._muted: dict[Listener, Instant] = {}
         self.epoch = 0
-        """Grows whenever the set of descriptors changes, so that the driver knows to watch others."""
+        """Grows whenever the set of descriptors changes, so that the loop knows to watch others."""
 
-    def attend(self, wanted: set[tuple[int, str, int]], table: LinkTable) -> dict[int, str]:
-        """Open and close sockets so that exactly (interface index, name, width) are attended, and the rest overheard.
+    # ----- the port: what is listened on -----
 
-        Returns why, for the index of each link that could not be.
-        """
-        refused: dict[int, str] = {}
-        keys = {(index, width) for index, _, width in wanted}
-        for key in self._kept_sockets.keys - keys - {(index, _ANNOUNCER) for index, _ in keys}:
+    def listen(self, wanted: Set[Listener], overheard: Set[Listener]) -> Mapping[Listener, int]:
+        """As ports.Wire has it."""
+        links = {listener.link for listener in wanted}
+        for key in self._kept_sockets.keys - wanted - {(link, _ANNOUNCER) for link in links}:
             self._kept_sockets.drop(key)
-        for key in self._listeners.keys() - keys:
-            self._listeners.pop(key).close()
-            self.epoch += 1
-        for index in self._announcers.keys() - {index for index, _ in keys}:
-            self._announcers.pop(index).close()
-            self.stop_asking(index)
-        for index, name, width in sorted(wanted):
+        for listener in self._listeners.keys() - wanted:
+            self._close(self._listeners, listener)
+        for listener in self._overheard.keys() - overheard:
+            self._close(self._overheard, listener)
+        for link in self._announcers.keys() - links:
+            self._announcers.pop(link).close()
+        refused: dict[Listener, int] = {}
+        for listener in sorted(wanted):
             try:
-                if (index, width) not in self._listeners:
-                    self._listeners[index, width] = self._listener(index, width)
-                    self.epoch += 1
-                if index not in self._announcers:
-                    self._announcers[index] = self._announcer(index)
-            except EnvironmentFailure as error:
-                refused[index] = f"{name} cannot be listened on: {error}"
-        if self._overhears:
-            self._overhear(table)
-        self._by_descriptor = {
-            listener.fileno(): (*key, listener)
-            for listeners in (self._overheard, self._listeners)
-            for key, listener in listeners.items()
-        }
+                self._open(listener)
+            except SystemCallFailure as failure:
+                refused[listener] = failure.errno
+        for listener in sorted(overheard - self._overheard.keys()):
+            # Nothing of ours is there that would miss it.
+            with contextlib.suppress(SystemCallFailure):
+                self._overheard[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width])
+                self.epoch += 1
         return refused
 
-    def _overhear(self, table: LinkTable) -> None:
-        """Listen on each link that is up and has an address of its own, and is not attended."""
-        wanted = {
-            (link.index, len(address.address))
-            for link in table.by_index.values()
-            if link.operational and not link.loopback
-            for address in table.others(link.index)
-        } - self._listeners.keys()
-        for key in self._overheard.keys() - wanted:
-            self._overheard.pop(key).close()
+    def _open(self, listener: Listener) -> None:
+        if listener.link not in self._announcers:
+            kept = self._kept_sockets.take((listener.link, _ANNOUNCER))
+            announcer = self._announcers[listener.link] = AnnouncementSocket(listener.link, kept)
+            if kept is None:
+                self._kept_sockets.put((listener.link, _ANNOUNCER), announcer.socket)
+        if listener not in self._listeners:
+            kept = self._kept_sockets.take((listener.link, listener.width))
+            self._listeners[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width], kept)
             self.epoch += 1
-        for index, width in sorted(wanted - self._overheard.keys()):
+            if kept is None:
+                self._kept_sockets.put((listener.link, listener.width), self._listeners[listener].receiver)
+
+    def _close(self, sockets: dict[Listener, VRRPSocket], listener: Listener) -> None:
+        sockets.pop(listener).close()
+        self._muted.pop(listener, None)
+        self.epoch += 1
+
+    def renew(self, listeners: Collection[Listener]) -> Mapping[Listener, int]:
+        """As ports.Wire has it."""
+        codes = {listener: self._listeners[listener].renew() for listener in listeners if listener in self._listeners}
+        return {listener: code for listener, code in codes.items() if code}
+
+    def hear_neighbours(self, indexes: Set[int]) -> Mapping[int, int]:
+        """As ports.Wire has it."""
+        refused: dict[int, int] = {}
+        for index in self._neighbours.keys() - indexes:
+            self._neighbours.pop(index).close()
+            self.epoch += 1
+        for index in sorted(indexes - self._neighbours.keys()):
             try:
-                self._overheard[index, width] = VRRPSocket(index, FAMILIES[width])
-            except EnvironmentFailure:  # nothing of ours is there that would miss it
-                continue
-            self.epoch += 1
+                self._neighbours[index] = NeighbourSocket(index)
+            except SystemCallFailure as failure:
+                refused[index] = failure.errno
+            else:
+                self.epoch += 1
+        return refused
 
-    def _announcer(self, index: int) -> AnnouncementSocket:
-        kept = self._kept_sockets.take((index, _ANNOUNCER))
-        announcer = AnnouncementSocket(index, kept)
-        if kept is None:
-            self._kept_sockets.put((index, _ANNOUNCER), announcer.socket)
-        return announcer
+    # ----- the port: what goes out -----
 
-    def _listener(self, index: int, width: int) -> VRRPSocket:
-        kept = self._kept_sockets.take((index, width))
-        listener = VRRPSocket(index, FAMILIES[width], kept)
-        if kept is None:
-            self._kept_sockets.put((index, width), listener.receiver)
-        return listener
-
-    @property
-    def descriptors(self) -> list[int]:
-        """To be watched for packets."""
-        return [*self._by_descriptor, *(ear.fileno() for ear in self._ears.values())]
-
-    def attended(self, descriptor: int) -> tuple[int, int, VRRPSocket] | None:
-        """The link, the width and the socket of a descriptor, while it is open."""
-        return self._by_descriptor.get(descriptor)
-
-    def send(self, index: int, action: SendAdvertisement) -> None:
-        """Send an advertisement; raises EnvironmentFailure where the machine refuses."""
-        listener = self._listeners.get((index, len(action.source)))
+    def send(self, index: int, advertisement: SendAdvertisement) -> int:
+        """As ports.Wire has it."""
+        listener = self._listeners.get(Listener(index, len(advertisement.source)))
         if listener is None:
-            raise EnvironmentFailure("the link is not attended")
-        listener.send(action.payload, action.destination, action.source)
+            return _NOT_LISTENING
+        return listener.send(advertisement.payload, advertisement.destination, advertisement.source)
 
-    def announce(self, index: int, frames: tuple[bytes, ...]) -> None:
-        """Send ready frames; raises EnvironmentFailure where the machine refuses."""
+    def transmit(self, index: int, frames: Sequence[bytes]) -> int:
+        """As ports.Wire has it."""
         announcer = self._announcers.get(index)
         if announcer is None:
-            raise EnvironmentFailure("the link is not attended")
+            return _NOT_LISTENING
+        refused = 0
         for frame in frames:
-            announcer.send(frame)
+            refused = announcer.send(frame) or refused
+        return refused
 
-    def ask(self, index: int, requests: tuple[bytes, ...]) -> None:
-        """Send ARP requests or neighbour solicitations and listen for the answers; raises EnvironmentFailure."""
-        if index not in self._ears:
-            self._ears[index] = NeighbourSocket(index)
-            self.epoch += 1
-        self.announce(index, requests)
+    # ----- what comes in: turn.Arrivals -----
 
-    def answers(self, descriptor: int, limit: int) -> tuple[int, list[bytes]] | None:
-        """The link and the addresses that answered, where the descriptor is one that listens for answers."""
-        for index, ear in self._ears.items():
-            if ear.fileno() == descriptor:
-                return index, ear.receive(limit)
-        return None
+    def listeners(self) -> Collection[Listener]:
+        """As turn.Arrivals has it."""
+        return list(self._listeners)
 
-    def stop_asking(self, index: int) -> None:
-        """Nobody on this link waits for an answer any more."""
-        ear = self._ears.pop(index, None)
-        if ear is not None:
-            ear.close()
-            self.epoch += 1
+    def receive(self, listener: Listener, limit: int) -> Sequence[Datagram]:
+        """As turn.Arrivals has it."""
+        opened = self._listeners.get(listener)
+        if opened is not None:
+            return self._received(opened, limit)
+        opened = self._overheard.get(listener)
+        if opened is None:
+            return ()
+        datagrams = self._received(opened, limit)
+        if len(datagrams) == limit and listener not in self._muted:
+            with contextlib.suppress(OSError):
+                opened.mute()
+                self._muted[listener] = Instant(clock.now() + _MUTED_FOR)
+        return datagrams
+
+    @staticmethod
+    def _received(opened: VRRPSocket, limit: int) -> list[Datagram]:
+        try:
+            return opened.receive(limit)
+        except SystemCallFailure:  # the link went down or away: netlink tells, and what becomes of it is decided there
+            return []
+
+    def answers(self, index: int, limit: int) -> Sequence[NeighbourAnswer]:
+        """As turn.Arrivals has it."""
+        opened = self._neighbours.get(index)
+        return opened.receive(limit) if opened is not None else ()
+
+    def unmute(self, now: Instant) -> None:
+        """Listen again to what flooded a while ago."""
+        for listener in [listener for listener, until in self._muted.items() if until <= now]:
+            del self._muted[listener]
+            if listener in self._overheard:
+                with contextlib.suppress(OSError):
+                    self._overheard[listener].unmute()
+
+    def next_deadline(self) -> Instant | None:
+        """When something is to be listened to again."""
+        return min(self._muted.values(), default=None)
+
+    # ----- what the loop watches -----
+
+    def descriptors(self) -> Iterator[int]:
+        """Everything that can become readable."""
+        yield from (opened.fileno() for opened in self._listeners.values())
+        yield from (opened.fileno() for opened in self._overheard.values())
+        yield from (opened.fileno() for opened in self._neighbours.values())
+
+    def readable(self, ready: Collection[int]) -> tuple[list[Listener], list[Listener], list[int]]:
+        """What ready descriptors stand for: listeners, overheard ones, and links whose neighbours answered."""
+        return (
+            [one for one, opened in self._listeners.items() if opened.fileno() in ready],
+            [one for one, opened in self._overheard.items() if opened.fileno() in ready],
+            [index for index, opened in self._neighbours.items() if opened.fileno() in ready],
+        )

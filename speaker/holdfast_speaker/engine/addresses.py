@@ -1,0 +1,441 @@
+"""The VIPs on the kernel as a level: what is wanted is there, is renewed, and is gone when nobody wants it.
+
+Every address has a short lifetime, so that the kernel takes it away from an engine that is killed, frozen or starved
+(ADR 0005). Only addresses that Holdfast put there are ever touched. An address has one owner at a time, a VirtualIP;
+one that changes hands does not leave the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter as Multiset
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_speaker.engine.errnos import told
+from holdfast_speaker.engine.instance import LIFETIME_SECONDS
+from holdfast_speaker.engine.links import LinkTable
+from holdfast_speaker.engine.ports import (
+    AddAddress,
+    AddressRemoved,
+    AddRoute,
+    Event,
+    Kernel,
+    KernelAddress,
+    LinkAddress,
+    LinkChanged,
+    LinkRemoved,
+    Log,
+    RemoveAddress,
+    RemoveRoute,
+    Request,
+)
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+
+RENEWAL_INTERVAL = Duration(300 * MILLISECOND)
+
+FIGHT_TIMES = 5
+FIGHT_WITHIN = Duration(10 * SECOND)
+"""Who takes an address away so often in so short a time does it on purpose: it is put back once a second then."""
+
+_FIGHT_PAUSE = Duration(SECOND)
+_DUMP_AGAIN_AFTER = Duration(SECOND)
+_ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO, errno.ESRCH})
+_IFA_F_SECONDARY = 0x01
+
+
+@dataclass(slots=True)
+class _Held:
+    """One address that is on the kernel."""
+
+    owner: str
+    address: KernelAddress
+    """As it is there: over IPv6 an engine before this one may have given it another prefix length, which stays."""
+    route: AddRoute | None = None
+    put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=FIGHT_TIMES))
+
+    def renewal(self) -> list[Request]:
+        """What puts it there again, or renews it. A route over IPv4 goes with its source and comes once."""
+        add = AddAddress(self.address, LIFETIME_SECONDS)
+        return [add, self.route] if self.route is not None else [add]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the kernel said."""
+
+    events: Sequence[Event] | None
+    """None: some were lost, and everything was read anew."""
+    put_back: frozenset[KernelAddress] = frozenset()
+    """Addresses of ours that somebody took away; they are there again."""
+    gone: frozenset[int] = frozenset()
+    """Indexes of links that are gone, even if there is a link with that index again."""
+    changed: frozenset[int] = frozenset()
+    """Indexes of links that are not what they were."""
+
+
+class HeldAddresses:
+    """What this engine has on its kernel, and the table of links that is kept up to date beside it.
+
+    The constructor raises EnvironmentFailure where the kernel does not tell its links and addresses.
+    """
+
+    def __init__(self, kernel: Kernel, log: Log) -> None:
+        self._kernel = kernel
+        self._log = log
+        self._held: dict[KernelAddress, _Held] = {}
+        self._owned: dict[str, frozenset[KernelAddress]] = {}
+        self._renew_at: Instant | None = None
+        self._renewing: list[KernelAddress | None] = []
+        self._waiting: dict[KernelAddress, Instant] = {}
+        self._own_removals: Multiset[KernelAddress] = Multiset()
+        self._dump_at: Instant | None = None
+        self.table = LinkTable()
+        links, addresses, whole = kernel.dump()
+        self.table.replace(links, addresses)
+        if not whole:
+            self._dump_at = Instant(0)
+
+    # ----- what the kernel says -----
+
+    def take_in(self, now: Instant) -> Changes:
+        """Take in what has changed; what somebody took away is put back, not too often."""
+        events = self._kernel.changes()
+        if events is None:
+            self._log.warning("the kernel lost notifications; reading links and addresses anew")
+            return self._read_anew(now)
+        gone = frozenset(event.index for event in events if isinstance(event, LinkRemoved))
+        changed = set()
+        missing = set()
+        for event in events:
+            if isinstance(event, LinkChanged) and self.table.by_index.get(event.link.index) != event.link:
+                changed.add(event.link.index)
+            elif isinstance(event, AddressRemoved) and (key := self._taken_away(event.address)) is not None:
+                missing.add(key)
+            self.table.apply(event)
+        self._forget_links(gone)
+        return Changes(events, self._put_back(missing & self._held.keys(), now), gone, frozenset(changed))
+
+    def _taken_away(self, item: LinkAddress) -> KernelAddress | None:
+        """The held address that is gone, if it was not this engine that removed it."""
+        removed = KernelAddress(item.index, item.address, item.prefix_length)
+        if self._own_removals[removed]:
+            self._own_removals[removed] -= 1
+            return None
+        key = KernelAddress(item.index, item.address, 8 * len(item.address))
+        held = self._held.get(key)
+        return key if held is not None and held.address == removed else None
+
+    def _read_anew(self, now: Instant) -> Changes:
+        self._own_removals.clear()
+        try:
+            links, addresses, whole = self._kernel.dump()
+        except EnvironmentFailure as failure:
+            self._log.warning(f"{failure}; trying again in a second")
+            self._dump_at = Instant(now + _DUMP_AGAIN_AFTER)
+            return Changes(())
+        if whole:
+            self._dump_at = None
+            self.table.replace(links, addresses)
+        else:
+            # In the middle of it something changed: what it lacks is not proven to be gone.
+            self._dump_at = Instant(now + _DUMP_AGAIN_AFTER)
+            self.table.add(links, addresses)
+        present = {KernelAddress(item.index, item.address, item.prefix_length) for item in addresses}
+        missing = {key for key, held in self._held.items() if held.address not in present}
+        gone = frozenset(key.index for key in self._held) - self.table.by_index.keys()
+        self._forget_links(gone)
+        return Changes(None, self._put_back(missing & self._held.keys(), now), gone)
+
+    def _forget_links(self, gone: Set[int]) -> None:
+        for key in [key for key in self._held if key.index in gone]:
+            self._let_go(key)
+
+    def _put_back(self, missing: Set[KernelAddress], now: Instant) -> frozenset[KernelAddress]:
+        at_once = []
+        for key in sorted(missing):
+            times = self._held[key].put_back_at
+            if len(times) == FIGHT_TIMES and now - times[0] < FIGHT_WITHIN:
+                self._waiting.setdefault(key, Instant(now + _FIGHT_PAUSE))
+            else:
+                at_once.append(key)
+        return self._put_back_now(at_once, now)
+
+    def _put_back_now(self, keys: Sequence[KernelAddress], now: Instant) -> frozenset[KernelAddress]:
+        there = set()
+        for key in keys:
+            held = self._held[key]
+            held.put_back_at.append(now)
+            if self._apply(held.renewal())[0] == 0:
+                there.add(key)
+        return frozenset(there)
+
+    def fought_over(self, owner: str, now: Instant) -> list[KernelAddress]:
+        """The addresses of a VirtualIP that somebody takes away again and again."""
+        return [
+            key
+            for key in self.owned(owner)
+            if len((held := self._held[key]).put_back_at) == FIGHT_TIMES
+            and held.put_back_at[-1] - held.put_back_at[0] < 2 * FIGHT_WITHIN
+            and now - held.put_back_at[-1] < 3 * FIGHT_WITHIN
+        ]
+
+    def elsewhere(self, addresses: Iterable[KernelAddress]) -> list[LinkAddress]:
+        """Where one of the addresses is already and was not put by Holdfast, on a link whose neighbours can ask for it.
+
+        A copy on the loopback, on a dummy or on kube-ipvs0 is how hosts are told to take packets for a VIP.
+        """
+        found = []
+        for address in addresses:
+            for place in self.table.places_of(address.address):
+                link = self.table.by_index.get(place.index)
+                if link is not None and link.answers_arp and not link.loopback:
+                    found.append(place)
+        return found
+
+    # ----- give and take -----
+
+    def claim(self, addresses: Iterable[bytes]) -> None:
+        """Addresses that an engine before this one held: on kernels that do not say whose an address is, they are ours
+        where they have a lifetime as we give it."""
+        wanted = set(addresses)
+        for index in self.table.by_index:
+            for item in list(self.table.others(index)):
+                is_short = item.valid_seconds is not None and item.valid_seconds <= LIFETIME_SECONDS
+                if item.protocol == 0 and is_short and item.address in wanted:
+                    self.table.apply(AddressRemoved(item))
+                    self.table.claimed.add((index, item.address))
+                    self.table.add((), (item,))
+
+    def owned(self, owner: str) -> frozenset[KernelAddress]:
+        """What is on the kernel for a VirtualIP."""
+        return self._owned.get(owner, frozenset())
+
+    def _own(self, key: KernelAddress, held: _Held) -> None:
+        self._held[key] = held
+        self._owned[held.owner] = self.owned(held.owner) | {key}
+
+    def _let_go(self, key: KernelAddress) -> _Held:
+        held = self._held.pop(key)
+        self._waiting.pop(key, None)
+        left = self.owned(held.owner) - {key}
+        if left:
+            self._owned[held.owner] = left
+        else:
+            self._owned.pop(held.owner, None)
+        return held
+
+    def change_hands(self, address: KernelAddress, owner: str) -> None:
+        """A held address is another VirtualIP's from now on; on the kernel nothing happens."""
+        if address in self._held and self._held[address].owner != owner:
+            held = self._let_go(address)
+            held.owner = owner
+            self._own(address, held)
+
+    def give(
+        self, owner: str, addresses: Iterable[KernelAddress], routes: Mapping[KernelAddress, AddRoute], now: Instant
+    ) -> dict[KernelAddress, int]:
+        """Have the addresses on the kernel for a VirtualIP; the errno of each that the kernel refused."""
+        wanted = sorted(addresses)
+        for key in wanted:
+            self.change_hands(key, owner)
+        fresh = [key for key in wanted if key not in self._held]
+        for key in fresh:
+            self.table.claimed.add((key.index, key.address))
+        # Exclusively: replacing would take an address over that somebody else has put there meanwhile.
+        results = self._apply([AddAddress(key, LIFETIME_SECONDS, exclusive=True) for key in fresh])
+        refused: dict[KernelAddress, int] = {}
+        for key, code in zip(fresh, results, strict=True):
+            if code == 0:
+                self._own(key, _Held(owner, key))
+            else:
+                refused[key] = code
+                self.table.claimed.discard((key.index, key.address))
+        self._set_routes([key for key in wanted if key in self._held], routes)
+        if self._held and self._renew_at is None:
+            self._renew_at = Instant(now + RENEWAL_INTERVAL)
+        return refused
+
+    def set_routes(self, owner: str, routes: Mapping[KernelAddress, AddRoute]) -> None:
+        """Make the routes that come with a VirtualIP's addresses what they should be by now."""
+        self._set_routes(self.owned(owner), routes)
+
+    def _set_routes(self, keys: Iterable[KernelAddress], routes: Mapping[KernelAddress, AddRoute]) -> None:
+        """Where the link has no prefix that holds an address, a route comes with it, and goes when there is one."""
+        changes: list[Request] = []
+        for key in keys:
+            held, route = self._held[key], routes.get(key)
+            if held.route == route:
+                continue
+            if held.route is not None:
+                changes.append(_route_removal(held.route))
+            if route is not None:
+                changes.append(route)
+            held.route = route
+        self._apply(changes)
+
+    def adopt(
+        self, owner: str, addresses: Iterable[KernelAddress], routes: Mapping[KernelAddress, AddRoute], now: Instant
+    ) -> None:
+        """Of the addresses, those that an engine before this one left there: held from now on, and renewed at once.
+
+        Engines up to 0.1 put them there with the user's prefix length. Over IPv4 the full length is added before the
+        other is removed, so that the host answers all the time; over IPv6 an address is there once, and stays.
+        """
+        for key in sorted(addresses):
+            found = self.table.find_ours(key.index, key.address)
+            if found is None:
+                continue
+            there = KernelAddress(found.index, found.address, found.prefix_length)
+            self.table.claimed.add((key.index, key.address))
+            if there == key or len(key.address) == 16:
+                self._own(key, _Held(owner, there))
+            elif self._apply([AddAddress(key, LIFETIME_SECONDS)]) == [0]:
+                self._own(key, _Held(owner, key))
+                self._replace(there, owner)
+        self._set_routes([key for key in addresses if key in self._held], routes)
+        if self._held:
+            self._renew_at = now
+
+    def _replace(self, old: KernelAddress, owner: str) -> None:
+        """Remove what an older engine put there with a subnet, unless an address of the host would go with it."""
+        if any(other.flags & _IFA_F_SECONDARY for other in self.table.others(old.index) if _same_subnet(old, other)):
+            self._own(old, _Held(owner, old))
+            self._log.warning(
+                f"{text(old)} stays as an older Holdfast put it there: addresses of this host would go with it"
+            )
+            return
+        self._remove([old])
+
+    def take(self, addresses: Iterable[KernelAddress], owner: str) -> None:
+        """Take addresses of a VirtualIP away; what has another owner by now stays."""
+        self._end_renewal()
+        gone = [key for key in sorted(addresses) if key in self._held and self._held[key].owner == owner]
+        there = []
+        routes = []
+        for key in gone:
+            held = self._let_go(key)
+            there.append(held.address)
+            if held.route is not None and len(key.address) == 16 and not self._needed(held.route):
+                routes.append(held.route)
+        self._remove(there)
+        self._apply([_route_removal(route) for route in routes])
+        if not self._held:
+            self._renew_at = None
+
+    def _needed(self, route: AddRoute) -> bool:
+        """Whether another address has the same route: over IPv6 the kernel keeps one for all of them."""
+        same = (route.index, route.network, route.prefix_length)
+        return any(
+            held.route is not None and (held.route.index, held.route.network, held.route.prefix_length) == same
+            for held in self._held.values()
+        )
+
+    def _remove(self, addresses: Sequence[KernelAddress]) -> list[int]:
+        results = self._apply([RemoveAddress(address) for address in addresses])
+        for address, result in zip(addresses, results, strict=True):
+            if result == 0:
+                self._own_removals[address] += 1
+            elif result not in _ALREADY_GONE:
+                # It expires by itself: nobody renews it any more.
+                self._log.error(f"an address could not be removed: {told(result)}", address=text(address))
+        return results
+
+    def remove_leftovers(self, known: Set[bytes]) -> list[KernelAddress]:
+        """Take away what a predecessor left of the known addresses; returns what was removed.
+
+        Addresses of other Holdfast engines are not known here and stay: they expire by themselves.
+        """
+        held = {entry.address for entry in self._held.values()}
+        leftovers = [
+            address
+            for index in self.table.by_index
+            for item in self.table.ours(index)
+            if (address := KernelAddress(item.index, item.address, item.prefix_length)) not in held
+            and item.address in known
+        ]
+        self._remove(leftovers)
+        return leftovers
+
+    def _apply(self, requests: Sequence[Request]) -> list[int]:
+        """The errno of each; a kernel that does not answer refuses all of it."""
+        if not requests:
+            return []
+        try:
+            return list(self._kernel.apply(requests))
+        except EnvironmentFailure as failure:
+            self._log.error(str(failure))
+            return [errno.ETIMEDOUT] * len(requests)
+
+    # ----- time -----
+
+    def next_deadline(self) -> Instant | None:
+        """When poll() has something to do."""
+        times = [self._renew_at, self._dump_at, *self._waiting.values()]
+        return min((at for at in times if at is not None), default=None)
+
+    def poll(self, now: Instant) -> tuple[Changes | None, dict[KernelAddress, int]]:
+        """Do what is due: what a second dump found, or what was put back; and the errno of each refused renewal.
+
+        A renewal goes on beside the loop. One that is still under way is waiting for the kernel, and so would the next.
+        """
+        refused = self._renew(now)
+        if self._dump_at is not None and now >= self._dump_at:
+            return self._read_anew(now), refused
+        due = [key for key, at in self._waiting.items() if at <= now]
+        for key in due:
+            del self._waiting[key]
+        if due:
+            return Changes((), self._put_back_now(due, now)), refused
+        return None, refused
+
+    def _renew(self, now: Instant) -> dict[KernelAddress, int]:
+        if self._renew_at is None or now < self._renew_at:
+            return {}
+        self._renew_at = Instant(now + RENEWAL_INTERVAL)
+        if self._kernel.is_renewing():
+            return {}
+        refused = self._end_renewal()
+        held = [key for key in self._held if key not in self._waiting]
+        requests = [(key, request) for key in held for request in self._held[key].renewal()]
+        self._renewing = [key if isinstance(request, AddAddress) else None for key, request in requests]
+        self._kernel.begin_renewal([request for _, request in requests])
+        return refused
+
+    def _end_renewal(self) -> dict[KernelAddress, int]:
+        """Wait for a renewal that is under way, so that it puts nothing back that goes after this.
+
+        Returns the errno of each address that was refused and is still held.
+        """
+        try:
+            results = self._kernel.end_renewal() or ()
+        except EnvironmentFailure as failure:
+            self._log.error(str(failure))
+            return {}
+        renewed = zip(self._renewing, results, strict=False)
+        return {key: code for key, code in renewed if code and key is not None and key in self._held}
+
+    def renew_now(self) -> None:
+        """Renew everything held, and wait for it."""
+        self._end_renewal()
+        self._apply([request for held in self._held.values() for request in held.renewal()])
+
+
+def text(address: KernelAddress | LinkAddress) -> str:
+    """An address with its prefix length, as people write it; without that where it is of full length."""
+    plain = str(ip_address(address.address))
+    return plain if address.prefix_length == 8 * len(address.address) else f"{plain}/{address.prefix_length}"
+
+
+def _route_removal(route: AddRoute) -> RemoveRoute:
+    return RemoveRoute(route.index, route.network, route.prefix_length, route.source)
+
+
+def _same_subnet(one: KernelAddress, other: LinkAddress) -> bool:
+    if len(one.address) != len(other.address) or one.prefix_length != other.prefix_length:
+        return False
+    shift = 8 * len(one.address) - one.prefix_length
+    return int.from_bytes(one.address, "big") >> shift == int.from_bytes(other.address, "big") >> shift
