@@ -496,14 +496,16 @@ class SimulatedKernel:
         self.advance()
         return [self._carry_out(request) for request in requests]
 
-    def begin_renewal(self, requests: Sequence[Request]) -> bool:
-        """As Kernel.begin_renewal."""
+    def is_renewing(self) -> bool:
+        """As Kernel.is_renewing."""
         self.advance()
-        if self._renewal is not None:
-            return False
+        return self._renewal is not None
+
+    def begin_renewal(self, requests: Sequence[Request]) -> None:
+        """As Kernel.begin_renewal."""
+        assert not self.is_renewing()
         self._renewal = (Instant(self._now() + self.renewal_takes), list(requests))
         self.advance()
-        return True
 
     def end_renewal(self) -> Sequence[int] | None:
         """As Kernel.end_renewal."""
