@@ -80,6 +80,10 @@ class Conflicts:
         self._checks.pop(name, None)
         self._passed.pop(name, None)
 
+    def forget(self, name: str) -> None:
+        """A VirtualIP is no longer run here, or not by this name."""
+        self.drop(name)
+
     def is_under_way(self, name: str) -> bool:
         """Whether a check was begun and is not decided."""
         return name in self._checks

@@ -7,12 +7,12 @@ and in which order, is turn.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
 from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
 from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, Conflicts
@@ -52,7 +52,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import PacketError
+from holdfast_speaker.vrrp.packet import Advertisement, PacketError
 from holdfast_speaker.vrrp.states import Backup
 from holdfast_speaker.vrrp.states import Listening as HeardNobody
 
@@ -101,6 +101,7 @@ class Engine:
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._by_address: dict[bytes, list[Instance]] = {}
         self._neighbours_of: frozenset[int] = frozenset()
+        self._deaf_to_neighbours: dict[int, int] = {}
         self._prove_at: dict[str, tuple[Instant, int]] = {}
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
@@ -124,12 +125,14 @@ class Engine:
         takes, then is given.
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
+        self._rename(wanted)
         leaving = []
         for name, instance in self.instances.items():
             if name not in wanted or instance.becomes_another_router(wanted[name]):
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
+                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
         for instance in leaving:
             self._remove(instance, now)
@@ -148,6 +151,26 @@ class Engine:
         self._former.clear()
         self.is_unpublished = True
 
+    def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
+        """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
+        new = {_on_the_link(item): name for name, item in wanted.items() if name not in self.instances}
+        for former in [name for name in self.instances if name not in wanted]:
+            instance = self.instances[former]
+            name = new.pop(_on_the_link(instance.configuration), None)
+            if name is None:
+                continue
+            self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
+            for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
+                kept.forget(former)
+            for key in self.addresses.owned(former):
+                self.addresses.change_hands(key, name)
+            self._deadlines.set(former, None)
+            if former in self._prove_at:
+                self._prove_at[name] = self._prove_at.pop(former)
+            self.instances[name] = self.instances.pop(former)
+            instance.change(wanted[name])
+            instance.work_out_kernel_addresses()
+
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
         for instance in instances:
@@ -157,10 +180,8 @@ class Engine:
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
         name = instance.name
-        for kept in (self._sending, self.refusals):
+        for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
             kept.forget(name)
-        self._conflicts.drop(name)
-        self._hearing.stop_asking(name)
         self._prove_at.pop(name, None)
         self._deadlines.set(name, None)
         del self.instances[name]
@@ -189,6 +210,9 @@ class Engine:
             if taken:
                 self._tell_put_back(instance, taken)
         self._listening.doubt(changes)
+        if changes.gone & self._neighbours_of:  # a link with the same index may be there again
+            self._neighbours_of -= changes.gone
+            self._wire.hear_neighbours(self._neighbours_of)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -373,6 +397,7 @@ class Engine:
         match former.state:
             case State.MASTER:
                 instance.router.resume_as_master(self._former_seen_at, former.recovered_at, proven)
+                instance.master_since = now
                 self.addresses.adopt(instance.name, instance.kernel_addresses, instance.routes(self.table), now)
             case State.BACKUP:
                 instance.router.resume_as_backup(now, former.recovered_at, proven)
@@ -424,12 +449,23 @@ class Engine:
                 self.refusals.tell(instance.name, error.counter, source, now)
                 continue
             actions = instance.router.receive(advertisement, now)
+            if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                actions = (*actions, *self._explained(instance, advertisement, now))
             if actions:
                 self._carry_out(instance, actions, now)
             else:
                 self._schedule(instance)
             if not proven and not self._is_own(index, source):
                 proven = self._prove(listener, now)
+
+    def _explained(self, instance: Instance, advertisement: Advertisement, now: Instant) -> Actions:
+        """Who answers for the addresses is a Master of this virtual router: it is followed as any other."""
+        router = instance.router
+        if not advertisement.priority or advertisement.source not in router.acquaintances.met:
+            return NOTHING
+        self._conflicts.drop(instance.name)
+        instance.warn("conflict", "")
+        return (*router.clear(Obstacle.ADDRESS_CONFLICT, now), *router.receive(advertisement, now))
 
     def _is_own(self, index: int, source: bytes) -> bool:
         return any(address.index == index for address in self.table.places_of(source))
@@ -463,8 +499,9 @@ class Engine:
         links = (self.instances[name].link for name in waiting if name in self.instances)
         wanted = frozenset(link.index for link in links if link is not None)
         if wanted != self._neighbours_of:
-            self._neighbours_of = wanted
-            self._wire.hear_neighbours(wanted)
+            refused = self._wire.hear_neighbours(wanted)
+            self._neighbours_of = wanted - refused.keys()
+            self._deaf_to_neighbours = dict(refused)
 
     # ----- time -----
 
@@ -541,11 +578,12 @@ class Engine:
         """Act on what a check found. Returns whether the router's own timers may act."""
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
-        instance.warn("conflict", sentence)
+        instance.warn("conflict", sentence or self._why_unasked(instance))
         if sentence and router.holds_addresses:
             self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
         elif sentence and instance.refuses_conflicts:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
+                instance.warn("conflict", "")
                 return True  # a Master was heard meanwhile: it is the one that answered
             instance.retry_at = Instant(now + ASK_AGAIN_AFTER)
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles:
@@ -559,6 +597,16 @@ class Engine:
         elif Obstacle.ADDRESS_CONFLICT in router.obstacles:
             self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
         return True
+
+    def _why_unasked(self, instance: Instance) -> str:
+        """Where neighbours cannot be heard now. That is no reason to leave the addresses to nobody."""
+        code = self._deaf_to_neighbours.get(instance.link.index) if instance.link is not None else None
+        if not code:
+            return ""
+        why = f"whether somebody else has its addresses could not be asked: {told(code)}"
+        if instance.warnings.get("conflict") != why:
+            self._log.warning(why, virtualIP=instance.name)
+        return why
 
     # ----- what was refused -----
 
@@ -601,7 +649,8 @@ class Engine:
         silent = [width for action in actions if (width := self._do(instance, action, now))]
         self._schedule(instance)
         for width in silent:
-            self._cannot_send(instance, width, now)
+            if width not in instance.failed:  # what became of the first may have told of the other already
+                self._cannot_send(instance, width, now)
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
         owned = self.addresses.owned(instance.name)
@@ -686,6 +735,7 @@ class Engine:
             self._conflicts.plan(instance, due)
         elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
             self._conflicts.drop(name)  # a Master was heard
+            instance.warn("conflict", "")
         others = (
             instance.retry_at,
             instance.look_at,
@@ -751,3 +801,9 @@ class Engine:
         fought = self.addresses.fought_over(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
+    """What makes two configurations one virtual router for everybody else."""
+    addresses = frozenset(parse_address(text)[0] for text in configuration.addresses)
+    return configuration.virtual_router_id, configuration.version, configuration.interface, addresses

@@ -16,6 +16,7 @@ from holdfast_speaker.engine.links import (
     LinkTable,
     interface_for,
     is_usable,
+    network_of,
     telling_address,
     usable_sources,
     why_no_source,
@@ -171,16 +172,19 @@ class Instance:
         )
 
     def routes(self, table: LinkTable) -> dict[KernelAddress, AddRoute]:
-        """The routes to the subnets of addresses for which the link has no prefix of its own."""
+        """The routes to the subnets of addresses for which the link has no prefix of its own.
+
+        A link that has an address of full length in the subnet has none either, and needs none: its host reaches the
+        neighbours as its administrator wants it, in clouds by a gateway alone.
+        """
         found: dict[KernelAddress, AddRoute] = {}
         if self.link is None or self.owner:
             return found
         index = self.link.index
         for address, length in self.addresses:
             bits = 8 * len(address)
-            if 0 < length < bits and not table.prefix_length_for(index, address):
-                host_bits = bits - length
-                network = (int.from_bytes(address, "big") >> host_bits << host_bits).to_bytes(bits // 8, "big")
+            if length and not table.reaches(index, address, length):
+                network = network_of(address, length)
                 found[KernelAddress(index, address, bits)] = AddRoute(index, network, length, address, LIFETIME_SECONDS)
         return found
 
@@ -208,7 +212,7 @@ class Instance:
             return current
         if self._doubted_since is None:
             self._doubted_since = now
-        return best if self._is_over(self._doubted_since, now) else current
+        return best if self._is_over(self._doubted_since, now, min(self.interval, SECOND)) else current
 
     def find_sources(self, table: LinkTable, vips: Set[bytes], now: Instant) -> None:
         """Choose the addresses to send from. One that is in use stays while it is usable, and one interval longer."""
@@ -233,7 +237,7 @@ class Instance:
             self._lost_at.pop(width, None)
             return
         is_in_use = current is not None and (wanted is None or current == wanted) and self.started
-        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now):
+        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now, self._patience(bool(usable))):
             return
         self._lost_at.pop(width, None)
         # Where the list of members names this node too, the others know it by that address.
@@ -252,9 +256,16 @@ class Instance:
         why = why_no_source(table, self.link.index, width, wanted)
         return f"{self.link.name} has no {kind} address to send from{': ' if why else ''}{why}"
 
-    def _is_over(self, since: Instant, now: Instant) -> bool:
+    def _patience(self, has_another: bool) -> Duration:
+        """How long the address to send from may be away: one interval, or, where there is none to take its place, until
+        shortly before the Backups take over. A VIP that nobody can hold yet is better held until then."""
+        if has_another or not self.router.holds_addresses:
+            return min(self.interval, SECOND)
+        return Duration(2 * self.interval - self.interval // 8)
+
+    def _is_over(self, since: Instant, now: Instant, patience: Duration) -> bool:
         """Whether what is away since then has been away for longer than it may without consequences."""
-        end = Instant(since + min(self.interval, SECOND))
+        end = Instant(since + patience)
         if now >= end:
             return True
         self.look_at = min(self.look_at or end, end)

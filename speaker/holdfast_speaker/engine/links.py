@@ -180,6 +180,15 @@ class LinkTable:
         """The longest prefix of the link's own addresses that holds this address; 0: none does."""
         return max((length for length, indexes in self._prefixes_of(address) if index in indexes), default=0)
 
+    def reaches(self, index: int, address: bytes, prefix_length: int) -> bool:
+        """Whether the link's own addresses say how the subnet of this one is reached: a prefix of theirs holds it, or
+        they lie in it."""
+        network = _network(address, prefix_length)
+        return bool(self.prefix_length_for(index, address)) or any(
+            len(own.address) == len(address) and _network(own.address, prefix_length) == network
+            for own in self.others(index)
+        )
+
     def links_for(self, address: bytes) -> Iterator[tuple[int, list[Link]]]:
         """Links whose own subnet holds this address, by prefix length, the longest first; never the loopback."""
         for length, indexes in sorted(self._prefixes_of(address), reverse=True, key=lambda found: found[0]):
@@ -196,6 +205,16 @@ class LinkTable:
 def _network(address: bytes, prefix_length: int) -> _Network:
     width = len(address)
     return width, prefix_length, int.from_bytes(address, "big") >> (8 * width - prefix_length)
+
+
+def network_of(address: bytes, prefix_length: int) -> bytes:
+    """The address of the subnet: all bits behind the prefix are cleared.
+
+    >>> network_of(bytes((10, 9, 3, 200)), 22)
+    b'\\n\\t\\x00\\x00'
+    """
+    width, _, bits = _network(address, prefix_length)
+    return (bits << 8 * width - prefix_length).to_bytes(width, "big")
 
 
 def _count(counts: Multiset[_Counted], key: _Counted, change: int) -> None:
