@@ -537,3 +537,14 @@ def test_who_is_made_the_owner_of_the_addresses_waits_for_its_start_delay() -> N
     later = Instant(EPOCH + 20 * SECOND)
     assert router.reconfigure(replace(router.configuration, priority=255), later) != ()
     assert router.holds_addresses
+
+
+def test_after_a_cut_the_wait_before_an_assertion_begins_anew() -> None:
+    router, now = master(**ALONE_MAYBE)
+    router.hearing_proven(4, now)
+    router.obstruct(Obstacle.LINK_DOWN, now)
+    router.clear(Obstacle.LINK_DOWN, Instant(now + SECOND))
+    again = Instant(now + 10 * SECOND // 9)
+    router.hearing_proven(4, again)
+    assert isinstance(router.state, Master)
+    assert router.state.asserts_at == again + 18 * SECOND // 10
