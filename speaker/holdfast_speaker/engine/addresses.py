@@ -16,9 +16,9 @@ from ipaddress import ip_address
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import LIFETIME_SECONDS
 from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.engine.ports import (
+    LIFETIME_SECONDS,
     AddAddress,
     AddressRemoved,
     AddRoute,
@@ -200,12 +200,11 @@ class HeldAddresses:
 
     def claim(self, addresses: Iterable[bytes]) -> None:
         """Addresses that an engine before this one held: on kernels that do not say whose an address is, they are ours
-        where they have a lifetime as we give it."""
+        where they have a lifetime as we give it (LinkTable.is_ours)."""
         wanted = set(addresses)
         for index in self.table.by_index:
             for item in list(self.table.others(index)):
-                is_short = item.valid_seconds is not None and item.valid_seconds <= LIFETIME_SECONDS
-                if item.protocol == 0 and is_short and item.address in wanted:
+                if item.protocol == 0 and item.address in wanted:
                     self.table.apply(AddressRemoved(item))
                     self.table.claimed.add((index, item.address))
                     self.table.add((), (item,))
@@ -216,10 +215,12 @@ class HeldAddresses:
 
     def _own(self, key: KernelAddress, held: _Held) -> None:
         self._held[key] = held
+        self.table.held.add(held.address)
         self._owned[held.owner] = self.owned(held.owner) | {key}
 
     def _let_go(self, key: KernelAddress) -> _Held:
         held = self._held.pop(key)
+        self.table.held.discard(held.address)
         self._waiting.pop(key, None)
         left = self.owned(held.owner) - {key}
         if left:

@@ -20,6 +20,9 @@ SPAN_MAXIMUM = Duration(300 * MILLISECOND)
 ASK_AGAIN_AFTER = Duration(10 * SECOND)
 """How long an address that somebody else has is left alone before it is asked for again."""
 
+ASK_AGAIN_FIRST_AFTER = Duration(3 * SECOND)
+"""The same the first time."""
+
 _ANSWER_WITHIN = Duration(SECOND)
 _PASSED_LASTS = Duration(SECOND)
 """How long a check that found nobody counts."""

@@ -15,7 +15,7 @@ from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
 from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
-from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, Conflicts
+from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, ASK_AGAIN_FIRST_AFTER, Conflicts
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing
@@ -133,6 +133,8 @@ class Engine:
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
                 instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                    instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
         for instance in leaving:
             self._remove(instance, now)
@@ -588,14 +590,16 @@ class Engine:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
                 instance.warn("conflict", "")
                 return True  # a Master was heard meanwhile: it is the one that answered
-            instance.retry_at = Instant(now + ASK_AGAIN_AFTER)
-            if Obstacle.ADDRESS_CONFLICT not in router.obstacles:
+            # The first answer may be that of a holder that died: its kernel has the addresses for two seconds more.
+            first = Obstacle.ADDRESS_CONFLICT not in router.obstacles
+            instance.retry_at = Instant(now + (ASK_AGAIN_FIRST_AFTER if first else ASK_AGAIN_AFTER))
+            if first:
                 self._log.error(
                     f"cannot run: {sentence}", virtualIP=instance.name, obstacle=Obstacle.ADDRESS_CONFLICT.value
                 )
                 self._carry_out(instance, router.obstruct(Obstacle.ADDRESS_CONFLICT, now, sentence), now)
             return False
-        elif sentence:
+        elif sentence and Obstacle.ADDRESS_CONFLICT not in router.obstacles:
             self._log.warning(f"taking it, though {sentence}", virtualIP=instance.name)
         elif Obstacle.ADDRESS_CONFLICT in router.obstacles:
             self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
@@ -717,6 +721,8 @@ class Engine:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
+        if action.from_state is State.MASTER:
+            instance.warn("conflict", "")  # whoever holds the addresses from now on may be asked for them
         self.is_unpublished = True
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",

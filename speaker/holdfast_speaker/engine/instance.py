@@ -21,7 +21,7 @@ from holdfast_speaker.engine.links import (
     usable_sources,
     why_no_source,
 )
-from holdfast_speaker.engine.ports import AddRoute, KernelAddress, Link, Listener
+from holdfast_speaker.engine.ports import LIFETIME_SECONDS, AddRoute, KernelAddress, Link, Listener
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
@@ -39,9 +39,6 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
-
-LIFETIME_SECONDS = 1
-"""valid_lft of a VIP. The kernel removes it 1.0 to 2.25 s after the last renewal (include/net/addrconf.h rounds)."""
 
 GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
 """The VRRP group of each width."""

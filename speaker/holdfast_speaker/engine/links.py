@@ -7,9 +7,11 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, 
 from typing import TypeVar
 
 from holdfast_speaker.engine.ports import (
+    LIFETIME_SECONDS,
     AddressAdded,
     AddressRemoved,
     Event,
+    KernelAddress,
     Link,
     LinkAddress,
     LinkChanged,
@@ -33,13 +35,16 @@ class LinkTable:
     """What is known of this host's links and addresses.
 
     Between two dumps the table may lack some addresses of ours, because Kernel.changes leaves their additions out.
-    Kernels before 5.18 do not tell whose an address is: there the addresses that were claimed are ours.
+    Kernels before 5.18 do not tell whose an address is: there the addresses that were claimed are ours, if they have a
+    lifetime as we give it.
     """
 
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
         self.claimed: set[tuple[int, bytes]] = set()
         """Index and address of what we have put there, or took over from an engine before this one."""
+        self.held: set[KernelAddress] = set()
+        """What we renew: whoever puts it there as well will find it ours."""
         self._by_name: dict[str, Link] = {}
         # Apart, because there may be a thousand of ours, and most questions are about the few others.
         self._ours: dict[int, dict[_Key, LinkAddress]] = {}
@@ -88,7 +93,12 @@ class LinkTable:
 
     def is_ours(self, address: LinkAddress) -> bool:
         """Whether Holdfast put it there: it says so, or its kernel cannot say and we know."""
-        return address.ours or (address.protocol == 0 and (address.index, address.address) in self.claimed)
+        if address.ours or address.protocol:
+            return address.ours
+        if KernelAddress(address.index, address.address, address.prefix_length) in self.held:
+            return True
+        is_short = address.valid_seconds is not None and address.valid_seconds <= LIFETIME_SECONDS
+        return is_short and (address.index, address.address) in self.claimed
 
     def _add(self, address: LinkAddress) -> None:
         key = (address.address, address.prefix_length)
