@@ -102,6 +102,7 @@ class Engine:
         self._by_address: dict[bytes, list[Instance]] = {}
         self._neighbours_of: frozenset[int] = frozenset()
         self._deaf_to_neighbours: dict[int, int] = {}
+        self._forwards_ipv6: dict[str, bool] = {}
         self._prove_at: dict[str, tuple[Instant, int]] = {}
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
@@ -268,6 +269,7 @@ class Engine:
 
     def _look(self, instances: Sequence[Instance], now: Instant) -> None:
         """Find the links, sources and obstacles of these, and act on what is new."""
+        self._forwards_ipv6.clear()
         for instance in instances:
             instance.look_at = None
             self._find_link(instance, now)
@@ -291,7 +293,7 @@ class Engine:
             # Another interface, by another name or made anew under the same: what was held on the old one goes.
             self._leave_link(instance, now)
         instance.link = link
-        instance.prepare_announcements(link is not None and self._kernel.forwards_ipv6(link.name))
+        instance.prepare_announcements(link is not None and self._forwards(link.name))
         if link is None or before is None or before.index != link.index:
             return
         if not link.operational:
@@ -301,6 +303,13 @@ class Engine:
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
             self._sending.announce(instance)
+
+    def _forwards(self, name: str) -> bool:
+        """Whether this host is an IPv6 router on the link; asked once in a look."""
+        known = self._forwards_ipv6.get(name)
+        if known is None:
+            known = self._forwards_ipv6[name] = self._kernel.forwards_ipv6(name)
+        return known
 
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
@@ -345,11 +354,11 @@ class Engine:
                 self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
         instance.obstacle_details = obstacles
         self._tell_lacking(instance)
-        own = {address.address for address in self.table.others(instance.link.index)} if instance.link else set()
+        own = self.table.own(instance.link.index) if instance.link else frozenset()
         configuration = instance.core_configuration(own & instance.members)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
-        if router.configuration != configuration:
+        if router.configuration is not configuration and router.configuration != configuration:
             self._carry_out(instance, router.reconfigure(configuration, now), now)
         self._settle_health(instance, now)
         if not instance.started:

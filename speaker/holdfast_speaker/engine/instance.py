@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
@@ -18,7 +18,6 @@ from holdfast_speaker.engine.links import (
     is_usable,
     network_of,
     telling_address,
-    usable_sources,
     why_no_source,
 )
 from holdfast_speaker.engine.ports import LIFETIME_SECONDS, AddRoute, KernelAddress, Link, Listener
@@ -109,6 +108,8 @@ class Instance:
     _doubted_since: Instant | None = None
     _lost_at: dict[int, Instant] = field(default_factory=dict)
     _find_anew: bool = False
+    _worked_out: object = None
+    _core: tuple[object, Configuration] | None = None
 
     def __post_init__(self) -> None:
         self._parse()
@@ -164,6 +165,9 @@ class Instance:
         """
         served = () if self.link is None or self.owner else self.served_widths
         index = self.link.index if self.link is not None else 0
+        if self._worked_out == (served, index, self.addresses):
+            return
+        self._worked_out = (served, index, self.addresses)
         self.kernel_addresses = frozenset(
             KernelAddress(index, address, 8 * len(address)) for address, _ in self.addresses if len(address) in served
         )
@@ -218,27 +222,34 @@ class Instance:
             return
         wanted = {len(address): address for address in map(packed, self.configuration.source_addresses)}
         for width in self.widths:
-            # A VIP is no source, unless this node owns it.
             asked = wanted.get(width)
             if asked is None:
-                usable = usable_sources(table, self.link.index, width, frozenset() if self.owner else vips)
+                # A VIP is no source, unless this node owns it.
+                excluded = frozenset() if self.owner else vips
+                usable: Iterable[bytes] = (a for a in table.sources(self.link.index, width) if a not in excluded)
             else:
-                usable = [asked] if is_usable(table, self.link.index, asked) else []
+                usable = (asked,) if is_usable(table, self.link.index, asked) else ()
             self._choose_source(width, usable, asked, now)
         for width in self.sources.keys() - set(self.widths):
             del self.sources[width]
 
-    def _choose_source(self, width: int, usable: list[bytes], wanted: bytes | None, now: Instant) -> None:
+    def _choose_source(self, width: int, usable: Iterable[bytes], wanted: bytes | None, now: Instant) -> None:
         current = self.sources.get(width)
-        if current in usable:
-            self._lost_at.pop(width, None)
-            return
+        best = None
+        for address in usable:
+            if address == current:
+                self._lost_at.pop(width, None)
+                return
+            # Where the list of members names this node too, the others know it by that address.
+            if best is None or (address in self.members and best not in self.members):
+                best = address
+            if current is None and (not self.members or best in self.members):
+                break
         is_in_use = current is not None and (wanted is None or current == wanted) and self.started
-        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now, self._patience(bool(usable))):
+        patience = self._patience(best is not None)
+        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now, patience):
             return
         self._lost_at.pop(width, None)
-        # Where the list of members names this node too, the others know it by that address.
-        best = next((address for address in usable if address in self.members), next(iter(usable), None))
         if best is None:
             self.sources.pop(width, None)
         else:
@@ -290,11 +301,14 @@ class Instance:
     def core_configuration(self, own: Collection[bytes]) -> Configuration:
         """The configuration in the core's units; `own` are this node's addresses on the link.
 
-        A family without a source yet gets zeroes: it does not run.
+        A family without a source yet gets zeroes: it does not run. The same as long as what it is made of is the same.
         """
         asked = self.configuration
+        made_of = (asked, tuple(self.sources.items()), tuple(self.lacking), own, self._only_drains)
+        if self._core is not None and self._core[0] == made_of:
+            return self._core[1]
         elsewhere = asked.last_holder_elsewhere
-        return Configuration(
+        made = Configuration(
             vrid=asked.virtual_router_id,
             families=tuple(self._family(width, own) for width in self.served_widths),
             version=asked.version,
@@ -311,6 +325,8 @@ class Instance:
             announcement_interval=Duration(asked.announcement_interval_seconds * SECOND),
             partial=self.partial,
         )
+        self._core = (made_of, made)
+        return made
 
     def _family(self, width: int, own: Collection[bytes]) -> Family:
         source = self.sources.get(width, bytes(width))

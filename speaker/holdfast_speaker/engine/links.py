@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Multiset
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from holdfast_speaker.engine.ports import (
@@ -52,6 +52,10 @@ class LinkTable:
         self._others_by_address: dict[bytes, dict[tuple[int, int], LinkAddress]] = {}
         self._networks: dict[_Network, Multiset[int]] = {}
         self._prefix_lengths: Multiset[tuple[int, int]] = Multiset()
+        # What is worked out of the others of a link, for 255 VirtualIPs at a time; forgotten when they change.
+        self._sources: dict[int, dict[int, tuple[bytes, ...]]] = {}
+        self._own: dict[int, frozenset[bytes]] = {}
+        self._holding: dict[bytes, tuple[tuple[int, Multiset[int]], ...]] = {}
 
     # ----- taking in -----
 
@@ -65,6 +69,9 @@ class LinkTable:
             self._others_by_address,
             self._networks,
             self._prefix_lengths,
+            self._sources,
+            self._own,
+            self._holding,
         ):
             kept.clear()
         for link in links:
@@ -104,6 +111,8 @@ class LinkTable:
         key = (address.address, address.prefix_length)
         ours = self.is_ours(address)
         here = (self._ours if ours else self._others).setdefault(address.index, {})
+        if not ours:
+            self._forget_worked_out(address.index)
         if not ours and key in here:  # renewed: it keeps its place, as its route does
             here[key] = address
             self._others_by_address[address.address][address.index, address.prefix_length] = address
@@ -121,7 +130,12 @@ class LinkTable:
         if known is not None:
             self._forget_other(known)
 
+    def _forget_worked_out(self, index: int) -> None:
+        self._sources.pop(index, None)
+        self._own.pop(index, None)
+
     def _forget_other(self, known: LinkAddress) -> None:
+        self._forget_worked_out(known.index)
         places = self._others_by_address[known.address]
         del places[known.index, known.prefix_length]
         if not places:
@@ -132,6 +146,7 @@ class LinkTable:
         width = len(address.address)
         if address.prefix_length >= 8 * width:  # it has no subnet
             return
+        self._holding.clear()
         network = _network(address.address, address.prefix_length)
         _count(self._networks.setdefault(network, Multiset()), address.index, change)
         _count(self._prefix_lengths, (width, address.prefix_length), change)
@@ -175,6 +190,30 @@ class LinkTable:
         """The addresses of a link that are not ours, in the order in which they came to be known."""
         return self._others.get(index, {}).values()
 
+    def own(self, index: int) -> frozenset[bytes]:
+        """The addresses of a link that are not ours, without their prefix lengths."""
+        found = self._own.get(index)
+        if found is None:
+            found = self._own[index] = frozenset(address.address for address in self.others(index))
+        return found
+
+    def sources(self, index: int, width: int) -> tuple[bytes, ...]:
+        """The addresses that advertisements on this link can come from, the best first.
+
+        Over IPv4 those of global scope, then of a narrower one (but not the host's); over IPv6 the link-local ones
+        (RFC 9568 section 5.1.2.1). One that is still tentative, or that another host has (RFC 4862), cannot be used.
+        """
+        by_width = self._sources.get(index)
+        if by_width is None:
+            usable = [address for address in self.others(index) if not _is_unusable(address)]
+            narrower = [address for address in usable if len(address.address) == 4 and address.scope < _SCOPE_HOST]
+            link_local = (a.address for a in usable if len(a.address) == 16 and a.scope == _SCOPE_LINK)
+            by_width = self._sources[index] = {
+                4: tuple(address.address for address in sorted(narrower, key=lambda address: address.scope)),
+                16: tuple(link_local),
+            }
+        return by_width[width]
+
     def places_of(self, address: bytes) -> Collection[LinkAddress]:
         """Where an address is that is not ours."""
         return self._others_by_address.get(address, {}).values()
@@ -188,28 +227,31 @@ class LinkTable:
 
     def prefix_length_for(self, index: int, address: bytes) -> int:
         """The longest prefix of the link's own addresses that holds this address; 0: none does."""
-        return max((length for length, indexes in self._prefixes_of(address) if index in indexes), default=0)
+        return next((length for length, indexes in self._prefixes_of(address) if index in indexes), 0)
 
     def reaches(self, index: int, address: bytes, prefix_length: int) -> bool:
         """Whether the link's own addresses say how the subnet of this one is reached: a prefix of theirs holds it, or
         they lie in it."""
+        if self.prefix_length_for(index, address):
+            return True
         network = _network(address, prefix_length)
-        return bool(self.prefix_length_for(index, address)) or any(
-            len(own.address) == len(address) and _network(own.address, prefix_length) == network
-            for own in self.others(index)
-        )
+        return any(len(own) == len(address) and _network(own, prefix_length) == network for own in self.own(index))
 
     def links_for(self, address: bytes) -> Iterator[tuple[int, list[Link]]]:
         """Links whose own subnet holds this address, by prefix length, the longest first; never the loopback."""
-        for length, indexes in sorted(self._prefixes_of(address), reverse=True, key=lambda found: found[0]):
+        for length, indexes in self._prefixes_of(address):
             links = [self.by_index[index] for index in sorted(indexes) if index in self.by_index]
             yield length, [link for link in links if not link.loopback]
 
-    def _prefixes_of(self, address: bytes) -> Iterator[tuple[int, Multiset[int]]]:
-        width = len(address)
-        for at, length in self._prefix_lengths:
-            if at == width and (indexes := self._networks.get(_network(address, length))):
-                yield length, indexes
+    def _prefixes_of(self, address: bytes) -> tuple[tuple[int, Multiset[int]], ...]:
+        """The prefixes that hold an address, the longest first, and the links that have them."""
+        found = self._holding.get(address)
+        if found is None:
+            width = len(address)
+            lengths = sorted((length for at, length in self._prefix_lengths if at == width), reverse=True)
+            networks = ((length, self._networks.get(_network(address, length))) for length in lengths)
+            found = self._holding[address] = tuple((length, links) for length, links in networks if links)
+        return found
 
 
 def _network(address: bytes, prefix_length: int) -> _Network:
@@ -253,24 +295,6 @@ def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> L
         if links:
             return links[0]
     return None
-
-
-def usable_sources(table: LinkTable, index: int, width: int, excluded: Set[bytes]) -> list[bytes]:
-    """The addresses that advertisements on this link can come from, the best first.
-
-    Over IPv4 those of global scope, then those of a narrower one (but not the host's); over IPv6 the link-local ones
-    (RFC 9568 section 5.1.2.1). Never a VIP: neither one of ours nor one of `excluded`. One that is still tentative, or
-    that another host has (RFC 4862), cannot be used.
-    """
-    usable = [
-        address
-        for address in table.others(index)
-        if len(address.address) == width and not _is_unusable(address) and address.address not in excluded
-    ]
-    if width == 16:
-        return [address.address for address in usable if address.scope == _SCOPE_LINK]
-    ordered = sorted(usable, key=lambda address: address.scope)
-    return [address.address for address in ordered if address.scope < _SCOPE_HOST]
 
 
 def is_usable(table: LinkTable, index: int, address: bytes) -> bool:
