@@ -25,6 +25,7 @@ from holdfast_speaker.engine.ports import (
     Event,
     Kernel,
     KernelAddress,
+    Link,
     LinkAddress,
     LinkChanged,
     LinkRemoved,
@@ -45,6 +46,7 @@ _FIGHT_PAUSE = Duration(SECOND)
 _DUMP_AGAIN_AFTER = Duration(SECOND)
 _ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO, errno.ESRCH})
 _IFA_F_SECONDARY = 0x01
+_OF_KUBE_PROXY = "kube-ipvs0"  # a dummy; where a kernel has none, whatever stands in for it
 
 
 @dataclass(slots=True)
@@ -186,13 +188,14 @@ class HeldAddresses:
     def elsewhere(self, addresses: Iterable[KernelAddress]) -> list[LinkAddress]:
         """Where one of the addresses is already and was not put by Holdfast, on a link whose neighbours can ask for it.
 
-        A copy on the loopback, on a dummy or on kube-ipvs0 is how hosts are told to take packets for a VIP.
+        A copy on the loopback, on a dummy or on kube-ipvs0 is how hosts are told to take packets for a VIP; and nobody
+        asks on a link that is off.
         """
         found = []
         for address in addresses:
             for place in self.table.places_of(address.address):
                 link = self.table.by_index.get(place.index)
-                if link is not None and link.answers_arp and not link.loopback:
+                if link is not None and _has_neighbours(link):
                     found.append(place)
         return found
 
@@ -429,6 +432,10 @@ def text(address: KernelAddress | LinkAddress) -> str:
     """An address with its prefix length, as people write it; without that where it is of full length."""
     plain = str(ip_address(address.address))
     return plain if address.prefix_length == 8 * len(address.address) else f"{plain}/{address.prefix_length}"
+
+
+def _has_neighbours(link: Link) -> bool:
+    return link.operational and link.answers_arp and not link.loopback and link.name != _OF_KUBE_PROXY
 
 
 def _route_removal(route: AddRoute) -> RemoveRoute:

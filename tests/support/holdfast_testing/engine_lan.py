@@ -219,7 +219,7 @@ class Lan:
                 heapq.heappop(self._events)[2]()
             for host in self.hosts:
                 host.kernel.advance()
-            if not any([host.turn() for host in self.hosts]):
+            if not any(list(map(SimulatedHost.turn, self.hosts))):
                 return
         raise AssertionError("an engine has something to do again and again at one instant")
 
