@@ -111,6 +111,7 @@ class Instance:
     _doubted_since: Instant | None = None
     _lost_at: dict[int, Instant] = field(default_factory=dict)
     _find_anew: bool = False
+    _told: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         self._parse()
@@ -202,13 +203,18 @@ class Instance:
         if current is None or best is None or best.index == current.index:
             self._doubted_since = None
             return current or best
-        address = telling_address(self.addresses)
-        if table.prefix_length_for(current.index, address) >= table.prefix_length_for(best.index, address):
+        if self._fits(table, current) >= self._fits(table, best):
             self._doubted_since = None
             return current
         if self._doubted_since is None:
             self._doubted_since = now
         return best if self._is_over(self._doubted_since, now) else current
+
+    def _fits(self, table: LinkTable, link: Link) -> list[int]:
+        """How well the link's own prefixes fit, in the order of `interface_for`; to be compared."""
+        telling = telling_address(self.addresses)
+        others = [address for address, _ in self.addresses if len(address) != len(telling)]
+        return [table.prefix_length_for(link.index, address) for address in (telling, *others[:1])]
 
     def find_sources(self, table: LinkTable, vips: Set[bytes], now: Instant) -> None:
         """Choose the addresses to send from. One that is in use stays while it is usable, and one interval longer."""
@@ -259,6 +265,38 @@ class Instance:
             return True
         self.look_at = min(self.look_at or end, end)
         return False
+
+    def is_near(self, links: Set[int], names: Set[str]) -> bool:
+        """Whether links that changed, by index or by name, are its own, or tracked, or may become its own."""
+        if self.link is None or self.link.index in links or self.configuration.interface in names:
+            return True
+        tracked = self.configuration.tracked_interfaces
+        return bool(tracked) and (bool(links) or any(name in names for name in tracked))  # one of them may be gone
+
+    def knows_any_of(self, addresses: Set[bytes]) -> bool:
+        """Whether addresses of the host that came or went matter, in whatever subnet they are."""
+        if not addresses:
+            return False
+        if self._lost_at or len(self.sources) < len(self.widths) or not addresses.isdisjoint(self.members):
+            return True
+        return any(source in addresses for source in self.sources.values()) or any(
+            address in addresses for address, _ in self.addresses
+        )
+
+    def is_settled(self, revision: int, own: frozenset[bytes]) -> bool:
+        """Whether nothing that its router is told has changed since this was last asked; tracked links are outside."""
+        told = (
+            self.configuration,
+            self.link,
+            tuple(self.sources.items()),
+            dict(self.lacking),
+            self.reported_health,
+            revision,
+            own,
+        )
+        before, self._told = self._told, told
+        is_out = self.router.obstacles != self.obstacle_details.keys()
+        return self.started and told == before and not is_out and not self.configuration.tracked_interfaces
 
     # ----- configuration -----
 

@@ -38,6 +38,8 @@ class LinkTable:
 
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
+        self.revision = 0
+        """Grows whenever a link, or a subnet of the host's own on one, came, went or changed."""
         self.claimed: set[tuple[int, bytes]] = set()
         """Index and address of what we have put there, or took over from an engine before this one."""
         self._by_name: dict[str, Link] = {}
@@ -62,6 +64,7 @@ class LinkTable:
             self._prefix_lengths,
         ):
             kept.clear()
+        self.revision += 1
         for link in links:
             self._put(link)
         for address in addresses:
@@ -123,17 +126,24 @@ class LinkTable:
         if address.prefix_length >= 8 * width:  # it has no subnet
             return
         network = _network(address.address, address.prefix_length)
-        _count(self._networks.setdefault(network, Multiset()), address.index, change)
+        indexes = self._networks.setdefault(network, Multiset())
+        before = indexes[address.index]
+        _count(indexes, address.index, change)
+        if not before or not indexes[address.index]:
+            self.revision += 1
         _count(self._prefix_lengths, (width, address.prefix_length), change)
         if not self._networks[network]:
             del self._networks[network]
 
     def _put(self, link: Link) -> None:
+        if self.by_index.get(link.index) != link:
+            self.revision += 1
         self._forget_name(link.index)
         self.by_index[link.index] = link
         self._by_name[link.name] = link
 
     def _remove_link(self, index: int) -> None:
+        self.revision += 1
         self._forget_name(index)
         self.by_index.pop(index, None)
         self._ours.pop(index, None)
@@ -215,14 +225,18 @@ def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:
 
 
 def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> Link | None:
-    """The link in whose subnet the addresses of a VIP lie, judged by `telling_address`; None when there is none.
+    """The link in whose subnet the addresses of a VIP lie; None when there is none.
 
-    Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
+    It is judged by `telling_address`; where no link has a subnet for that, by that of the other family. Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
     on a link of its own) say nothing. The longest prefix wins, then the link that was made first.
     """
-    for _, links in table.links_for(telling_address(addresses)):
-        if links:
-            return links[0]
+    telling = telling_address(addresses)
+    other_family = [(address, length) for address, length in addresses if len(address) != len(telling)]
+    judges = [telling, telling_address(other_family)] if other_family else [telling]
+    for address in judges:
+        for _, links in table.links_for(address):
+            if links:
+                return links[0]
     return None
 
 
