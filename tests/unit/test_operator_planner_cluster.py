@@ -166,7 +166,8 @@ def test_what_a_node_is_told_of_timing_and_conflicts_is_what_the_user_wrote() ->
     )
 
 
-def test_a_family_that_no_node_can_speak_takes_nothing_away() -> None:
+@pytest.mark.parametrize("added", [["10.0.0.100/24", "fd00::64/64"], ["fd00::64/64", "10.0.0.100/24"]])
+def test_a_family_that_no_node_can_speak_takes_nothing_away(added: list[str]) -> None:
     world = World("n1", "n2")
     for name, address in (("n1", "10.0.0.1/24"), ("n2", "10.0.0.2/24")):
         world.links[name] = [Link(name="eth0", addresses=[address])]
@@ -174,12 +175,14 @@ def test_a_family_that_no_node_can_speak_takes_nothing_away() -> None:
     world.apply("web")
     world.settle()
     before = routers(world.plan())
-    world.apply("web", addresses=["10.0.0.100/24", "fd00::64/64"])
+    world.apply("web", addresses=added)
     plan = world.plan()
     after = routers(plan)
     assert condition(plan, "Accepted")[0] == "True"
     assert set(after) == set(before) == {"n1", "n2"}
     assert [one.members for one in after.values()] == [one.members for one in before.values()]
+    wanted = None if added[0].startswith("10.") else "eth0"
+    assert {one.interface for one in after.values()} == {wanted}, "an earlier engine goes by the first address alone"
 
 
 def test_the_last_holder_is_known_to_the_others() -> None:
