@@ -227,8 +227,9 @@ def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:
 def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> Link | None:
     """The link in whose subnet the addresses of a VIP lie; None when there is none.
 
-    It is judged by `telling_address`; where no link has a subnet for that, by that of the other family. Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
-    on a link of its own) say nothing. The longest prefix wins, then the link that was made first.
+    It is judged by `telling_address`; where no link has a subnet for that, by that of the other family. Loopback,
+    addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs on a link of
+    its own) say nothing. The longest prefix wins, then the link that was made first.
     """
     telling = telling_address(addresses)
     other_family = [(address, length) for address, length in addresses if len(address) != len(telling)]
