@@ -34,7 +34,7 @@ from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.log import Log
 from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.host.timer import Timer
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
 
 _DATAGRAMS_PER_READ = 64
 _READS = 8
@@ -42,6 +42,9 @@ _READS = 8
 
 _READS_AFTER_STALL = 64
 """The same after the process did not run for a while: everything that the kernel can have queued meanwhile."""
+
+_NO_INTERVAL_MS = 1000
+"""What an engine without virtual routers is watched by."""
 
 _STALL = 50 * MILLISECOND
 
@@ -85,7 +88,8 @@ class Driver:
         while not self._stopping:
             self._let_keeper_watch()
             self.turn(watch.idle_turn(self._inheritance.memory.patience) / SECOND)
-        self._inheritance.memory.patience = watch.STOP_PATIENCE
+        # Everything is given up, or handed over, in one turn.
+        self._inheritance.memory.patience = watch.patience(ZERO, self._addresses)
         if self._directory.successor_waits() and self._hand_over():
             return
         self._step_aside()
@@ -98,10 +102,12 @@ class Driver:
             return
         self._watched_configuration = configuration
         intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
-        addresses = sum(len(item.addresses) for item in configuration.virtual_routers)
-        self._inheritance.memory.patience = watch.patience(
-            Duration(min(intervals, default=1000) * MILLISECOND), addresses
-        )
+        shortest = Duration(min(intervals, default=_NO_INTERVAL_MS) * MILLISECOND)
+        self._inheritance.memory.patience = watch.patience(shortest, self._addresses)
+
+    @property
+    def _addresses(self) -> int:
+        return sum(len(item.addresses) for item in self._engine.configuration.virtual_routers)
 
     def _hand_over(self) -> bool:
         """Leave everything to a successor. False, with nothing left to it, where that cannot be: it must be a stop."""

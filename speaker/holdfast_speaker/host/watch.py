@@ -16,8 +16,8 @@ from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, 
 START_PATIENCE = Duration(10 * SECOND)
 """For an engine that begins."""
 
-STOP_PATIENCE = Duration(2 * SECOND)
-"""For one that gives everything up, in one turn."""
+STOP_PATIENCE = SECOND
+"""For one that is told to stop, which wakes it, until it says how long that takes."""
 
 _SHORTEST_PATIENCE = Duration(300 * MILLISECOND)
 _INTERVALS = 3
