@@ -124,8 +124,9 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
             driver.real_time = realtime.secure(scheduling, inheritance.cpu_latency)
             log.info("the engine is ready", ready=True)
         driver.run()
-    except EnvironmentFailure as failure:
-        log.error(f"the engine cannot run here: {failure}")
+    except (EnvironmentFailure, OSError, MemoryError) as failure:
+        directory.keep_traceback("".join(traceback.format_exception(failure)))
+        log.error(f"the engine cannot run here: {failure or 'out of memory'}")
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001  # the outermost loop of this process: the keeper decides what comes next
         told = "".join(traceback.format_exception(error))
