@@ -33,8 +33,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     interface: str = ""
     sources: list[str] = field(default_factory=list)
     """Where its advertisements come from; at most one of each family."""
-    proven: list[int] = field(default_factory=list)
-    """The families (4, 16) in which this node has proof that it hears."""
+    proven: list[int] | None = None
+    """The families (4, 16) in which this node has proof that it hears; None: an older engine, which did not say."""
 
 
 class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

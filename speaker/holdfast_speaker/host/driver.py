@@ -89,7 +89,7 @@ class Driver:
             self._let_keeper_watch()
             self.turn(watch.idle_turn(self._inheritance.memory.patience) / SECOND)
         # Everything is given up, or handed over, in one turn.
-        self._inheritance.memory.patience = watch.patience(ZERO, self._addresses)
+        self._inheritance.memory.patience = watch.patience(ZERO, _addresses(self._engine.configuration))
         if self._directory.successor_waits() and self._hand_over():
             return
         self._step_aside()
@@ -97,17 +97,9 @@ class Driver:
 
     def _let_keeper_watch(self) -> None:
         """Tell the keeper how long an engine with this configuration may make no turn."""
-        configuration = self._engine.configuration
-        if configuration is self._watched_configuration:
-            return
-        self._watched_configuration = configuration
-        intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
-        shortest = Duration(min(intervals, default=_NO_INTERVAL_MS) * MILLISECOND)
-        self._inheritance.memory.patience = watch.patience(shortest, self._addresses)
-
-    @property
-    def _addresses(self) -> int:
-        return sum(len(item.addresses) for item in self._engine.configuration.virtual_routers)
+        if self._engine.configuration is not self._watched_configuration:
+            self._watched_configuration = self._engine.configuration
+            self._inheritance.memory.patience = _patience(self._engine.configuration)
 
     def _hand_over(self) -> bool:
         """Leave everything to a successor. False, with nothing left to it, where that cannot be: it must be a stop."""
@@ -233,6 +225,9 @@ class Driver:
         match request:
             case Configure(configuration=configuration):
                 vet(configuration, engine.node_name)
+                # What is new is put in force in this turn.
+                memory = self._inheritance.memory
+                memory.patience = max(memory.patience, _patience(configuration))
                 engine.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
@@ -260,3 +255,13 @@ class Driver:
             restarts=self._inheritance.restarts,
             last_death=self._inheritance.last_death,
         )
+
+
+def _patience(configuration: SpeakerConfiguration) -> Duration:
+    intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
+    shortest = Duration(min(intervals, default=_NO_INTERVAL_MS) * MILLISECOND)
+    return watch.patience(shortest, _addresses(configuration))
+
+
+def _addresses(configuration: SpeakerConfiguration) -> int:
+    return sum(len(item.addresses) for item in configuration.virtual_routers)
