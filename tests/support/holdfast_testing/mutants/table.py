@@ -15,7 +15,9 @@ def table(mutants: Iterable[Mutant]) -> str:
     lines = ["| planted bug | in | found by |", "|---|---|---|"]
     for mutant in mutants:
         test = mutant.killed_by.removeprefix("tests/")
-        lines.append(f"| {mutant.name} | `{mutant.file}` | {f'`{test}`' if test else 'lives: ' + mutant.lives_because} |")
+        lines.append(
+            f"| {mutant.name} | `{mutant.file}` | {f'`{test}`' if test else 'lives: ' + mutant.lives_because} |"
+        )
     return "\n".join(lines)
 
 
