@@ -14,10 +14,10 @@ import pytest
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import State
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine.reports import boot_id
 from holdfast_speaker.engine.state import PublishedRouter, PublishedState, Snapshot
 from holdfast_speaker.host import __main__ as host
 from holdfast_speaker.host import clock
+from holdfast_speaker.host.boot import boot_id
 from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.log import Log
 from holdfast_speaker.host.state_directory import StateDirectory
