@@ -167,8 +167,8 @@ class IPv6:
             self._complete_detection(address)
             return
         address.usable_at = None
+        address.flags |= DADFAILED
         if address.flags & PERMANENT:
-            address.flags |= TENTATIVE | DADFAILED
             self._tell(address, True)
         else:
             self.delete(interface, address)
