@@ -529,10 +529,12 @@ class Sockets:
         real = self._errno(lambda: self._frames.send(bytes(60)))
         modelled = wire.transmit(self._index, [bytes(60)])
         assert errno.errorcode.get(real) == errno.errorcode.get(modelled), f"a frame, after {twins.done}"
-        for family, group, width in ((socket.AF_INET, "120000E0", 4), (socket.AF_INET6, "ff02" + "0" * 26 + "12", 16)):
-            file = "igmp" if width == 4 else "igmp6"
-            real_member = group in twins.host.run(["cat", f"/proc/net/{file}"])
-            assert real_member == wire.is_member(Listener(self._index, width)), f"group {group}, after {twins.done}"
+        for family, width, file, shown in (
+            (socket.AF_INET, 4, "igmp", "120000E0"),
+            (socket.AF_INET6, 16, "igmp6", MULTICAST_GROUP_V6.hex()),
+        ):
+            real_member = shown in twins.host.run(["cat", f"/proc/net/{file}"])
+            assert real_member == wire.is_member(Listener(self._index, width)), f"group {shown}, after {twins.done}"
             other = SimulatedWire("other", twins.model, lambda: twins.now)
             listener = Listener(self._index, width)
             modelled = other.listen({listener}, set()).get(listener, 0)

@@ -45,6 +45,8 @@ class Route:
 
     def holds(self, address: bytes) -> bool:
         """Whether the address is one that it leads to."""
+        if self.prefix_length == 8 * len(address):
+            return address == self.network
         return len(address) == len(self.network) and prefix(address, self.prefix_length) == self.network
 
     @property
