@@ -433,7 +433,8 @@ class Twins:
         links, addresses, _ = self.model.dump()
         return {
             "links": {
-                link.name: (link.index, link.operational, link.mac.hex(), link.mtu, link.controller) for link in links
+                link.name: (link.index, *[link.operational] * 2, link.mac.hex(), link.mtu, link.controller)
+                for link in links
             },
             "addresses": [self._shown(address) for address in addresses],
             "routes": sorted(
@@ -461,6 +462,8 @@ class Twins:
                 link.name: (
                     link.index,
                     link.operational,
+                    # A carrier that was lost is noticed a moment later: until then IPv6 counts on it.
+                    link.admin_up and "NO-CARRIER" not in shown[link.name]["flags"],
                     link.mac.hex(),
                     shown[link.name]["mtu"],
                     shown[shown[link.name]["master"]]["ifindex"] if "master" in shown[link.name] else 0,

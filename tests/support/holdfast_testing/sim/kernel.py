@@ -167,12 +167,13 @@ class SimulatedKernel:
             self._switch_off(interface)
         self.ipv4.link_gone(interface)
         self.ipv6.link_gone(interface)
-        if interface.controller:
-            self.release(index)
+        controller = self._leave(interface) if interface.controller else None
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
-        self._events.append(LinkRemoved(index))
+        self._tell(LinkRemoved(index))
+        if controller is not None:
+            self._look_at_ports(controller)
 
     def rename(self, index: int, name: str) -> None:
         """Another name, also while it is up (since Linux 6.2)."""
@@ -253,13 +254,17 @@ class SimulatedKernel:
     def release(self, index: int) -> None:
         """It is a port no longer."""
         self._catch_up()
-        port = self.interfaces[index]
+        controller = self._leave(self.interfaces[index])
+        self._look_at_ports(controller)
+
+    def _leave(self, port: Interface) -> Interface:
+        """Take a port from its controller, which does not notice yet whether it has a carrier without it."""
         controller = self.interfaces[port.controller]
         port.controller = 0
-        self._tell_link(index)
-        self._take_mac_of_ports(controller)
+        self._tell_link(port.index)
         self._take_mtu_of_ports(controller)
-        self._look_at_ports(controller)
+        self._take_mac_of_ports(controller)
+        return controller
 
     def ports(self, controller: Interface) -> list[Interface]:
         """The ports of a bridge or bond."""

@@ -87,7 +87,7 @@ class Routes:
         return found
 
     def forget_source(self, source: bytes) -> None:
-        """Let routes stay that have this source, but have none from now on."""
+        """Let routes stay that have this source, but have none from now on (fib6_remove_prefsrc)."""
         self._routes = [
             replace(route, source=None) if route.source == source and not route.local else route
             for route in self._routes
