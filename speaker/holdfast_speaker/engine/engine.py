@@ -745,6 +745,13 @@ class Engine:
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")
 
+    @property
+    def vips(self) -> Set[bytes]:
+        """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself."""
+        return {
+            address for instance in self.instances.values() if not instance.owner for address, _ in instance.addresses
+        }
+
     def published_routers(self) -> list[PublishedRouter]:
         """What the next engine on this node should know."""
         return [published_router(instance) for instance in self.instances.values()]
