@@ -426,7 +426,10 @@ class Engine:
                 instance.router.counters[error.counter] += 1
                 self.refusals.tell(instance.name, error.counter, source, now)
                 continue
+            knew = _what_it_learned(instance)
             actions = instance.router.receive(advertisement, now)
+            if knew != _what_it_learned(instance):
+                self.is_unpublished = True
             if actions:
                 self._carry_out(instance, actions, now)
             else:
@@ -511,6 +514,7 @@ class Engine:
             return
         del self._prove_at[instance.name]
         self._hearing.stop_asking(instance.name)
+        self.is_unpublished = True
         self._carry_out(instance, instance.router.hearing_proven(width, now), now)
 
     # ----- conflicts: RFC 5227 and RFC 4862 -----
@@ -761,3 +765,9 @@ class Engine:
         fought = self.addresses.fought_over(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:
+    """What a packet can teach a router that the next process has to know; nobody who makes sources up changes it for
+    ever, as the number of routers that are remembered has an end."""
+    return len(instance.router.acquaintances.met), instance.router.proven
