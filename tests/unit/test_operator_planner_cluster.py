@@ -361,6 +361,67 @@ def test_a_time_without_a_holder_is_part_of_one_move() -> None:
     ]
 
 
+FIREWALL = "no IPv4 advertisement leaves eth0: the firewall of this host drops it (EPERM)"
+IN_USE = "10.0.0.100 is in use by 02:00:00:00:00:07"
+
+
+def hindered(world: World, node: str, obstacle: str, message: str) -> None:
+    world.say("shop/web", node, "Initialize", LATER, reason=obstacle, obstacles=[obstacle], message=message)
+
+
+def test_where_no_node_can_send_the_firewall_of_all_is_named_once() -> None:
+    world = held()
+    hindered(world, "n1", "CannotSend", FIREWALL)
+    world.say("shop/web", "n2", "Backup", LATER)
+    plan = world.reconcile(LATER)
+    assert condition(plan, "Ready")[1] == "NotHeld"
+    assert plan.notices == ()
+    hindered(world, "n2", "CannotSend", FIREWALL)
+    plan = world.reconcile(LATER)
+    status, reason, message = condition(plan, "Ready")
+    assert (status, reason) == ("False", "CannotSend")
+    assert "no node can send: does the firewall of n1, n2 let IP protocol 112 (VRRP) out?" in message
+    assert f"n1: {FIREWALL}" in message
+    assert [(notice.type, notice.reason, notice.message) for notice in plan.notices] == [
+        ("Warning", "CannotSend", message)
+    ]
+    again = world.reconcile(LATER)
+    assert (again.notices, condition(again, "Ready")) == ((), (status, reason, message))
+
+
+def test_where_every_node_is_answered_by_another_host_its_mac_is_told_once() -> None:
+    world = held()
+    for node in ("n1", "n2"):
+        hindered(world, node, "AddressConflict", IN_USE)
+    plan = world.reconcile(LATER)
+    assert condition(plan, "Ready") == (
+        "False",
+        "AddressConflict",
+        f"no node holds it, as another host has its address: {IN_USE}",
+    )
+    assert [notice.reason for notice in plan.notices] == ["AddressConflict"]
+    assert world.reconcile(LATER).notices == ()
+
+
+def test_two_hosts_that_answer_are_both_told() -> None:
+    world = held()
+    hindered(world, "n1", "AddressConflict", IN_USE)
+    hindered(world, "n2", "AddressConflict", IN_USE.replace("07", "08"))
+    message = condition(world.reconcile(LATER), "Ready")[2]
+    assert "02:00:00:00:00:07" in message
+    assert "02:00:00:00:00:08" in message
+
+
+def test_what_hinders_every_node_is_told_without_regard_to_the_dead() -> None:
+    world = held("n1", "n2", "n3")
+    for node in ("n1", "n2"):
+        hindered(world, node, "CannotSend", FIREWALL)
+    world.say("shop/web", "n3", "Backup", NOW)
+    assert condition(world.reconcile(LATER), "Ready")[1] == "NotHeld"
+    world.nodes["n3"] = NodeView("n3", is_ready=False)
+    assert condition(world.reconcile(LATER), "Ready")[1] == "CannotSend"
+
+
 def test_two_that_hold_it_for_long_are_a_split_brain_unless_one_is_not_heard_of() -> None:
     world = held()
     world.say("shop/web", "n2", "Master", LATER, reason="MasterSilent")

@@ -436,7 +436,10 @@ class Engine:
                 instance.router.counters[error.counter] += 1
                 self.refusals.tell(instance.name, error.counter, source, now)
                 continue
+            knew = _what_it_learned(instance)
             actions = instance.router.receive(advertisement, now)
+            if knew != _what_it_learned(instance):
+                self.is_unpublished = True
             if actions:
                 self._carry_out(instance, actions, now)
             else:
@@ -521,6 +524,7 @@ class Engine:
             return
         del self._prove_at[instance.name]
         self._hearing.stop_asking(instance.name)
+        self.is_unpublished = True
         self._carry_out(instance, instance.router.hearing_proven(width, now), now)
 
     # ----- conflicts: RFC 5227 and RFC 4862 -----
@@ -755,6 +759,13 @@ class Engine:
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")
 
+    @property
+    def vips(self) -> Set[bytes]:
+        """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself."""
+        return {
+            address for instance in self.instances.values() if not instance.owner for address, _ in instance.addresses
+        }
+
     def published_routers(self) -> list[PublishedRouter]:
         """What the next engine on this node should know."""
         return [published_router(instance) for instance in self.instances.values()]
@@ -764,3 +775,9 @@ class Engine:
         fought = self.addresses.fought_over(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:
+    """What a packet can teach a router that the next process has to know; nobody who makes sources up changes it for
+    ever, as the number of routers that are remembered has an end."""
+    return len(instance.router.acquaintances.met), instance.router.proven

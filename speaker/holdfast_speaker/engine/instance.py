@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 
 from holdfast_api.messages import Transition
@@ -22,6 +22,7 @@ from holdfast_speaker.engine.links import (
 )
 from holdfast_speaker.engine.ports import AddRoute, KernelAddress, Link, Listener
 from holdfast_speaker.engine.state import PublishedRouter
+from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
@@ -398,6 +399,20 @@ class Instance:
         for text in former.sources:
             source = packed(text)
             self.sources[len(source)] = source
+        self.router.acquaintances = self._acquaintances_of(former)
+
+    def _acquaintances_of(self, former: PublishedRouter) -> Acquaintances:
+        """Those of the router in the other process; an edit that came between the two is an edit."""
+        met, addresses = map(packed, former.met), map(packed, former.former_addresses)
+        known = Acquaintances(tuple(met), frozenset(addresses))
+        before = [parse_address(text)[0] for text in former.addresses]
+        now = self.router.configuration
+        families = tuple(
+            replace(family, addresses=tuple(address for address in before if len(address) == family.width))
+            for family in now.families
+            if any(len(address) == family.width for address in before)
+        )
+        return known.after_edit(replace(now, families=families), now)
 
     def warn(self, about: str, text: str) -> None:
         """Something that people should know of it now; an empty text: no longer."""

@@ -17,8 +17,11 @@ from holdfast_speaker.engine.ports import (
 )
 
 # linux/rtnetlink.h and linux/if_addr.h
+_SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
 _SCOPE_HOST = 254
+_TEMPORARY = 0x01
+"""IFA_F_TEMPORARY of IPv6; of IPv4 the same bit is IFA_F_SECONDARY."""
 _DAD_FAILED = 0x08
 _TENTATIVE = 0x40
 
@@ -266,6 +269,27 @@ def is_usable(table: LinkTable, index: int, address: bytes) -> bool:
 
 def _is_unusable(address: LinkAddress) -> bool:
     return bool(address.flags & (_TENTATIVE | _DAD_FAILED))
+
+
+def own_addresses(table: LinkTable, vips: Set[bytes]) -> list[tuple[Link, list[LinkAddress]]]:
+    """The links that a VIP can live on, by name, with their own addresses: those with a global one.
+
+    Left out: loopback; VIPs; addresses that come and go (temporary ones of IPv6) or are not usable yet; and links that
+    are down and have no subnet at all, as the ones where kube-proxy (IPVS) keeps its Services.
+    """
+    found = []
+    for link in sorted(table.by_index.values(), key=lambda link: link.name):
+        if link.loopback:
+            continue
+        own = [one for one in table.others(link.index) if _stays(one) and one.address not in vips]
+        has_subnet = any(one.prefix_length < 8 * len(one.address) for one in own)
+        if (link.admin_up or has_subnet) and any(one.scope == _SCOPE_GLOBAL for one in own):
+            found.append((link, own))
+    return found
+
+
+def _stays(address: LinkAddress) -> bool:
+    return not (_is_unusable(address) or (len(address.address) == 16 and address.flags & _TEMPORARY))
 
 
 def why_no_source(table: LinkTable, index: int, width: int, wanted: bytes | None) -> str:
