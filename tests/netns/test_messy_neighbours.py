@@ -1,4 +1,4 @@
-"""Somebody else on the link: another router with our VRID, an address that is in use, and what people are told of it."""
+"""Somebody else on the link: a router with our VRID, an address that is in use, and what people are told of it."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_takeover_from_a_holder_that_died_is_not_delayed_by_what_its_kernel_an
 def test_neighbours_know_the_holder_when_two_parts_of_a_network_are_joined(segment: Any) -> None:
     """Those of the other part had the MAC address of the holder there, which gives way without having been heard."""
     lan = segment("n1", "n2")
-    n1, n2 = holder_and_backup(lan)
+    _, n2 = holder_and_backup(lan)
     lan.switch.ip("link add br1 type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set br1 up")
     lan.switch.ip("link set port-n2 master br1", "link set port-client master br1")
     n2.becomes("Master")

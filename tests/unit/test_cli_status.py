@@ -1,45 +1,52 @@
-"""What `holdfast status` tells people of a VirtualIP."""
+"""What `holdfast status` prints for people."""
 
 from __future__ import annotations
 
-from holdfast_api.messages import RouterStatus
-from holdfast_api.reasons import Health, State
-from holdfast_cli.commands.status import _router_lines
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from msgspec import structs
+
+from holdfast_api.reasons import State
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_cli.commands import status
+from holdfast_testing.agent_fixtures import FakeEngine, router_status
+
+WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], virtual_router_id=51)
 
 
-def shown(**fields) -> str:
-    router = RouterStatus(
-        virtual_ip="default/web",
-        addresses=["10.9.0.200/24"],
-        interface="eth0",
-        virtual_router_id=51,
-        version=3,
-        state=State.MASTER,
-        since="2026-01-01T00:00:00.000Z",
-        reason=None,
-        message="",
-        priority=110,
-        health=Health.HEALTHY,
-        advertisement_interval_milliseconds=100,
-        learned_interval_milliseconds=100,
-        **{"effective_priority": 110, "health_detail": "", "obstacles": [], "obstacle_detail": "", "master": ""}
-        | {"master_priority": 0, "transitions": 1, "counters": {}}
-        | fields,
-    )
-    return "\n".join(_router_lines(router))
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is printed of one virtual router."""
+
+    def printed(**fields: Any) -> list[str]:
+        answer = structs.replace(FakeEngine(Path("unused")).status(), routers=[router_status(WEB, **fields)])
+        monkeypatch.setattr(status, "ask", lambda *_: answer)
+        told = CliRunner().invoke(status.command, [])
+        assert told.exit_code == 0, told.output
+        return told.output.splitlines()
+
+    return printed
 
 
-def test_warnings_are_shown_with_their_virtual_ip():
-    text = shown(
-        warnings=["10.9.0.200 is in use by 02:00:00:00:00:07", "advertisements from 10.9.0.9 are refused: why"]
-    )
-    assert "warning    10.9.0.200 is in use by 02:00:00:00:00:07" in text
-    assert "warning    advertisements from 10.9.0.9 are refused: why" in text
-    assert "warning" not in shown()
+def test_a_router_that_is_well_has_no_warning(lines: Any) -> None:
+    told = lines()
+    assert "  priority   100" in told
+    assert not any("warning" in line for line in told)
 
 
-def test_a_master_that_has_heard_nobody_says_what_it_advertises_and_why():
-    assert "priority   110, advertised as 50 until somebody else is heard" in shown(
-        effective_priority=50, unproved=True
-    )
-    assert "until somebody" not in shown()
+def test_each_warning_is_a_line(lines: Any) -> None:
+    told = lines(warnings=["10.0.0.9 is in use by 02:00:00:00:00:07", "another"])
+    assert "  warning    10.0.0.9 is in use by 02:00:00:00:00:07" in told
+    assert "  warning    another" in told
+
+
+def test_a_master_without_proof_that_it_hears_says_what_it_waits_for(lines: Any) -> None:
+    told = lines(state=State.MASTER, effective_priority=50, unproved=True)
+    assert "  priority   100, advertises 50 until it hears another router" in told
+
+
+def test_a_failing_priority_is_told_as_advertised(lines: Any) -> None:
+    assert "  priority   100, advertised as 7" in lines(effective_priority=7)

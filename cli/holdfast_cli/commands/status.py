@@ -74,7 +74,7 @@ def _router_lines(router: RouterStatus) -> list[str]:
     interface = router.interface or "(no interface yet)"
     effective = f", advertised as {router.effective_priority}" if router.effective_priority != router.priority else ""
     if router.unproved:
-        effective += " until somebody else is heard on the link"
+        effective = f", advertises {router.effective_priority} until it hears another router"
     health = router.health if router.health is Health.HEALTHY else click.style(router.health, fg="red")
     detail = f" ({router.health_detail})" if router.health_detail and router.health is not Health.HEALTHY else ""
     lines = [

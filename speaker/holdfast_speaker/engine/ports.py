@@ -136,6 +136,9 @@ class RemoveAddress:
     """Remove an address. IPv4 routes that have it as their source go with it."""
 
     address: KernelAddress
+    keeps_others: bool = False
+    """IPv4 alone: other addresses of its subnet stay, whatever the host's promote_secondaries (ip-sysctl) says. Where
+    that cannot be, it is not removed either."""
 
 
 @dataclass(frozen=True, slots=True)

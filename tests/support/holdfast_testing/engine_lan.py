@@ -1,4 +1,4 @@
-"""Engines on simulated hosts beside each other, for unit tests: the whole engine in virtual time, and no root needed."""
+"""Engines on simulated hosts beside each other, for unit tests: whole engines in virtual time, and no root needed."""
 
 from __future__ import annotations
 
