@@ -45,7 +45,7 @@ class LinkTable:
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
         self.revision = 0
-        """Grows whenever a link, or a subnet of the host's own on one or what may stand for one, came, went or changed."""
+        """Grows whenever a link, or a subnet of the host's own on one (or what may stand for it), came or went."""
         self.claimed: set[tuple[int, bytes]] = set()
         """Index and address of what we have put there, or took over from an engine before this one."""
         self.held: set[KernelAddress] = set()

@@ -463,7 +463,7 @@ class VirtualRouter:
         ours, theirs = self.effective_priority, advertisement.priority
         family = self.configuration.families[self._family_index(advertisement)]
         if theirs == 0:
-            return self._announce_against(self._answer(state, now), now)  # section 6.4.3
+            return self._announce_after_farewell(self._answer(state, now), now)  # section 6.4.3
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
@@ -490,6 +490,16 @@ class VirtualRouter:
         if state.answer_announced_at is not None and now - state.answer_announced_at < SECOND:
             return answer
         self.state = replace(state, answer_announced_at=now)
+        return (*answer, AnnounceAddresses())
+
+    def _announce_after_farewell(self, answer: Actions, now: Instant) -> Actions:
+        """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
+        state = self.state
+        if not isinstance(state, Master) or (
+            state.farewell_announced_at is not None and now - state.farewell_announced_at < SECOND
+        ):
+            return answer
+        self.state = replace(state, farewell_announced_at=now)
         return (*answer, AnnounceAddresses())
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
