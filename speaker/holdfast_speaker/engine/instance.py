@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
+from msgspec import Struct
+
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, Transport, WhenFailing
@@ -25,6 +27,7 @@ from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
+from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
 
 HISTORY = 10
@@ -67,6 +70,33 @@ class LastMove:
     reason: Reason | None = None
     message: str = ""
     moves: int = 0
+
+
+class InstanceCheckpoint(Struct, frozen=True):
+    """Everything that an Instance knows; what can be worked out of it is left out. Counters decide nothing."""
+
+    configuration: VirtualRouterConfiguration
+    last_move: LastMove
+    link: Link | None
+    sources: dict[int, bytes]
+    lacking: dict[int, tuple[Obstacle, str]]
+    failed: dict[int, tuple[Obstacle, str]]
+    reported_health: Health
+    reported_detail: str
+    health_detail: str
+    started: bool
+    obstacle_details: dict[Obstacle, str]
+    warnings: dict[str, str]
+    retry_at: Instant | None
+    master_since: Instant | None
+    look_at: Instant | None
+    history: list[Transition]
+    router: RouterCheckpoint
+    kernel_addresses: frozenset[KernelAddress]
+    forwards_ipv6: bool
+    doubted_since: Instant | None
+    lost_at: dict[int, Instant]
+    find_anew: bool
 
 
 @dataclass(slots=True)
@@ -120,6 +150,62 @@ class Instance:
         self.addresses = tuple(map(parse_address, self.configuration.addresses))
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
         self.members = frozenset(map(packed, self.configuration.members))
+
+    def checkpoint(self) -> InstanceCheckpoint:
+        """What this VirtualIP knows now."""
+        return InstanceCheckpoint(
+            configuration=self.configuration,
+            last_move=self.last_move,
+            link=self.link,
+            sources=dict(self.sources),
+            lacking=dict(self.lacking),
+            failed=dict(self.failed),
+            reported_health=self.reported_health,
+            reported_detail=self.reported_detail,
+            health_detail=self.health_detail,
+            started=self.started,
+            obstacle_details=dict(self.obstacle_details),
+            warnings=dict(self.warnings),
+            retry_at=self.retry_at,
+            master_since=self.master_since,
+            look_at=self.look_at,
+            history=list(self.history),
+            router=self.router.checkpoint(),
+            kernel_addresses=self.kernel_addresses,
+            forwards_ipv6=self._forwards_ipv6,
+            doubted_since=self._doubted_since,
+            lost_at=dict(self._lost_at),
+            find_anew=self._find_anew,
+        )
+
+    @classmethod
+    def restored(cls, known: InstanceCheckpoint) -> Instance:
+        """One that knows what another one knew."""
+        instance = cls(
+            configuration=known.configuration,
+            last_move=known.last_move,
+            link=known.link,
+            sources=dict(known.sources),
+            lacking=dict(known.lacking),
+            failed=dict(known.failed),
+            reported_health=known.reported_health,
+            reported_detail=known.reported_detail,
+            health_detail=known.health_detail,
+            started=known.started,
+            obstacle_details=dict(known.obstacle_details),
+            warnings=dict(known.warnings),
+            retry_at=known.retry_at,
+            master_since=known.master_since,
+            look_at=known.look_at,
+            history=deque(known.history, maxlen=HISTORY),
+            kernel_addresses=known.kernel_addresses,
+            _doubted_since=known.doubted_since,
+            _lost_at=dict(known.lost_at),
+            _find_anew=known.find_anew,
+        )
+        instance.router.restore(known.router)
+        instance.prepare_announcements(known.forwards_ipv6)
+        return instance
 
     @property
     def name(self) -> str:
