@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -80,7 +81,17 @@ _FAILURE: Final = b'{"failure":'
 _TOLD_AT_MOST = 160
 """Of a question, in the sentence about a difference."""
 
-_UNPLAYABLE: Final = (*UNDECODABLE, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_UNPLAYABLE: Final = (
+    *UNDECODABLE,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    EnvironmentFailure,
+)
 """What an engine makes of a journal that was edited or damaged: values that do not fit together."""
 
 
@@ -193,15 +204,12 @@ def _head(line: bytes) -> Head:
     except (*UNDECODABLE, RecursionError) as error:
         raise _refusal(1, f"is not a line of a journal: {error}") from error
     version = found.get("journal") if isinstance(found, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise _refusal(1, "is not the head of a journal")
     if version != journal.VERSION:
-        wrote = found.get("holdfast", "0.1 or earlier")
-        raise _refusal(
-            1,
-            f"is the head of a journal of version {version}, which Holdfast {wrote} wrote; "
-            f"Holdfast {__version__} replays version {journal.VERSION}",
-        )
+        wrote = f"Holdfast {found['holdfast']}" if "holdfast" in found else "an earlier Holdfast, of one virtual router"
+        replays = f"Holdfast {__version__} replays version {journal.VERSION}"
+        raise _refusal(1, f"is the head of a journal of version {version}, written by {wrote}; {replays}")
     try:
         return msgspec.json.decode(line, type=Head)
     except (*UNDECODABLE, RecursionError) as error:
