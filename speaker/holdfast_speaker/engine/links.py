@@ -100,7 +100,7 @@ class LinkTable:
     def restore(self, known: LinksCheckpoint) -> None:
         """Know what a table knew, and nothing else."""
         self.replace(known.links, ())
-        self._by_name.update((name, self.by_index[index]) for name, index in known.names.items())
+        self._by_name = {name: self.by_index[index] for name, index in known.names.items()}
         self.claimed = set(known.claimed)
         for kept, addresses in ((self._ours, known.ours), (self._others, known.others)):
             for index, here in addresses.items():
