@@ -10,6 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Collection, Sequence
+from ipaddress import ip_interface
 from typing import Any
 
 import msgspec
@@ -173,6 +174,8 @@ def configuration(node: Node, *routers: VirtualRouterConfiguration, generation: 
 
 
 MEMBERS = ["10.0.0.11", "10.0.0.12"]
+DB = [f"10.0.0.{last}/24" for last in (201, 204, 205, 206, 207)]
+FAR = [f"192.168.7.{last}/24" for last in (7, 8, 9, 10, 11)]
 
 
 def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
@@ -186,9 +189,9 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
 
     vips = [
         vip("web", 51, "10.0.0.200/24", "10.0.0.203/24", "fe80::51/64", members=MEMBERS, foreignRouters="Refuse"),
-        vip("db", 52, "10.0.0.201/24", "10.0.0.204/24", "10.0.0.205/24", trackedInterfaces=["eth1"]),
+        vip("db", 52, *DB, trackedInterfaces=["eth1"]),
         vip("uni", 53, "10.0.0.202/24", transport="Unicast", members=MEMBERS, tracksServices=True),
-        vip("far", 54, "192.168.7.7/24", "192.168.7.8/24", interface="eth0"),
+        vip("far", 54, *FAR, interface="eth0"),
         vip("nowhere", 55, "172.16.0.1/24"),
     ]
     one.inputs.clean_up_after([])
@@ -206,6 +209,28 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
         after(150)
     one.inputs.switchover("default/web", "n2", lan.time)
     after(1200)
+    one.kernel.add_address(one.link, bytes((192, 168, 7, 1)), 24)  # routes go, and come again
+    after(300)
+    one.kernel.remove_address(one.link, bytes((192, 168, 7, 1)), 24)
+    after(300)
+    for text in DB:
+        one.kernel.remove_address(one.link, packed(text), 32)
+    after(300)
+    given = [vips[0], vip("db", 52, DB[0], priority=110), vips[2], vip("far", 54, *FAR, *DB[1:], interface="eth0")]
+    one.inputs.configure(configuration(one, *given, generation=2), lan.time)  # addresses change hands
+    after(700)
+    one.inputs.configure(configuration(one, *(replace_priority(item, 110) for item in vips), generation=3), lan.time)
+    after(700)
+    for text in DB:  # somebody has them, and then the cable is out, too
+        one.kernel.add_address(tracked, packed(text), 32)
+    after(300)
+    one.kernel.set_up(one.link, False)
+    after(300)
+    for text in DB:
+        one.kernel.remove_address(tracked, packed(text), 32)
+    one.kernel.set_up(one.link, True)
+    one.kernel.set_carrier(one.link, True)
+    after(3000)
     one.kernel.set_up(tracked, False)
     after(1200)
     one.kernel.set_carrier(one.link, False)
@@ -225,7 +250,7 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
         vip("far", 54, "192.168.7.7/24", interface="eth0", draining=True),
         vip("used", 56, "10.0.0.12/24"),
     ]
-    one.inputs.configure(configuration(one, *swapped, generation=2), lan.time)
+    one.inputs.configure(configuration(one, *swapped, generation=4), lan.time)
     after(2500)
     one.wire.refuse_opening = lambda _listener: 24
     one.kernel.set_mac(one.link, bytes((2, 0, 0, 0, 9, 9)))
@@ -244,6 +269,11 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
     one.inputs.stop(lan.time)
     on_each_step(one)
     return one
+
+
+def packed(text: str) -> bytes:
+    """An address, without its prefix length."""
+    return ip_interface(text).packed
 
 
 def replace_priority(router: VirtualRouterConfiguration, priority: int) -> VirtualRouterConfiguration:
