@@ -361,4 +361,4 @@ def test_why_tells_what_was_heard_last_of_this_vip(monkeypatch: pytest.MonkeyPat
 def test_a_journal_is_read_without_being_played() -> None:
     head, inputs = read(long())
     assert head.node == "n1"
-    assert sum(recorded.verb == "configure" for recorded in inputs) == 2
+    assert sum(recorded.verb == "configure" for recorded in inputs) == 4

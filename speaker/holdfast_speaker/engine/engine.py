@@ -248,6 +248,9 @@ class Engine:
             if taken:
                 self._tell_put_back(instance, taken)
         self._listening.doubt(changes)
+        if changes.gone or changes.events is None:
+            # One with the same index may be there by now: that is another link.
+            self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)

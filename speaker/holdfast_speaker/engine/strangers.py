@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Multiset
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from ipaddress import ip_address
 
 from msgspec import Struct
@@ -53,6 +53,11 @@ class Strangers:
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
         self._known = frozenset(ip_address(text).packed for text in addresses)
+        self._heard = {router: at for router, at in self._heard.items() if router[2] not in self._known}
+
+    def keep_links(self, there: Container[int]) -> None:
+        """Who was heard on a link with another index than these is forgotten: that link is gone."""
+        self._heard = {router: at for router, at in self._heard.items() if router[0] in there}
 
     def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> bool:
         """Take in one packet from the link of that index. Whether it was looked at, and is an advertisement."""
@@ -80,14 +85,14 @@ class Strangers:
         return len(self._heard) >= _MAX
 
     def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
-        """Their VRIDs by the interface's name, sorted; of either family, and not on links that are gone.
+        """Their VRIDs by the interface's name, sorted; of either family.
 
         To ask for a status changes nothing: what an engine does depends on its inputs alone (journal.py).
         """
         heard = {
             (index, vrid)
-            for (index, vrid, source), at in self._heard.items()
-            if now - at < REMEMBERED and index in table.by_index and source not in self._known
+            for (index, vrid, _), at in self._heard.items()
+            if now - at < REMEMBERED and index in table.by_index
         }
         found: dict[str, list[int]] = {}
         for index, vrid in sorted(heard):
