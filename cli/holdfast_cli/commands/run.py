@@ -46,8 +46,8 @@ import click
 @click.option(
     "--journal",
     is_flag=True,
-    help="Keep what the engine is told and decides, for why and replay: a few MiB, and with 255 VIPs a pause of some 6 ms "
-    "every 13 s.",
+    help="Keep what the engine is told and decides, for why and replay: a few MiB of memory; with 255 VIPs, a pause of "
+    "some 6 ms every 13 s.",
 )
 def command(
     files: tuple[Path, ...],
