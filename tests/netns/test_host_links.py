@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from holdfast_speaker.engine.links import LinkTable, source_address
+from holdfast_speaker.engine.links import LinkTable, usable_sources
 from holdfast_speaker.host.netlink import LinkRemoved, MonitorSocket, Overrun, RequestSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
 
@@ -70,7 +70,7 @@ def test_a_dump_shows_links_as_ip_shows_them(one: Namespace, watch: Watch):
     assert watch.until(lambda: watch.operational("eth0"))
     links = {link.name: link for link in watch.requests.dump_links()}
     shown = one.link("eth0")
-    assert links["eth0"].index == shown["ifindex"]
+    assert links["eth0"].index == shown["index"]
     assert links["eth0"].mac == one.mac("eth0")
     assert not links["eth0"].loopback
     assert links["lo"].loopback
@@ -129,8 +129,8 @@ def test_a_link_that_is_deleted_or_renamed_is_known_so(one: Namespace, watch: Wa
 
 def test_the_ipv6_source_is_known_when_duplicate_detection_ends(one: Namespace, watch: Watch):
     index = one.index("eth0")
-    assert watch.until(lambda: source_address(watch.table, index, socket.AF_INET6, set(), None) is not None)
-    source = source_address(watch.table, index, socket.AF_INET6, set(), None)
+    assert watch.until(lambda: bool(usable_sources(watch.table, index, 16, set())))
+    (source, *_) = usable_sources(watch.table, index, 16, set())
     assert source is not None
     assert socket.inet_ntop(socket.AF_INET6, source) in one.addresses("eth0")
 

@@ -36,6 +36,7 @@ LOOPBACK = 1
 """The index of `lo`."""
 
 _LOOPBACK_MTU = 65536
+_LOOPBACK_NET = 127
 
 
 class SimulatedKernel:
@@ -63,6 +64,7 @@ class SimulatedKernel:
         self.routes = Routes(now)
         self.ipv4 = IPv4(self.interfaces, self.routes, self._tell_address)
         self.ipv6 = IPv6(self.interfaces, self.routes, self._tell_address, now)
+        self._caught_up_at: Instant | None = None
         self._last_index = 0
         self._events: list[Event] = []
         self._lost = False
@@ -96,6 +98,7 @@ class SimulatedKernel:
 
     def advance(self) -> None:
         """Let happen what is due by now. Every other method does so first."""
+        self._caught_up_at = self._now()
         while (due := self.next_deadline()) is not None and due <= self._now():
             if self._renewal is not None and self._renewal[0] <= due:
                 _, requests = self._renewal
@@ -107,6 +110,10 @@ class SimulatedKernel:
                 self._delete(address)
             else:
                 self.ipv6.end_detection(address)
+
+    def _catch_up(self) -> None:
+        if self._caught_up_at != self._now():
+            self.advance()
 
     def _addresses(self) -> Iterable[Address]:
         interfaces = sorted(self.interfaces.items())
@@ -127,7 +134,7 @@ class SimulatedKernel:
         own_mac: bool = True,
     ) -> int:
         """A new link, switched off; its index: the wanted one, or one that never was."""
-        self.advance()
+        self._catch_up()
         index = index or self._last_index + 1
         assert index not in self.interfaces, f"index {index} is in use"
         self._last_index = max(index, self._last_index)
@@ -151,7 +158,7 @@ class SimulatedKernel:
 
     def remove_link(self, index: int) -> None:
         """It is destroyed, or goes to another network namespace."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         for port in self.ports(interface):
             port.controller = 0
@@ -160,16 +167,17 @@ class SimulatedKernel:
             self._switch_off(interface)
         self.ipv4.link_gone(interface)
         self.ipv6.link_gone(interface)
-        if interface.controller:
-            self.release(index)
+        controller = self._leave(interface) if interface.controller else None
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
-        self._events.append(LinkRemoved(index))
+        self._tell(LinkRemoved(index))
+        if controller is not None:
+            self._look_at_ports(controller)
 
     def rename(self, index: int, name: str) -> None:
         """Another name, also while it is up (since Linux 6.2)."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         interface.name = name
         self._tell_link(index)
@@ -179,7 +187,7 @@ class SimulatedKernel:
 
     def set_mac(self, index: int, mac: bytes) -> None:
         """Another MAC address; nobody is told on the link."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         interface.own_mac = True
         self._change_mac(interface, mac)
@@ -188,7 +196,7 @@ class SimulatedKernel:
 
     def set_mtu(self, index: int, mtu: int) -> None:
         """Below 1280 everything of IPv6 vanishes, until it is 1280 again."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         interface.own_mtu = True
         self._change_mtu(interface, mtu)
@@ -204,7 +212,7 @@ class SimulatedKernel:
 
     def set_up(self, index: int, up: bool) -> None:
         """Switched on or off by an administrator."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         if interface.admin_up == up:
             return
@@ -228,7 +236,7 @@ class SimulatedKernel:
 
     def set_carrier(self, index: int, carrier: bool) -> None:
         """The cable is plugged or pulled, or the other end is switched on or off."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         interface.cable = carrier
         self._carrier_changed(interface)
@@ -236,7 +244,7 @@ class SimulatedKernel:
 
     def enslave(self, index: int, controller: int) -> None:
         """It becomes a port of a bridge or bond. It keeps its addresses, but nothing that arrives gets to them."""
-        self.advance()
+        self._catch_up()
         self.interfaces[index].controller = controller
         self._tell_link(index)
         self._take_mac_of_ports(self.interfaces[controller])
@@ -245,14 +253,18 @@ class SimulatedKernel:
 
     def release(self, index: int) -> None:
         """It is a port no longer."""
-        self.advance()
-        port = self.interfaces[index]
+        self._catch_up()
+        controller = self._leave(self.interfaces[index])
+        self._look_at_ports(controller)
+
+    def _leave(self, port: Interface) -> Interface:
+        """Take a port from its controller, which does not notice yet whether it has a carrier without it."""
         controller = self.interfaces[port.controller]
         port.controller = 0
-        self._tell_link(index)
-        self._take_mac_of_ports(controller)
+        self._tell_link(port.index)
         self._take_mtu_of_ports(controller)
-        self._look_at_ports(controller)
+        self._take_mac_of_ports(controller)
+        return controller
 
     def ports(self, controller: Interface) -> list[Interface]:
         """The ports of a bridge or bond."""
@@ -299,7 +311,7 @@ class SimulatedKernel:
 
     def set_disable_ipv6(self, index: int, disabled: bool) -> None:
         """net.ipv6.conf.<link>.disable_ipv6."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces[index]
         if interface.disable_ipv6 == disabled:
             return
@@ -326,7 +338,7 @@ class SimulatedKernel:
         exclusive: bool = True,
     ) -> int:
         """RTM_NEWADDR: `ip address add`; without `exclusive` `ip address replace`."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces.get(index)
         if interface is None:
             return errno.ENODEV
@@ -355,7 +367,7 @@ class SimulatedKernel:
 
     def remove_address(self, index: int, address: bytes, prefix_length: int) -> int:
         """RTM_DELADDR."""
-        self.advance()
+        self._catch_up()
         interface = self.interfaces.get(index)
         if interface is None:
             return errno.ENODEV
@@ -383,14 +395,14 @@ class SimulatedKernel:
 
     def add_route(self, route: Route, *, replace: bool = False, onlink: bool = False) -> int:
         """RTM_NEWROUTE: `ip route add`; with `onlink` nobody asks whether the gateway can be reached."""
-        self.advance()
+        self._catch_up()
         if len(route.network) == 4:
             return self.ipv4.add_route(route, replace=replace, onlink=onlink)
         return self.ipv6.add_route(route, replace=replace)
 
     def remove_route(self, index: int, network: bytes, prefix_length: int, metric: int) -> int:
         """RTM_DELROUTE."""
-        self.advance()
+        self._catch_up()
         found = self.routes.remove(
             lambda route: (route.index, *route.place) == (index, False, network, prefix_length, metric)
         )
@@ -398,7 +410,7 @@ class SimulatedKernel:
 
     def source_for(self, destination: bytes) -> bytes | None:
         """From which address the host's own traffic would come; None where there is no route, or no source."""
-        self.advance()
+        self._catch_up()
         route = self.routes.lookup(destination)
         if route is None:
             return None
@@ -407,7 +419,7 @@ class SimulatedKernel:
     def answers(self, address: bytes, index: int, asker: bytes) -> bool:
         """Whether a neighbour with the address `asker` on that link is answered when it asks who has an address and
         then talks to it: the address is the host's own, packets pass, and the way back leads out there."""
-        self.advance()
+        self._catch_up()
         if not self.takes(address, index):
             return False
         back = self.routes.lookup(asker)
@@ -424,7 +436,7 @@ class SimulatedKernel:
         if not interface.operational:
             return False
         if len(address) == 4:
-            return self.routes.is_local(address)
+            return address[0] != _LOOPBACK_NET and self.routes.is_local(address)
         return any(r.local and r.index == index and r.network == address for r in self.routes)
 
     # ----- netlink, and what goes wrong with it -----
@@ -436,7 +448,7 @@ class SimulatedKernel:
 
     def lose_events(self) -> None:
         """ENOBUFS: what is queued is gone, and the next call of `changes` says so."""
-        self.advance()
+        self._catch_up()
         self._events.clear()
         self._lost = True
 
@@ -465,7 +477,7 @@ class SimulatedKernel:
 
     def changes(self) -> Sequence[Event] | None:
         """As Kernel.changes."""
-        self.advance()
+        self._catch_up()
         if self._lost:
             self._lost = False
             return None
@@ -474,7 +486,7 @@ class SimulatedKernel:
 
     def dump(self) -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
         """As Kernel.dump."""
-        self.advance()
+        self._catch_up()
         links = [link.shown() for _, link in sorted(self.interfaces.items())]
         v4 = self._dump(4)
         consistent = not self._half_dumps
@@ -493,7 +505,7 @@ class SimulatedKernel:
         """As Kernel.apply."""
         if self.apply_takes:
             self._spend(self.apply_takes)
-        self.advance()
+        self._catch_up()
         return [self._carry_out(request) for request in requests]
 
     def begin_renewal(self, requests: Sequence[Request]) -> bool:

@@ -291,6 +291,11 @@ class SimulatedWire:
         queue = self._ears[index][1] if index in self._ears else deque[NeighbourAnswer]()
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
+    def is_member(self, listener: Listener) -> bool:
+        """Whether the link knows that a socket joined the group on it, so that what is sent to that is heard."""
+        opened = self._sockets.get(listener)
+        return opened is not None and opened.is_member(self._interface(listener.link), listener.width)
+
     def close(self) -> None:
         """The process ends: its sockets are closed. The kernel answers neighbours as before."""
         self._sockets.clear()
@@ -333,9 +338,9 @@ class SimulatedWire:
 
     def take_in(self, index: int, datagram: Datagram) -> None:
         """A packet to the VRRP group arrives."""
-        opened = self._sockets.get(Listener(index, len(datagram.source)))
-        if opened and opened.is_member(self._interface(index), len(datagram.source)):
-            self._queue(opened, datagram)
+        listener = Listener(index, len(datagram.source))
+        if self.is_member(listener):
+            self._queue(self._sockets[listener], datagram)
 
     def take_in_unicast(self, index: int, mac: bytes | None, datagram: Datagram) -> None:
         """A packet to one address arrives."""
