@@ -82,4 +82,5 @@ def test_a_link_that_is_gone_is_forgotten() -> None:
     strangers = Strangers()
     strangers.hear(3, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
     assert strangers.by_link(table("eth0"), NOW) == {}
+    strangers.keep_links({2})
     assert strangers.by_link(table("eth0", "eth1"), NOW) == {}

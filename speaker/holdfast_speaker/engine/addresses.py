@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from msgspec import Struct
+
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.links import LinkTable
+from holdfast_speaker.engine.links import LinksCheckpoint, LinkTable
 from holdfast_speaker.engine.ports import (
     LIFETIME_SECONDS,
     AddAddress,
@@ -83,6 +85,30 @@ class Changes:
     """Whether a link, or a subnet of the host's own on one, is not what it was."""
 
 
+class HeldCheckpoint(Struct, frozen=True):
+    """One address that is held."""
+
+    key: KernelAddress
+    owner: str
+    address: KernelAddress
+    route: AddRoute | None
+    put_back_at: list[Instant]
+    beside: KernelAddress | None
+
+
+class AddressesCheckpoint(Struct, frozen=True):
+    """Everything that HeldAddresses knows."""
+
+    links: LinksCheckpoint
+    held: list[HeldCheckpoint]
+    """In the order in which they are renewed."""
+    renew_at: Instant | None
+    renewing: list[KernelAddress | None]
+    waiting: list[tuple[KernelAddress, Instant]]
+    own_removals: list[tuple[KernelAddress, int]]
+    dump_at: Instant | None
+
+
 class HeldAddresses:
     """What this engine has on its kernel, and the table of links that is kept up to date beside it.
 
@@ -104,6 +130,35 @@ class HeldAddresses:
         self.table.replace(links, addresses)
         if not whole:
             self._dump_at = Instant(0)
+
+    def checkpoint(self) -> AddressesCheckpoint:
+        """What is held and what is known of the links."""
+        return AddressesCheckpoint(
+            links=self.table.checkpoint(),
+            held=[
+                HeldCheckpoint(key, held.owner, held.address, held.route, list(held.put_back_at), held.beside)
+                for key, held in self._held.items()
+            ],
+            renew_at=self._renew_at,
+            renewing=list(self._renewing),
+            waiting=list(self._waiting.items()),
+            own_removals=[(address, count) for address, count in self._own_removals.items() if count],
+            dump_at=self._dump_at,
+        )
+
+    def restore(self, known: AddressesCheckpoint) -> None:
+        """Know what another one knew; the kernel is asked nothing."""
+        self.table.restore(known.links)
+        self.table.held.clear()
+        self._held, self._owned = {}, {}
+        for item in known.held:
+            times = deque(item.put_back_at, maxlen=FIGHT_TIMES)
+            self._own(item.key, _Held(item.owner, item.address, item.beside, item.route, times))
+        self._renew_at = known.renew_at
+        self._renewing = list(known.renewing)
+        self._waiting = dict(known.waiting)
+        self._own_removals = Multiset(dict(known.own_removals))
+        self._dump_at = known.dump_at
 
     # ----- what the kernel says -----
 
@@ -185,7 +240,7 @@ class HeldAddresses:
         """The addresses of a VirtualIP that somebody takes away again and again."""
         return [
             key
-            for key in self.owned(owner)
+            for key in sorted(self.owned(owner))
             if len((held := self._held[key]).put_back_at) == FIGHT_TIMES
             and held.put_back_at[-1] - held.put_back_at[0] < 2 * FIGHT_WITHIN
             and now - held.put_back_at[-1] < 3 * FIGHT_WITHIN
@@ -198,8 +253,9 @@ class HeldAddresses:
         asks on a link that is off.
         """
         found = []
-        for address in addresses:
-            for place in self.table.places_of(address.address):
+        for address in sorted(addresses):
+            places = self.table.places_of(address.address)
+            for place in sorted(places, key=lambda place: (place.index, place.prefix_length)):
                 link = self.table.by_index.get(place.index)
                 if link is not None and _has_neighbours(link):
                     found.append(place)
@@ -271,7 +327,7 @@ class HeldAddresses:
 
     def set_routes(self, owner: str, routes: Mapping[KernelAddress, AddRoute]) -> None:
         """Make the routes that come with a VirtualIP's addresses what they should be by now."""
-        self._set_routes(self.owned(owner), routes)
+        self._set_routes(sorted(self.owned(owner)), routes)
 
     def _set_routes(self, keys: Iterable[KernelAddress], routes: Mapping[KernelAddress, AddRoute]) -> None:
         """Where the link has no prefix that holds an address, a route comes with it, and goes when there is one."""
@@ -295,7 +351,8 @@ class HeldAddresses:
         Engines up to 0.1 put them there with the user's prefix length. Over IPv4 the full length is added before the
         other is removed, so that the host answers all the time; over IPv6 an address is there once, and stays.
         """
-        for key in sorted(addresses):
+        wanted = sorted(addresses)
+        for key in wanted:
             found = self.table.find_ours(key.index, key.address)
             if found is None:
                 continue
@@ -306,7 +363,7 @@ class HeldAddresses:
             elif self._apply([AddAddress(key, LIFETIME_SECONDS)]) == [0]:
                 self._own(key, _Held(owner, key))
                 self._replace(there, key)
-        self._set_routes([key for key in addresses if key in self._held], routes)
+        self._set_routes([key for key in wanted if key in self._held], routes)
         if self._held:
             self._renew_at = now
 

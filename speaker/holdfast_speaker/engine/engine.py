@@ -9,20 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 
+from msgspec import Struct
+
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
-from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
-from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, ASK_AGAIN_FIRST_AFTER, Conflicts
+from holdfast_speaker.engine.addresses import AddressesCheckpoint, Changes, HeldAddresses, text
+from holdfast_speaker.engine.conflicts import (
+    ASK_AGAIN_AFTER,
+    ASK_AGAIN_FIRST_AFTER,
+    Conflicts,
+    ConflictsCheckpoint,
+)
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.hearing import Hearing
-from holdfast_speaker.engine.instance import Instance, LastMove, first_by_vrid, parse_address
+from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
+from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid, parse_address
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
-from holdfast_speaker.engine.listening import Listening
+from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
 from holdfast_speaker.engine.ports import (
     AddressAdded,
     AddressRemoved,
@@ -39,9 +46,9 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.engine.refusals import Refusals
 from holdfast_speaker.engine.reports import find_virtual_ip, published_router, transition_message
-from holdfast_speaker.engine.sending import Sending
+from holdfast_speaker.engine.sending import Sending, SendingCheckpoint
 from holdfast_speaker.engine.state import PublishedRouter
-from holdfast_speaker.engine.strangers import Strangers
+from holdfast_speaker.engine.strangers import Strangers, StrangersCheckpoint
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
     Action,
@@ -64,6 +71,26 @@ RETRY_AFTER = Duration(5 * SECOND)
 
 _ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
 """How long after a takeover an answer for the addresses may still be the former holder's."""
+
+
+class EngineCheckpoint(Struct, frozen=True):
+    """Everything that decides what an engine does next: what each of its parts knows."""
+
+    configuration: SpeakerConfiguration
+    instances: list[InstanceCheckpoint]
+    addresses: AddressesCheckpoint
+    listening: ListeningCheckpoint
+    hearing: HearingCheckpoint
+    conflicts: ConflictsCheckpoint
+    sending: SendingCheckpoint
+    strangers: StrangersCheckpoint
+    deadlines: dict[str, Instant]
+    neighbours_of: frozenset[int]
+    deaf_to_neighbours: dict[int, int]
+    prove_at: dict[str, tuple[Instant, int]]
+    former: list[PublishedRouter]
+    former_seen_at: Instant
+    left: list[PublishedRouter] | None
 
 
 class Engine:
@@ -107,6 +134,46 @@ class Engine:
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
         self._left: Collection[PublishedRouter] | None = ()
+
+    def checkpoint(self) -> EngineCheckpoint:
+        """Everything that this engine knows now, as values. What people are told of refusals decides nothing."""
+        return EngineCheckpoint(
+            configuration=self.configuration,
+            instances=[instance.checkpoint() for instance in self.instances.values()],
+            addresses=self.addresses.checkpoint(),
+            listening=self._listening.checkpoint(),
+            hearing=self._hearing.checkpoint(),
+            conflicts=self._conflicts.checkpoint(),
+            sending=self._sending.checkpoint(),
+            strangers=self.strangers.checkpoint(),
+            deadlines=self._deadlines.checkpoint(),
+            neighbours_of=self._neighbours_of,
+            deaf_to_neighbours=dict(self._deaf_to_neighbours),
+            prove_at=dict(self._prove_at),
+            former=list(self._former.values()),
+            former_seen_at=self._former_seen_at,
+            left=None if self._left is None else list(self._left),
+        )
+
+    def restore(self, known: EngineCheckpoint) -> None:
+        """Know what another engine knew, to go on from there. Nobody is asked anything."""
+        self.configuration = known.configuration
+        self.instances = {item.configuration.name: Instance.restored(item) for item in known.instances}
+        self.addresses.restore(known.addresses)
+        self._listening.restore(known.listening)
+        self._hearing.restore(known.hearing)
+        self._conflicts.restore(known.conflicts)
+        self._sending.restore(known.sending)
+        self.strangers.restore(known.strangers)
+        self._deadlines.restore(known.deadlines)
+        self._neighbours_of = known.neighbours_of
+        self._deaf_to_neighbours = dict(known.deaf_to_neighbours)
+        self._prove_at = dict(known.prove_at)
+        self._former = {router.virtual_ip: router for router in known.former}
+        self._former_seen_at = known.former_seen_at
+        self._left = known.left
+        self._by_vrid = first_by_vrid(self.instances)
+        self._index_addresses(self.instances.values())
 
     # ----- configuration -----
 
@@ -216,6 +283,9 @@ class Engine:
         if changes.gone & self._neighbours_of:  # a link with the same index may be there again
             self._neighbours_of -= changes.gone
             self._wire.hear_neighbours(self._neighbours_of)
+        if changes.gone or changes.events is None:
+            # One with the same index may be there by now: that is another link.
+            self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -315,6 +385,7 @@ class Engine:
         instance.link = None
         instance.sources.clear()
         instance.work_out_kernel_addresses()
+        instance.prepare_announcements(forwards_ipv6=False)
 
     def _find_lacking(self, instance: Instance) -> None:
         """Which families cannot be served here now: no address to send from, no socket, or nothing leaves."""
@@ -368,7 +439,7 @@ class Engine:
                 proven = self._hearing.of(instance)
                 self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
         else:
-            for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE:
+            for obstacle in sorted(router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE):
                 self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
@@ -510,12 +581,12 @@ class Engine:
 
     def hear(self, index: int, answers: Sequence[NeighbourAnswer], now: Instant) -> None:
         """Neighbours on a link answered to ARP or neighbour discovery."""
-        for name in {*self._conflicts.names, *self._hearing.names}:
+        for name in sorted({*self._conflicts.names, *self._hearing.names}):
             instance = self.instances.get(name)
             if instance is None or instance.link is None or instance.link.index != index:
                 continue
             self._conflicts.hear(instance, answers)
-            for width in self._hearing.answered(instance, answers):
+            for width in sorted(self._hearing.answered(instance, answers)):
                 self._prove_soon(instance, width, now)
 
     def _hear_neighbours(self) -> None:
@@ -694,7 +765,7 @@ class Engine:
 
     def _release(self, instance: Instance, addresses: Set[KernelAddress]) -> None:
         """Take addresses off, but for those that another VirtualIP has now and holds: they change hands."""
-        for address in addresses:
+        for address in sorted(addresses):
             heir = self._heir(instance, address)
             if heir is not None:
                 self.addresses.change_hands(address, heir.name)

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import Listener, NeighbourAnswer, Wire
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _ASK_EVERY = Duration(200 * MILLISECOND)
 _ASK_AS_MASTER_EVERY = SECOND
+
+
+class HearingCheckpoint(Struct, frozen=True):
+    """Everything that Hearing knows."""
+
+    proven: frozenset[Listener]
+    asking: dict[str, Instant]
 
 
 class Hearing:
@@ -24,6 +33,14 @@ class Hearing:
         self._wire = wire
         self._proven: set[Listener] = set()
         self._asking: dict[str, Instant] = {}
+
+    def checkpoint(self) -> HearingCheckpoint:
+        """What is proven, and who asks."""
+        return HearingCheckpoint(frozenset(self._proven), dict(self._asking))
+
+    def restore(self, known: HearingCheckpoint) -> None:
+        """Know what another one knew."""
+        self._proven, self._asking = set(known.proven), dict(known.asking)
 
     # ----- multicast -----
 

@@ -6,6 +6,8 @@ from collections import Counter as Multiset
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, Set
 from typing import TypeVar
 
+from msgspec import Struct
+
 from holdfast_speaker.engine.ports import (
     LIFETIME_SECONDS,
     AddressAdded,
@@ -32,6 +34,18 @@ _Network = tuple[int, int, int]
 """Width, prefix length, and the network's bits as a number."""
 
 _Counted = TypeVar("_Counted", bound=Hashable)
+
+
+class LinksCheckpoint(Struct, frozen=True):
+    """Everything that a LinkTable knows, in the order in which it came to know it."""
+
+    links: list[Link]
+    names: dict[str, int]
+    """Which index has a name: while two links swap theirs, not every link has one."""
+    ours: dict[int, list[LinkAddress]]
+    others: dict[int, list[LinkAddress]]
+    claimed: frozenset[tuple[int, bytes]]
+    revision: int
 
 
 class LinkTable:
@@ -92,6 +106,30 @@ class LinkTable:
         for address in addresses:
             self._add(address)
 
+    def checkpoint(self) -> LinksCheckpoint:
+        """What this table knows now."""
+        return LinksCheckpoint(
+            links=list(self.by_index.values()),
+            names={name: link.index for name, link in self._by_name.items()},
+            ours={index: list(here.values()) for index, here in self._ours.items()},
+            others={index: list(here.values()) for index, here in self._others.items()},
+            claimed=frozenset(self.claimed),
+            revision=self.revision,
+        )
+
+    def restore(self, known: LinksCheckpoint) -> None:
+        """Know what a table knew, and nothing else."""
+        self.replace(known.links, ())
+        self._by_name = {name: self.by_index[index] for name, index in known.names.items()}
+        self.claimed = set(known.claimed)
+        for kept, addresses in ((self._ours, known.ours), (self._others, known.others)):
+            for index, here in addresses.items():
+                kept[index] = {(address.address, address.prefix_length): address for address in here}
+        for here in known.others.values():
+            for address in here:
+                self._know_other(address)
+        self.revision = known.revision
+
     def apply(self, event: Event) -> None:
         """Take in one event."""
         match event:
@@ -126,8 +164,11 @@ class LinkTable:
         self._forget(address)
         here[key] = address
         if not ours:
-            self._others_by_address.setdefault(address.address, {})[address.index, address.prefix_length] = address
-            self._count_network(address, 1)
+            self._know_other(address)
+
+    def _know_other(self, address: LinkAddress) -> None:
+        self._others_by_address.setdefault(address.address, {})[address.index, address.prefix_length] = address
+        self._count_network(address, 1)
 
     def _forget(self, address: LinkAddress) -> None:
         key = (address.address, address.prefix_length)
@@ -230,7 +271,7 @@ class LinkTable:
         return by_width[width]
 
     def places_of(self, address: bytes) -> Collection[LinkAddress]:
-        """Where an address is that is not ours."""
+        """Where an address is that is not ours, in no order."""
         return self._others_by_address.get(address, {}).values()
 
     def find_ours(self, index: int, address: bytes) -> LinkAddress | None:

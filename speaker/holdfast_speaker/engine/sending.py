@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.instance import FAMILY_NAMES, Instance
@@ -26,6 +28,13 @@ class _Failure:
     code: int
 
 
+class SendingCheckpoint(Struct, frozen=True):
+    """Everything that Sending knows."""
+
+    failures: list[tuple[_Family, _Failure]]
+    pauses: dict[str, Duration]
+
+
 class Sending:
     """Sends for every instance, counts what really left, and knows who cannot send."""
 
@@ -34,6 +43,16 @@ class Sending:
         self._log = log
         self._failures: dict[_Family, _Failure] = {}
         self._pauses: dict[str, Duration] = {}
+
+    def checkpoint(self) -> SendingCheckpoint:
+        """Who cannot send, and since when."""
+        failures = [(family, replace(failure)) for family, failure in self._failures.items()]
+        return SendingCheckpoint(failures, dict(self._pauses))
+
+    def restore(self, known: SendingCheckpoint) -> None:
+        """Know what another one knew."""
+        self._failures = {family: replace(failure) for family, failure in known.failures}
+        self._pauses = dict(known.pauses)
 
     def send(self, instance: Instance, action: SendAdvertisement, now: Instant) -> bool:
         """Send one advertisement. Returns whether the family it belongs to can no longer be served.
