@@ -286,6 +286,7 @@ class Engine:
         if changes.gone or changes.events is None:
             # One with the same index may be there by now: that is another link.
             self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
+        self._lose_proofs(changes)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -295,6 +296,22 @@ class Engine:
             concerned = self._concerned(changes.events, subnets_changed=changes.subnets_changed)
             if concerned or changes.gone:
                 self._look(concerned, now)
+
+    def _lose_proofs(self, changes: Changes) -> None:
+        """What was heard on a link before it was cut off says nothing any more, also where it is back already."""
+        if changes.events is None:
+            cut = {index for index, link in self.table.by_index.items() if not link.operational}
+        else:
+            told = (event.link for event in changes.events if isinstance(event, LinkChanged))
+            cut = {link.index for link in told if not link.operational}
+        cut |= changes.gone
+        if not cut:
+            return
+        self._hearing.lose(cut)
+        for name in [name for name in self._prove_at if name in self.instances]:
+            link = self.instances[name].link
+            if link is not None and link.index in cut:
+                del self._prove_at[name]
 
     def _tell_put_back(self, instance: Instance, taken: Set[KernelAddress]) -> None:
         texts = ", ".join(sorted(text(address) for address in taken))
@@ -365,8 +382,6 @@ class Engine:
         instance.prepare_announcements(link is not None and self._forwards(link.name))
         if link is None or before is None or before.index != link.index:
             return
-        if not link.operational:
-            self._hearing.lose(link.index)
         if link.mac != before.mac and instance.router.holds_addresses:
             self._log.info(
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
@@ -382,6 +397,7 @@ class Engine:
 
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
+        self._prove_at.pop(instance.name, None)
         instance.link = None
         instance.sources.clear()
         instance.work_out_kernel_addresses()
@@ -439,8 +455,13 @@ class Engine:
                 proven = self._hearing.of(instance)
                 self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
         else:
+            had_no_link = Obstacle.INTERFACE_MISSING in router.obstacles
             for obstacle in sorted(router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE):
                 self._carry_out(instance, router.clear(obstacle, now), now)
+            if had_no_link and instance.link is not None:
+                # On the one that it has now somebody may have been heard already; that is told once.
+                for width in sorted(self._hearing.of(instance)):
+                    self._prove_soon(instance, width, now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
 
@@ -575,7 +596,7 @@ class Engine:
 
     def _prove_soon(self, instance: Instance, width: int, now: Instant) -> None:
         """A proof counts an interval and a half later: whoever holds this VIP is heard until then, and comes first."""
-        if width not in instance.router.proven:
+        if width not in instance.router.proven and instance.name not in self._prove_at:
             self._prove_at[instance.name] = (Instant(now + instance.interval + instance.interval // 2), width)
             self._schedule(instance)
 
@@ -641,7 +662,8 @@ class Engine:
         del self._prove_at[instance.name]
         self._hearing.stop_asking(instance.name)
         self.is_unpublished = True
-        self._carry_out(instance, instance.router.hearing_proven(width, now), now)
+        for proven in sorted({width, *self._hearing.of(instance)}):
+            self._carry_out(instance, instance.router.hearing_proven(proven, now), now)
 
     # ----- conflicts: RFC 5227 and RFC 4862 -----
 

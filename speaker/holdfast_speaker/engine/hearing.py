@@ -7,7 +7,7 @@ learns groups by IGMP, or a port that does not forward yet, lets one through and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from msgspec import Struct
 
@@ -52,9 +52,9 @@ class Hearing:
         """The group was heard there."""
         self._proven.add(listener)
 
-    def lose(self, index: int) -> None:
-        """The link was cut off: what was proven before says nothing any more."""
-        self._proven = {listener for listener in self._proven if listener.link != index}
+    def lose(self, indexes: Set[int]) -> None:
+        """These links were cut off: what was proven before says nothing any more."""
+        self._proven = {listener for listener in self._proven if listener.link not in indexes}
 
     def of(self, instance: Instance) -> frozenset[int]:
         """The families of a VirtualIP in which hearing is proven by what others say on its link."""
