@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.reasons import Reason
+from holdfast_api.reasons import Obstacle, Reason
 from holdfast_speaker.engine.ports import Datagram, Listener
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
@@ -179,3 +179,50 @@ def test_an_engine_without_virtual_ips_takes_in_what_happens_and_is_never_due():
     lan.run(1.0)
     assert n1.running.next_deadline() is None
     assert packed("10.9.0.77") in n1.running.table.own(n1.eth0)
+
+
+# ----- what stands in the way of one, and goes with another -----
+
+
+def two_links() -> tuple[Lan, SimulatedHost, int]:
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    eth1 = n1.kernel.add_link("eth1", bytes((2, 0, 0, 0, 1, 1)))
+    n1.kernel.set_up(eth1, True)
+    n1.add("10.8.0.1/24", eth1)
+    return lan, n1, eth1
+
+
+def test_a_virtual_router_id_is_free_as_soon_as_who_had_it_is_on_another_link():
+    lan, n1, eth1 = two_links()
+    n1.start(router("a", "10.9.0.200/24"), router("b", "10.9.0.101/24"))
+    lan.run(2.0)
+    assert n1.instance("b").router.obstacles == {Obstacle.VIRTUAL_ROUTER_ID_IN_USE}
+    n1.add("10.9.0.129/25", eth1)  # fits the first alone
+    lan.run(2.0)
+    assert (n1.state("a"), n1.state("b")) == ("Master", "Master")
+
+
+def test_of_two_with_one_virtual_router_id_that_meet_on_a_link_one_is_out():
+    lan, n1, eth1 = two_links()
+    n1.start(router("a", "10.9.0.200/24"), router("b", "10.8.0.201/24"))
+    lan.run(2.0)
+    assert (n1.state("a"), n1.state("b")) == ("Master", "Master")
+    n1.add("10.9.0.129/25", eth1)
+    lan.run(2.0)
+    assert n1.instance("b").router.obstacles == {Obstacle.VIRTUAL_ROUTER_ID_IN_USE}
+    assert not n1.has("10.8.0.201"), "whoever hears nothing holds nothing"
+
+
+def test_a_copy_of_a_vip_counts_as_long_as_its_link_is_up():
+    lan, n1, eth1 = two_links()
+    n1.add("10.9.0.200/32", eth1)
+    n1.start(router())
+    lan.run(2.0)
+    assert n1.instance().router.obstacles == {Obstacle.ADDRESS_IN_USE}
+    n1.kernel.set_up(eth1, False)
+    lan.run(2.0)
+    assert n1.state() == "Master"
+    n1.kernel.set_up(eth1, True)
+    lan.run(1.0)
+    assert n1.instance().router.obstacles == {Obstacle.ADDRESS_IN_USE}

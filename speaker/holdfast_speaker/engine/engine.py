@@ -333,6 +333,7 @@ class Engine:
                 case LinkChanged(link):
                     names.add(link.name)
                     links.add(link.index)
+                    addresses |= self.table.own(link.index)  # they stand in the way, or no longer (elsewhere)
                 case AddressAdded(address) | AddressRemoved(address):
                     if not self.table.is_ours(address):
                         subnets.add(address.index)
@@ -360,15 +361,29 @@ class Engine:
             instance.look_at = None
             self._find_link(instance, now)
         self._listening.listen(self.instances.values(), now)
-        self._by_vrid = first_by_vrid(self.instances)
+        rivals = self._share_virtual_router_ids(instances)
         for instance in instances:
             instance.find_sources(self.table, self._by_address.keys(), now)
             self._find_lacking(instance)
             instance.work_out_kernel_addresses()
         for instance in instances:
             self._take_off(instance)
-        for instance in list(instances):
+        for instance in (*instances, *rivals):
             self._settle(instance, now)
+
+    def _share_virtual_router_ids(self, looked_at: Sequence[Instance]) -> list[Instance]:
+        """Find anew who has the packets of each VRID; the others that another one took them from, or left them to."""
+        before, self._by_vrid = self._by_vrid, first_by_vrid(self.instances)
+        moved = {key for key in before.keys() | self._by_vrid if before.get(key) is not self._by_vrid.get(key)}
+        if not moved:
+            return []
+        names = {instance.name for instance in looked_at}
+        return [
+            instance
+            for name, instance in self.instances.items()
+            if name not in names
+            and any((*listener, instance.configuration.virtual_router_id) in moved for listener in instance.listeners)
+        ]
 
     def _find_link(self, instance: Instance, now: Instant) -> None:
         link = instance.find_link(self.table, now)
