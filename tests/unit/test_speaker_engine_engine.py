@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -226,3 +228,29 @@ def test_a_copy_of_a_vip_counts_as_long_as_its_link_is_up():
     n1.kernel.set_up(eth1, True)
     lan.run(1.0)
     assert n1.instance().router.obstacles == {Obstacle.ADDRESS_IN_USE}
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOBUFS])
+def test_what_was_refused_on_one_link_says_nothing_of_the_next(code):
+    lan, n1, eth1 = two_links()
+    n1.wire.refuse_sending = lambda index, _width: 0 if index == eth1 else code
+    n1.start(router())
+    lan.run(60.0)  # by now it waits for half a minute between two attempts
+    lan.until(lambda: n1.instance().router.obstacles == {Obstacle.CANNOT_SEND})
+    n1.configure(router(interface="eth1"))
+    lan.run(2.0)
+    assert n1.state() == "Master"
+
+
+def test_a_source_that_does_not_come_back_is_replaced_though_nothing_else_happens():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.add("fd00::1/64", flags=2)
+    n1.start(router("web", "fd00::200/64", advertisement_interval_milliseconds=40_000))
+    lan.until(lambda: n1.state() == "Master", within_seconds=200, step=1.0)
+    (first,) = n1.instance().sources.values()
+    n1.add("fe80::51/64", flags=2)
+    lan.run(20.0)
+    n1.remove(f"{IPv6Address(first)}/64")
+    lan.run(2.0)
+    assert n1.instance().sources == {16: packed("fe80::51")}

@@ -413,6 +413,11 @@ class Engine:
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
         self._prove_at.pop(instance.name, None)
+        # What was refused on that link, and how often, says nothing of the next.
+        instance.failed.clear()
+        self._sending.forget(instance.name)
+        if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+            instance.retry_at = now
         instance.link = None
         instance.sources.clear()
         instance.work_out_kernel_addresses()
@@ -457,6 +462,7 @@ class Engine:
         self._tell_lacking(instance)
         own = self._own_members(instance)
         if instance.is_settled(self.table.revision, own):
+            self._schedule(instance)  # it may be that it is to be looked at again
             return
         configuration = instance.core_configuration(own)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
