@@ -200,6 +200,7 @@ class Engine:
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
+                self._sending.begin_anew(instance)
                 instance.work_out_kernel_addresses()  # it may be the heir of what leaves
                 if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
                     instance.retry_at = now  # it may be about other addresses now
@@ -855,6 +856,7 @@ class Engine:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
+        self._sending.begin_anew(instance)
         if action.from_state is State.MASTER:
             instance.warn("conflict", "")  # whoever holds the addresses from now on may be asked for them
         self.is_unpublished = True
