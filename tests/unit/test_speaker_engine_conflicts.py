@@ -186,3 +186,14 @@ def test_where_answers_cannot_be_heard_the_addresses_are_taken_and_that_is_told(
     n1.wire.hear_neighbours = hear
     lan.run(10.0)
     assert n1.warnings == []
+
+
+def test_who_goes_on_answering_for_a_held_address_is_told_of_once():
+    lan, n1, _, printer = beside_a_printer("10.9.0.77/24")
+    n1.start(router(announcement_interval_seconds=1))
+    lan.run(8.0)
+    printer.add(f"{VIP}/24")
+    lan.run(60.0)
+    sentence = f"{VIP} is in use by 02:00:00:00:00:03"
+    assert n1.log.messages("warning") == [f"somebody else answers for it: {sentence}"]
+    assert n1.warnings == [sentence]

@@ -718,8 +718,11 @@ class Engine:
         """Act on what a check found. Returns whether the router's own timers may act."""
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
+        before = instance.warnings.get("conflict")
         instance.warn("conflict", sentence or self._why_unasked(instance))
         if sentence and router.holds_addresses:
+            if sentence == before:
+                return True
             self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
         elif sentence and instance.refuses_conflicts:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):

@@ -131,8 +131,8 @@ class Sending:
         self._pauses.pop(name, None)
         for family in [family for family in self._failures if family[0] == name]:
             del self._failures[family]
-        for told in [told for told in self._told_at if told[0] == name]:
-            del self._told_at[told]
+        for key in [key for key in self._told_at if key[0] == name]:
+            del self._told_at[key]
 
     def announce(self, instance: Instance) -> None:
         """Gratuitous ARP and unsolicited neighbour advertisements for all addresses that are served."""
