@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from holdfast_api.reasons import Obstacle, State
-from holdfast_speaker.engine.ports import AddAddress, Request
+from holdfast_speaker.engine.ports import AddAddress, RemoveAddress, Request
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 from holdfast_testing.sim.routes import Route
@@ -336,3 +337,29 @@ def test_a_subnet_that_an_older_engine_put_there_becomes_a_host_address(tells_pr
     if tells_protocol:
         assert own(n1)[0] == before
     assert n1.has("10.9.0.1"), "the host's own address stays"
+
+
+def test_a_subnet_of_an_older_engine_that_cannot_be_removed_is_kept_by_every_engine_after_it():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.remove("10.9.0.1/24")
+    n1.kernel.add_address(n1.eth0, packed(VIP), 24, flags=0x200, valid_seconds=1, protocol=72)
+    n1.add("10.9.0.1/24")  # a secondary of it, on a host that promotes none
+    apply = n1.kernel.apply
+
+    def in_a_container(requests: Sequence[Request]) -> list[int]:
+        return [
+            errno.EROFS if isinstance(request, RemoveAddress) and request.keeps_others else apply([request])[0]
+            for request in requests
+        ]
+
+    n1.kernel.apply = in_a_container
+    left = [
+        PublishedRouter(virtual_ip="default/web", state=State.MASTER, since="", reason=None, addresses=[f"{VIP}/24"])
+    ]
+    for _ in range(3):
+        n1.start(router(), former=left)
+        lan.run(3.0)
+        assert n1.state() == "Master"
+        assert n1.has("10.9.0.1"), "the host's own address stays"
+        left = n1.die()

@@ -353,16 +353,19 @@ class HeldAddresses:
         """
         wanted = sorted(addresses)
         for key in wanted:
-            found = self.table.find_ours(key.index, key.address)
-            if found is None:
+            places = self.table.find_ours(key.index, key.address)
+            found = [KernelAddress(place.index, place.address, place.prefix_length) for place in places]
+            if not found:
                 continue
-            there = KernelAddress(found.index, found.address, found.prefix_length)
             self.table.claimed.add((key.index, key.address))
-            if there == key or len(key.address) == 16:
-                self._own(key, _Held(owner, there))
+            if found[0] == key or len(key.address) == 16:
+                self._own(key, _Held(owner, found.pop(0)))
             elif self._apply([AddAddress(key, LIFETIME_SECONDS)]) == [0]:
                 self._own(key, _Held(owner, key))
-                self._replace(there, key)
+            else:
+                continue
+            for other in found:
+                self._replace(other, key)
         self._set_routes([key for key in wanted if key in self._held], routes)
         if self._held:
             self._renew_at = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -47,15 +48,20 @@ DRAINING = "the node is being emptied"
 GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
 """The VRRP group of each width."""
 
+_PARSED_MAX = 16384
+"""An engine has 255 times 40 addresses at most, and asks for each several times when it starts."""
+
 FAMILY_NAMES = {4: "IPv4", 16: "IPv6"}
 
 
+@functools.lru_cache(_PARSED_MAX)
 def parse_address(text: str) -> tuple[bytes, int]:
     """The packed address and its prefix length; without one, /32 or /128. Raises ValueError."""
     interface = ip_interface(text)
     return interface.ip.packed, interface.network.prefixlen
 
 
+@functools.lru_cache(_PARSED_MAX)
 def packed(text: str) -> bytes:
     """An address without a prefix length. Raises ValueError."""
     return ip_address(text).packed

@@ -274,12 +274,12 @@ class LinkTable:
         """Where an address is that is not ours, in no order."""
         return self._others_by_address.get(address, {}).values()
 
-    def find_ours(self, index: int, address: bytes) -> LinkAddress | None:
-        """An address of ours on a link, whatever its prefix length; None where it was not seen."""
-        for known in self._ours.get(index, {}).values():
-            if known.address == address:
-                return known
-        return None
+    def find_ours(self, index: int, address: bytes) -> list[LinkAddress]:
+        """Where an address of ours is on a link, the longest prefix first: an engine of an older version may have put
+        it there with its subnet, and one after it with its full length beside that."""
+        here = self._ours.get(index, {})
+        lengths = range(8 * len(address), -1, -1)
+        return [here[address, length] for length in lengths if (address, length) in here]
 
     def prefix_length_for(self, index: int, address: bytes) -> int:
         """The longest prefix of the link's own addresses that holds this address; 0: none does."""
