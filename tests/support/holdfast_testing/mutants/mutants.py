@@ -319,20 +319,20 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a copy of a VIP on kube-ipvs0 is a conflict",
         ADDRESSES,
-        "                if link is not None and link.answers_arp and not link.loopback:\n",
+        "                if link is not None and _has_neighbours(link):\n",
         "                if link is not None:\n",
     ),
     Mutant(
         "a VIP without a subnet on its link gets no route",
         INSTANCE,
-        "            if 0 < length < bits and not table.prefix_length_for(index, address):\n",
+        "            if length and not table.reaches(index, address, length):\n",
         "            if False:\n",
     ),
     Mutant(
         "the route of a VIP stays beside the host's own",
         INSTANCE,
-        "            if 0 < length < bits and not table.prefix_length_for(index, address):\n",
-        "            if 0 < length < bits:\n",
+        "            if length and not table.reaches(index, address, length):\n",
+        "            if length:\n",
     ),
     Mutant(
         "a VIP has the user's prefix length on the kernel",
@@ -344,25 +344,25 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the source follows the kernel's order",
         INSTANCE,
-        "        if current in usable:\n",
-        "        if False:\n",
+        "            if address == current:\n",
+        "            if False:\n",
     ),
     Mutant(
         "a source that is away is given up at once",
         INSTANCE,
-        "        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now):\n            return\n",
+        "        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now, patience):\n            return\n",
         "",
     ),
     Mutant(
         "a link once found is kept for ever",
         INSTANCE,
-        "        return best if self._is_over(self._doubted_since, now) else current\n",
+        "        return best if self._is_over(self._doubted_since, now, min(self.interval, SECOND)) else current\n",
         "        return current\n",
     ),
     Mutant(
         "a link is left for a better one at once",
         INSTANCE,
-        "        return best if self._is_over(self._doubted_since, now) else current\n",
+        "        return best if self._is_over(self._doubted_since, now, min(self.interval, SECOND)) else current\n",
         "        return best\n",
     ),
     Mutant(
@@ -393,7 +393,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a group that a link forgot is never joined again",
         LISTENING,
-        "            refused = self._wire.renew(doubted)\n",
+        "            refused = self._wire.renew(sorted(doubted))\n",
         "            refused: dict[Listener, int] = {}\n",
     ),
     Mutant(
@@ -460,8 +460,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a refused advertisement is logged each time",
         "engine/refusals.py",
-        "        elif now - refusal.logged_at < LOG_EVERY:\n",
-        "        elif False:\n",
+        "            if now - refusal.logged_at < LOG_EVERY:\n",
+        "            if False:\n",
     ),
     # ----- the engine -----
     Mutant(
