@@ -87,6 +87,8 @@ class Interface:
     answers_arp: bool = True
     own_mac: bool = True
     """A bridge without one takes the smallest of its ports."""
+    own_mtu: bool = False
+    """A bridge without one takes the smallest of its ports."""
     controller: int = 0
 
     promote_secondaries: bool = False
@@ -102,8 +104,15 @@ class Interface:
     v6: list[Address] = field(default_factory=list)
     ipv6: bool = False
     """Whether it has what the kernel keeps of IPv6 for a link: not so below an MTU of 1280."""
+    ipv6_lost: int = 0
+    """How often it lost that, and with it every group of IPv6 that a socket had joined on it."""
     ready: bool = False
     """Whether IPv6 was told that packets can pass since it was switched on (IF_READY)."""
+
+    @property
+    def operational(self) -> bool:
+        """Whether it is switched on and packets can pass."""
+        return self.admin_up and self.cable
 
     def shown(self, carrier: bool = True) -> Link:
         """As netlink tells of it; without `carrier` as long as the kernel has not noticed it."""

@@ -179,9 +179,10 @@ class IPv4:
         interface = self._interfaces.get(route.index)
         if interface is None:
             return errno.ENODEV
-        if not interface.admin_up:
-            return errno.ENETDOWN
-        if route.gateway is not None and not onlink:
+        if route.gateway is None or onlink:
+            if not interface.admin_up:
+                return errno.ENETDOWN
+        else:
             way = self._routes.lookup(route.gateway, route.index)
             if way is None or way.gateway is not None:
                 return errno.ENETUNREACH

@@ -115,14 +115,17 @@ class IPv6:
         before = (at for at, other in enumerate(interface.v6) if new.scope <= other.scope)
         interface.v6.insert(next(before, len(interface.v6)), new)
 
-    def modify(self, interface: Interface, changed: Address, flags: int) -> None:
+    def modify(self, interface: Interface, changed: Address, flags: int, *, was_permanent: bool) -> None:
         """What is there gets other flags; its lifetime was set before (inet6_addr_modify)."""
-        kept = changed.flags & (TENTATIVE | DADFAILED | DEPRECATED | PERMANENT)
-        had_route = not changed.flags & NOPREFIXROUTE
-        changed.flags = kept | flags
-        if had_route and changed.flags & NOPREFIXROUTE:
-            self._cleanup_connected(interface, changed)
-        elif not changed.flags & NOPREFIXROUTE:
+        had_route = was_permanent and not changed.flags & NOPREFIXROUTE
+        changed.flags = changed.flags & (TENTATIVE | DADFAILED | DEPRECATED | PERMANENT) | flags
+        if changed.flags & NOPREFIXROUTE:
+            if had_route:
+                self._cleanup_connected(interface, changed)
+        elif had_route and not changed.flags & PERMANENT:
+            # The kernel takes the seconds for a time of its clock: the route has expired (modify_prefix_route).
+            self._remove_connected(changed)
+        else:
             self._add_connected(interface, changed)
         if not changed.flags & TENTATIVE:
             self._tell(changed, True)
@@ -164,8 +167,8 @@ class IPv6:
             self._complete_detection(address)
             return
         address.usable_at = None
+        address.flags |= DADFAILED
         if address.flags & PERMANENT:
-            address.flags |= TENTATIVE | DADFAILED
             self._tell(address, True)
         else:
             self.delete(interface, address)
@@ -199,6 +202,8 @@ class IPv6:
     def link_gone(self, interface: Interface) -> None:
         """It loses IPv6 altogether."""
         self._take_all(interface, keep=lambda _address: False)
+        if interface.ipv6:
+            interface.ipv6_lost += 1
         interface.ipv6 = False
 
     def _take_all(self, interface: Interface, keep: Callable[[Address], bool]) -> None:
@@ -295,15 +300,17 @@ class IPv6:
         interface = self._interfaces.get(route.index)
         if interface is None:
             return errno.ENODEV
-        if not interface.ipv6 or interface.disable_ipv6:
-            return errno.EACCES if interface.ipv6 else errno.ENODEV
-        if not interface.admin_up:
-            return errno.ENETDOWN
+        if not interface.ipv6:
+            return errno.ENODEV
         if route.gateway is not None:
             way = self._routes.lookup(route.gateway, route.index)
             if way is None or way.gateway is not None:
                 return errno.EHOSTUNREACH
-        if route.source is not None and self._usable(route.source) is None:
+        if interface.disable_ipv6:
+            return errno.EACCES
+        if not interface.admin_up:
+            return errno.ENETDOWN
+        if route.source is not None and self.usable(route.source) is None:
             return errno.EINVAL
         if not replace and any(other.place == route.place for other in self._routes):
             return errno.EEXIST
@@ -326,7 +333,8 @@ class IPv6:
             if index is None or interface.index == index:
                 yield from (a for a in interface.v6 if not a.flags & (TENTATIVE | DADFAILED))
 
-    def _usable(self, address: bytes) -> Address | None:
+    def usable(self, address: bytes) -> Address | None:
+        """The address, where the host has it on some link and may use it."""
         return next((a for a in self._candidates(None) if a.address == address), None)
 
     @staticmethod

@@ -27,7 +27,7 @@ from holdfast_speaker.engine.ports import (
     Request,
 )
 from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
-from holdfast_testing.sim.interfaces import NODAD, NOPREFIXROUTE, Address, Interface
+from holdfast_testing.sim.interfaces import NODAD, NOPREFIXROUTE, PERMANENT, Address, Interface
 from holdfast_testing.sim.ipv4 import IPv4
 from holdfast_testing.sim.ipv6 import IPv6, scope_of
 from holdfast_testing.sim.routes import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, Route, Routes
@@ -153,14 +153,15 @@ class SimulatedKernel:
         """It is destroyed, or goes to another network namespace."""
         self.advance()
         interface = self.interfaces[index]
-        for port in self._ports(interface):
+        for port in self.ports(interface):
             port.controller = 0
             self._tell_link(port.index)
-        self.set_up(index, False)
-        if interface.controller:
-            self.release(index)
+        if interface.admin_up:
+            self._switch_off(interface)
         self.ipv4.link_gone(interface)
         self.ipv6.link_gone(interface)
+        if interface.controller:
+            self.release(index)
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
@@ -180,9 +181,8 @@ class SimulatedKernel:
         """Another MAC address; nobody is told on the link."""
         self.advance()
         interface = self.interfaces[index]
-        interface.mac = mac
         interface.own_mac = True
-        self._tell_link(index)
+        self._change_mac(interface, mac)
         if interface.controller:
             self._take_mac_of_ports(self.interfaces[interface.controller])
 
@@ -190,11 +190,17 @@ class SimulatedKernel:
         """Below 1280 everything of IPv6 vanishes, until it is 1280 again."""
         self.advance()
         interface = self.interfaces[index]
+        interface.own_mtu = True
+        self._change_mtu(interface, mtu)
+
+    def _change_mtu(self, interface: Interface, mtu: int) -> None:
         if interface.mtu == mtu:
             return
         interface.mtu = mtu
-        self._tell_link(index)
+        self._tell_link(interface.index)
         self.ipv6.mtu_changed(interface)
+        if interface.controller:
+            self._take_mtu_of_ports(self.interfaces[interface.controller])
 
     def set_up(self, index: int, up: bool) -> None:
         """Switched on or off by an administrator."""
@@ -202,8 +208,8 @@ class SimulatedKernel:
         interface = self.interfaces[index]
         if interface.admin_up == up:
             return
-        interface.admin_up = up
         if up:
+            interface.admin_up = True
             # That packets can pass is noticed a moment later (net/core/link_watch.c).
             self._tell_link(index, carrier=interface.loopback)
             self.ipv4.link_up(interface)
@@ -211,10 +217,14 @@ class SimulatedKernel:
             interface.cable = interface.cable or self._has_live_port(interface)
             self._carrier_changed(interface)
         else:
-            self._tell_link(index)
-            self.ipv4.link_down(interface)
-            self.ipv6.link_down(interface)
+            self._switch_off(interface)
         self._look_at_ports_of_controller(interface)
+
+    def _switch_off(self, interface: Interface) -> None:
+        interface.admin_up = False
+        self._tell_link(interface.index)
+        self.ipv4.link_down(interface)
+        self.ipv6.link_down(interface)
 
     def set_carrier(self, index: int, carrier: bool) -> None:
         """The cable is plugged or pulled, or the other end is switched on or off."""
@@ -230,6 +240,7 @@ class SimulatedKernel:
         self.interfaces[index].controller = controller
         self._tell_link(index)
         self._take_mac_of_ports(self.interfaces[controller])
+        self._take_mtu_of_ports(self.interfaces[controller])
         self._look_at_ports_of_controller(self.interfaces[index])
 
     def release(self, index: int) -> None:
@@ -240,19 +251,34 @@ class SimulatedKernel:
         port.controller = 0
         self._tell_link(index)
         self._take_mac_of_ports(controller)
+        self._take_mtu_of_ports(controller)
         self._look_at_ports(controller)
 
-    def _ports(self, controller: Interface) -> list[Interface]:
+    def ports(self, controller: Interface) -> list[Interface]:
+        """The ports of a bridge or bond."""
         return [port for port in self.interfaces.values() if port.controller == controller.index]
 
     def _take_mac_of_ports(self, controller: Interface) -> None:
         """br_stp_recalculate_bridge_id."""
         if controller.bridge and not controller.own_mac:
-            controller.mac = min((port.mac for port in self._ports(controller)), default=bytes(6))
-            self._tell_link(controller.index)
+            self._change_mac(controller, min((port.mac for port in self.ports(controller)), default=bytes(6)))
+
+    def _change_mac(self, interface: Interface, mac: bytes) -> None:
+        if interface.mac == mac:
+            return
+        interface.mac = mac
+        if interface.bridge:
+            # Another MAC is another bridge identifier: its ports are looked at anew (br_stp_change_bridge_id).
+            interface.cable = interface.admin_up and self._has_live_port(interface)
+        self._tell_link(interface.index)
+
+    def _take_mtu_of_ports(self, controller: Interface) -> None:
+        """br_mtu_auto_adjust."""
+        if controller.bridge and not controller.own_mtu:
+            self._change_mtu(controller, min((port.mtu for port in self.ports(controller)), default=1500))
 
     def _has_live_port(self, controller: Interface) -> bool:
-        return any(port.admin_up and port.cable for port in self._ports(controller))
+        return any(port.operational for port in self.ports(controller))
 
     def _look_at_ports_of_controller(self, port: Interface) -> None:
         if port.controller:
@@ -314,6 +340,7 @@ class SimulatedKernel:
         else:
             new = Address(index, address, prefix_length, scope_of(address), flags, protocol)
         lives = there or new
+        was_permanent = bool(lives.flags & PERMANENT)
         lives.live_for(valid_seconds, preferred_seconds, self._now(), self.expires_late)
         lives.protocol = protocol
         if there is None:
@@ -323,7 +350,7 @@ class SimulatedKernel:
         elif len(address) == 4:
             self._tell_address(there, True)
         else:
-            self.ipv6.modify(interface, there, flags)
+            self.ipv6.modify(interface, there, flags, was_permanent=was_permanent)
         return 0
 
     def remove_address(self, index: int, address: bytes, prefix_length: int) -> int:
@@ -332,6 +359,8 @@ class SimulatedKernel:
         interface = self.interfaces.get(index)
         if interface is None:
             return errno.ENODEV
+        if len(address) == 16 and not interface.ipv6:
+            return errno.ENXIO
         there = self._find(interface, address, prefix_length)
         if there is None or there.prefix_length != prefix_length:
             return errno.EADDRNOTAVAIL
@@ -392,7 +421,7 @@ class SimulatedKernel:
         interface = self.interfaces.get(index)
         if interface is None or interface.controller or not interface.answers_arp:
             return False
-        if not (interface.admin_up and interface.cable):
+        if not interface.operational:
             return False
         if len(address) == 4:
             return self.routes.is_local(address)
