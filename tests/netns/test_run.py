@@ -126,7 +126,7 @@ def test_an_address_deleted_by_hand_is_put_back_without_leaving_master(segment: 
     lan = segment("n1")
     (n1,) = lan.hosts
     n1.run(web(addresses=f"[{VIP}/24, {VIP6}/64]")).becomes("Master")
-    for address in (f"{VIP}/24", f"{VIP6}/64"):
+    for address in (f"{VIP}/32", f"{VIP6}/128"):
         n1.namespace.ip(f"address del {address} dev eth0")
         eventually(lambda: n1.has(VIP) and n1.has(VIP6), f"{address} is back", within_seconds=2.0)
     assert n1.routers["web"]["transitions"] == 1
@@ -266,7 +266,7 @@ def test_leftovers_of_a_predecessor_are_removed_and_foreign_addresses_never_touc
     n1, n2 = lan.hosts
     n2.run(web()).becomes("Master")
     with n1.namespace.inside():
-        left = address_request(n1.namespace.index("eth0"), inet_aton(VIP), 24, valid_seconds=60, prefix_route=False)
+        left = address_request(n1.namespace.index("eth0"), inet_aton(VIP), 24, valid_seconds=60)
         assert RequestSocket().apply([left]) == [0]
     n1.namespace.ip("address add 10.77.0.210/24 dev eth0")
     n1.run(web()).becomes("Backup")
@@ -433,11 +433,12 @@ def test_unicast_peers_need_no_multicast(segment: Any) -> None:
     n2.becomes("Master")
 
 
-def test_a_starting_node_trusts_silence_sooner_when_a_known_neighbour_answers_it(segment: Any) -> None:
-    lan = segment("n1", "n2", "n3")
-    n1, _, n3 = lan.hosts
-    n1.run(web(addresses=f"[{VIP}/24, {VIP6}/64]", externalPeers=["10.77.0.12"])).becomes("Master")
-    n3.run(web("db", "[10.77.0.201/24]", 52, externalPeers=["10.77.0.99"])).becomes("Master", "db")
+def test_with_unicast_a_starting_node_trusts_silence_sooner_when_a_peer_answers_it(segment: Any) -> None:
+    lan = segment("n1", "n2", "n3", "n4")
+    n1, _, n3, n4 = lan.hosts
+    n1.run(web(transport="Unicast", externalPeers=["10.77.0.12"])).becomes("Master")
+    n3.run(web("db", "[10.77.0.201/24]", 52, transport="Unicast", externalPeers=["10.77.0.99"])).becomes("Master", "db")
+    n4.run(web("mq", "[10.77.0.202/24]", 53, externalPeers=["10.77.0.12"])).becomes("Master", "mq")
 
     def waited(host: Host) -> float:
         times = [datetime.fromisoformat(line["time"]) for line in host.log if line.get("toState")]
@@ -445,6 +446,7 @@ def test_a_starting_node_trusts_silence_sooner_when_a_known_neighbour_answers_it
 
     assert waited(n1) < 0.9, "n2 answered, so that three silent intervals are enough"
     assert waited(n3) > 1.0, "nobody answered: the quiet period"
+    assert waited(n4) > 1.0, "with multicast an answer to ARP is no proof that the group is heard"
 
 
 def test_two_virtual_ips_with_one_virtual_router_id_on_one_link_are_refused_before_anything_is_touched(

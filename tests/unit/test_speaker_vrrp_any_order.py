@@ -511,3 +511,40 @@ def test_a_switchover_outdoes_the_highest_of_what_the_families_hear() -> None:
     router.receive(Advertisement(3, 51, 200, SECOND, (V6_VIP,), V6[1]), EPOCH)
     router.take_over(EPOCH)
     assert router.effective_priority == 201
+
+
+def test_a_master_that_is_cut_off_minds_nobody_and_learns_nothing() -> None:
+    router, now = master(**ALONE_MAYBE)
+    router.obstruct(Obstacle.LINK_DOWN, now)
+    assert router.receive(heard(200), now) == ()
+    assert router.holds_addresses
+    assert router.counters[Counter.NOT_RUNNING] == 1
+
+
+def test_what_was_heard_before_a_cut_is_no_proof_after_it() -> None:
+    router, now = master(**ALONE_MAYBE)
+    router.hearing_proven(4, now)
+    router.obstruct(Obstacle.LINK_DOWN, now)
+    router.clear(Obstacle.LINK_DOWN, Instant(now + SECOND))
+    sent, *_ = router.poll(Instant(now + 4 * SECOND))
+    assert isinstance(sent, SendAdvertisement)
+    assert sent.priority == 50
+
+
+def test_who_is_made_the_owner_of_the_addresses_waits_for_its_start_delay() -> None:
+    router = backup(start_delay=Duration(20 * SECOND))
+    assert router.reconfigure(replace(router.configuration, priority=255), EPOCH) == ()
+    later = Instant(EPOCH + 20 * SECOND)
+    assert router.reconfigure(replace(router.configuration, priority=255), later) != ()
+    assert router.holds_addresses
+
+
+def test_after_a_cut_the_wait_before_an_assertion_begins_anew() -> None:
+    router, now = master(**ALONE_MAYBE)
+    router.hearing_proven(4, now)
+    router.obstruct(Obstacle.LINK_DOWN, now)
+    router.clear(Obstacle.LINK_DOWN, Instant(now + SECOND))
+    again = Instant(now + 10 * SECOND // 9)
+    router.hearing_proven(4, again)
+    assert isinstance(router.state, Master)
+    assert router.state.asserts_at == again + 18 * SECOND // 10

@@ -309,10 +309,13 @@ class Engine:
         router = instance.router
         obstacles = self._obstacles(instance)
         for obstacle, detail in obstacles.items():
-            if instance.obstacle_details.get(obstacle) != detail:
+            at_once = obstacle is Obstacle.LINK_DOWN and instance.link is not None and not instance.link.admin_up
+            is_flap = obstacle is Obstacle.LINK_DOWN and router.holds_addresses and not at_once
+            if instance.obstacle_details.get(obstacle) != detail and not is_flap:
                 self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
             if obstacle not in router.obstacles:
-                at_once = obstacle is Obstacle.LINK_DOWN and instance.link is not None and not instance.link.admin_up
+                if is_flap:
+                    self._log.warning(f"{detail}; going on if it is back soon", virtualIP=instance.name)
                 self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
         instance.obstacle_details = obstacles
         self._tell_lacking(instance)

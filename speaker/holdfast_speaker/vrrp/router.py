@@ -466,7 +466,7 @@ class VirtualRouter:
             # Others had every right to take over while this process did not run, or its link was down; they keep it.
             if self._stalled(state, now):
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
-            if self._was_cut_off(state, now):
+            if self._was_cut_off(state, now) and not self._looks_unproved(theirs):
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_CUT_OFF)
         # Section 6.4.3. Two that do not hear anybody else have the same priority without meaning it.
         is_tie = theirs == ours and not self.unproved
@@ -504,6 +504,10 @@ class VirtualRouter:
     def _was_cut_off(self, state: Master, now: Instant) -> bool:
         """Whether its link was down a moment ago; where priorities decide, they decide about that, too."""
         return self.configuration.nopreempt and state.yields_until is not None and now < state.yields_until
+
+    def _looks_unproved(self, priority: int) -> bool:
+        """Whether a rival most likely has not heard anybody either: a switch that restarts cuts off everybody."""
+        return self.configuration.knows_others and priority == HEALTHY_PRIORITY_MIN
 
     def _answer(self, state: Master, now: Instant) -> Actions:
         """Section 6.4.3: assert Master at once, so that the rival and the bridges learn it.
