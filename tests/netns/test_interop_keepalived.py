@@ -241,12 +241,26 @@ def test_a_switchover_takes_the_vip_from_a_keepalived_master(segment: Any) -> No
     assert lan.holders(V3.vip) == ["n2"]
 
 
-def test_a_wrong_password_is_counted_and_both_hold_as_the_protocol_has_it(segment: Any) -> None:
+def test_with_a_wrong_password_an_address_that_the_other_answers_for_is_not_taken(segment: Any) -> None:
     lan = segment("n1", "n2")
     n1, n2 = lan.hosts
     keepalived_on(n1, Form(2, V2.address, 1000, password="right"), 150)
     holds(n1, V2)
-    n2.run(Form(2, V2.address, 1000, password="wrong").document(100)).becomes("Master")
+    n2.run(Form(2, V2.address, 1000, password="wrong").document(100)).becomes("Initialize")
+    router = eventually(lambda: n2.routers["web"]["obstacles"] and n2.routers["web"], "it is told")
+    assert router["obstacles"] == ["AddressConflict"]
+    assert router["counters"]["auth-failures"] >= 3
+    assert any("password" in warning for warning in router["warnings"])
+    assert lan.holders(V2.vip) == ["n1"]
+
+
+def test_with_a_wrong_password_both_hold_as_the_protocol_has_it_where_conflicts_are_only_told(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    keepalived_on(n1, Form(2, V2.address, 1000, password="right"), 150)
+    holds(n1, V2)
+    form = Form(2, V2.address, 1000, password="wrong")
+    n2.run(form.document(100, conflictDetection="Warn")).becomes("Master")
     assert n2.routers["web"]["counters"]["auth-failures"] >= 3
 
 
