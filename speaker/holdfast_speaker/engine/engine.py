@@ -313,7 +313,8 @@ class Engine:
             is_flap = obstacle is Obstacle.LINK_DOWN and router.holds_addresses and not at_once
             if instance.obstacle_details.get(obstacle) != detail and not is_flap:
                 self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
-            if obstacle not in router.obstacles:
+            if obstacle not in router.obstacles or (at_once and router.holds_addresses):
+                # The second is a link that is switched off while its carrier is gone: nobody waits for its return.
                 if is_flap:
                     self._log.warning(f"{detail}; going on if it is back soon", virtualIP=instance.name)
                 self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
