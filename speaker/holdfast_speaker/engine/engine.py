@@ -669,6 +669,9 @@ class Engine:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
+        if action.from_state is State.MASTER:
+            # What was asked while it was held: whoever answers now may be the next holder.
+            self._conflicts.drop(instance.name)
         self.is_unpublished = True
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",
