@@ -35,6 +35,8 @@ from holdfast_testing.sim.routes import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, Ro
 LOOPBACK = 1
 """The index of `lo`."""
 
+NEVER = Instant(1 << 62)
+
 _LOOPBACK_MTU = 65536
 
 
@@ -70,6 +72,8 @@ class SimulatedKernel:
         self._half_dumps: list[Callable[[], None]] = []
         self._renewal: tuple[Instant, Sequence[Request]] | None = None
         self._results: Sequence[int] | None = None
+        self._quiet_until: Instant | None = None
+        """Nothing happens by itself before; None: that has to be found out."""
 
         self.expires_late = ZERO
         """How much later than it said the kernel removes an address: up to 1.25 s (include/net/addrconf.h rounds)."""
@@ -79,6 +83,10 @@ class SimulatedKernel:
         """How long a renewal beside the loop waits for it."""
         self.refuse: Callable[[Request], int] = lambda _request: 0
         """The errno with which a request of the engine is refused."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called whenever a link or an address is not what it was."""
+        self.answered: Callable[[Request, int], None] = lambda _request, _errno: None
+        """Called with each request of the engine that was carried out, and its errno."""
 
         self.add_link("lo", bytes(6), loopback=True, mtu=_LOOPBACK_MTU)
         self.add_address(LOOPBACK, bytes((127, 0, 0, 1)), 8, scope=SCOPE_HOST)
@@ -96,17 +104,20 @@ class SimulatedKernel:
 
     def advance(self) -> None:
         """Let happen what is due by now. Every other method does so first."""
+        if self._quiet_until is not None and self._now() < self._quiet_until:
+            return
         while (due := self.next_deadline()) is not None and due <= self._now():
             if self._renewal is not None and self._renewal[0] <= due:
                 _, requests = self._renewal
                 self._renewal = None
-                self._results = [self._carry_out(request) for request in requests]
+                self._results = [self._answer(request) for request in requests]
                 continue
             address = next(a for a in self._addresses() if due in (a.expires, a.usable_at))
             if address.expires == due:
                 self._delete(address)
             else:
                 self.ipv6.end_detection(address)
+        self._quiet_until = due or NEVER
 
     def _addresses(self) -> Iterable[Address]:
         interfaces = sorted(self.interfaces.items())
@@ -165,6 +176,7 @@ class SimulatedKernel:
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
+        self._something_changed()
         self._events.append(LinkRemoved(index))
 
     def rename(self, index: int, name: str) -> None:
@@ -445,21 +457,35 @@ class SimulatedKernel:
         self._half_dumps.append(change)
 
     def _tell_link(self, index: int, *, carrier: bool = True) -> None:
+        self._something_changed()
         link = self.interfaces[index].shown(carrier)
         if self._told.get(index) != link:
             self._told[index] = link
             self._tell(LinkChanged(link))
 
     def _tell_address(self, address: Address, there: bool) -> None:
+        self._something_changed()
         shown = address.shown(self._now(), tells_protocol=self._tells_protocol)
         if not there:
             self._tell(AddressRemoved(shown))
         elif not shown.ours:
             self._tell(AddressAdded(shown))
 
+    def _something_changed(self) -> None:
+        self._quiet_until = None
+        self.changed()
+
     def _tell(self, event: Event) -> None:
         if not self._lost:
             self._events.append(event)
+
+    def process_ends(self) -> None:
+        """Whoever was told of changes is gone, and a renewal of its that waited is not made."""
+        self.advance()
+        self._events.clear()
+        self._lost = False
+        self._half_dumps.clear()
+        self._renewal = self._results = None
 
     # ----- the port of the engine -----
 
@@ -494,16 +520,20 @@ class SimulatedKernel:
         if self.apply_takes:
             self._spend(self.apply_takes)
         self.advance()
-        return [self._carry_out(request) for request in requests]
+        return [self._answer(request) for request in requests]
 
-    def begin_renewal(self, requests: Sequence[Request]) -> bool:
+    def is_renewing(self) -> bool:
+        """As Kernel.is_renewing."""
+        self.advance()
+        return self._renewal is not None
+
+    def begin_renewal(self, requests: Sequence[Request]) -> None:
         """As Kernel.begin_renewal."""
         self.advance()
-        if self._renewal is not None:
-            return False
+        assert self._renewal is None, "one is under way"
         self._renewal = (Instant(self._now() + self.renewal_takes), list(requests))
+        self._quiet_until = None
         self.advance()
-        return True
 
     def end_renewal(self) -> Sequence[int] | None:
         """As Kernel.end_renewal."""
@@ -517,6 +547,11 @@ class SimulatedKernel:
     def forwards_ipv6(self, name: str) -> bool:
         """As Kernel.forwards_ipv6."""
         return any(i.forwards_ipv6 for i in self.interfaces.values() if i.name == name)
+
+    def _answer(self, request: Request) -> int:
+        code = self._carry_out(request)
+        self.answered(request, code)
+        return code
 
     def _carry_out(self, request: Request) -> int:
         refused = self.refuse(request)

@@ -45,7 +45,11 @@ class Route:
 
     def holds(self, address: bytes) -> bool:
         """Whether the address is one that it leads to."""
-        return len(address) == len(self.network) and prefix(address, self.prefix_length) == self.network
+        if len(address) != len(self.network):
+            return False
+        if self.prefix_length == 8 * len(address):
+            return address == self.network
+        return prefix(address, self.prefix_length) == self.network
 
     @property
     def place(self) -> tuple[bool, bytes, int, int]:
@@ -104,4 +108,7 @@ class Routes:
 
     def is_local(self, address: bytes) -> bool:
         """Whether the address is the host's own."""
-        return any(route.local and route.holds(address) for route in self)
+        for route in self._routes:  # they do not expire
+            if route.local and (route.network == address or route.holds(address)):
+                return True
+        return False
