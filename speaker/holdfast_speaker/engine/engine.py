@@ -691,6 +691,8 @@ class Engine:
         name = instance.name
         if due is not None and self._is_about_to_hold_first(instance):
             self._conflicts.plan(instance, due)
+            if self._conflicts.is_under_way(name):
+                due = None  # it goes on when that is decided, which may be later than it was due
         elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
             self._conflicts.drop(name)  # a Master was heard
         others = (
