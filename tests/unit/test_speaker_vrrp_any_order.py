@@ -21,7 +21,7 @@ from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Dur
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Advertisement, decode
 from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import TRANSITIONS, Backup, Initialize, Master
-from holdfast_testing.virtual_lan import EPOCH
+from holdfast_testing.sim.timeline import EPOCH
 
 V4 = [bytes((10, 0, 0, last)) for last in (1, 2, 3)]
 V6 = [bytes.fromhex("fe80") + bytes(13) + bytes((last,)) for last in (2, 1, 3)]

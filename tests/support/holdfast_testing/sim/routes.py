@@ -108,7 +108,4 @@ class Routes:
 
     def is_local(self, address: bytes) -> bool:
         """Whether the address is the host's own."""
-        for route in self._routes:  # they do not expire
-            if route.local and (route.network == address or route.holds(address)):
-                return True
-        return False
+        return any(route.local and route.holds(address) for route in self._routes)

@@ -144,7 +144,8 @@ class _Socket:
 class SimulatedWire:
     """Implements `Wire` of holdfast_speaker.engine.ports for one host.
 
-    It implements `Arrivals` of holdfast_speaker.engine.turn, too. Whoever drives the host takes what comes in: `readable` and `receive`, `answering` and `answers`.
+    It implements `Arrivals` of holdfast_speaker.engine.turn, too: `readable`, `overheard` and `answering` say what can
+    be taken.
     """
 
     def __init__(self, name: str, kernel: SimulatedKernel, now: Callable[[], Instant]) -> None:
