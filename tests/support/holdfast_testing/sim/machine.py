@@ -57,6 +57,9 @@ class Observer:
     def reached(self, host: Host, index: int, datagram: Datagram) -> None:
         """A packet to the VRRP group got to a link."""
 
+    def acted(self, host: Host) -> None:
+        """Somebody other than Holdfast has changed the host's links or addresses."""
+
     def turned(self, host: Host) -> None:
         """The host's engine has made a turn, or something happened to its kernel without one."""
 
@@ -215,6 +218,8 @@ class Host:
         self._turns = (Instant(0), 0)
         self._kernel_changed = False
         self._why_blocked: set[str] = set()
+        self.kernel_version = 0
+        """Grows with every change of links and addresses."""
         self.kernel: SimulatedKernel
         self.wire: SimulatedWire
         self.boot()
@@ -235,6 +240,7 @@ class Host:
         self.wire.sent = lambda _index, advertisement, errno: self.observer.sent(self, advertisement, errno)
         self.wire.transmitted = lambda _index, frames, errno: self.observer.transmitted(self, frames, errno)
         self._prepare(self)
+        self.observer.acted(self)
         self.kernel.process_ends()
         self._watch_kernel()
 
@@ -288,13 +294,14 @@ class Host:
             self.segment.blocked.discard(self.name)
 
     @property
-    def blocked(self) -> bool:
-        """Whether nothing gets to it or away from it."""
-        return bool(self._why_blocked)
+    def blocked_by(self) -> frozenset[str]:
+        """Why nothing gets to it or away from it; empty where it does."""
+        return frozenset(self._why_blocked)
 
     def act(self, do: Callable[[SimulatedKernel], object]) -> None:
         """Somebody does something to this host's links and addresses."""
         do(self.kernel)
+        self.observer.acted(self)
         self._after_kernel()
 
     def interface(self, index: int = ETH0) -> Interface | None:
@@ -577,6 +584,7 @@ class Host:
 
     def _note_kernel(self) -> None:
         self._kernel_changed = True
+        self.kernel_version += 1
 
     def _watch_kernel(self) -> None:
         """Be there when an address expires, or becomes usable."""
