@@ -13,11 +13,10 @@ from bench.accounts import parent, processor_seconds, proportional_mebibytes
 from bench.figures import Goal, Series, Statistic, percentile
 from bench.routers import FIRST, SECOND, Holdfast, Routers
 from bench.segment import Segment, eventually
-from bench.sniffer import inside
 from bench.works import NOT_SLOWER, Sample, Work, announced_after_ms
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_lab import network
+from holdfast_lab.namespaces import entered
 
 CROWD = 255
 _GROUP_IN_PROC = "120000E0"  # 224.0.0.18 as /proc/net/igmp has it
@@ -89,10 +88,10 @@ def _start() -> Work:
     interval_ms = 10
 
     def measure(routers: Routers, _: float) -> Sample:
-        segment, namespace = routers.segment, network.namespace_path(routers.segment.hosts[FIRST].namespace)
+        segment, namespace = routers.segment, routers.segment.hosts[FIRST].namespace
         began = time.monotonic_ns()
         routers.start(FIRST, 1, interval_ms)
-        with inside(namespace):
+        with entered(namespace):
             eventually(_is_listening, f"{segment.name}: n1 listens")
         listening = time.monotonic_ns()
         eventually(lambda: segment.sniffer.since(began), f"{segment.name}: n1 advertises")

@@ -15,7 +15,9 @@ from bench.sniffer import Sniffer
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_lab import network, processes
+from holdfast_lab.actions import remove_namespace
 from holdfast_lab.evidence import Evidence, Measurement
+from holdfast_lab.namespaces import inside, namespace_path
 from holdfast_lab.prober import INTERVAL_NS
 from holdfast_lab.processes import ProcessIdentity
 from holdfast_lab.record import HostRecord
@@ -71,7 +73,7 @@ class Segment:
         for host in (*self.hosts.values(), self._client):
             network.make_namespace(host.namespace, is_switch=False)
             network.connect(self._switch, host, INTERFACE, is_client=host is self._client)
-        self._sniffer = Sniffer(network.namespace_path(self._client.namespace), _CLIENT_ADDRESS)
+        self._sniffer = Sniffer(self._client.namespace, _CLIENT_ADDRESS)
         if probes:
             file = self.folder / "probes"
             macs = [host.mac_address for host in self.hosts.values()]
@@ -99,7 +101,7 @@ class Segment:
 
     def spawn(self, host: HostRecord, command: list[str], log: Path, *, ready: bool = False) -> ProcessIdentity:
         """Start a program on a host; what it says is added to `log`."""
-        words = network.inside(host.namespace, command)
+        words = inside(host.namespace, command)
         return processes.spawn(words, output=log, ready=ready, environment=dict(os.environ))
 
     def holder(self) -> str | None:
@@ -118,14 +120,14 @@ class Segment:
         record = self.hosts[host]
         network.unplug(self._switch, record)
         off = time.monotonic_ns()
-        processes.end_namespace_members(network.namespace_path(record.namespace))
+        processes.end_namespace_members(namespace_path(record.namespace))
         network.take_down(record, INTERFACE)
         return off
 
     def reset(self) -> None:
         """Both hosts as after a boot: nothing runs on them, and nothing is left of what did."""
         for host in self.hosts.values():
-            processes.end_namespace_members(network.namespace_path(host.namespace))
+            processes.end_namespace_members(namespace_path(host.namespace))
             shutil.rmtree(self.folder / host.name, ignore_errors=True)
             network.take_down(host, INTERFACE)
             network.plug_in(self._switch, host)
@@ -140,9 +142,9 @@ class Segment:
             self._sniffer.close()
         namespaces = [self._switch, *(host.namespace for host in (*self.hosts.values(), self._client))]
         for namespace in namespaces:
-            processes.end_namespace_members(network.namespace_path(namespace))
+            processes.end_namespace_members(namespace_path(namespace))
         for namespace in namespaces:
-            network.remove_namespace(namespace)
+            remove_namespace(namespace)
 
     def __enter__(self) -> Self:
         return self

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from holdfast_api.errors import EnvironmentFailure
+from holdfast_lab.namespaces import entered
 
-_CLONE_NEWNET = 0x40000000
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 _VRRP = 112
 _GROUP = "224.0.0.18"
 _ETH_P_ARP = 0x0806  # linux/if_ether.h
 _TIMESPEC = struct.Struct("@qq")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +57,12 @@ def parse_arp(packet: bytes, at_ns: int) -> Announcement | None:
     return Announcement(at_ns, socket.inet_ntoa(packet[14:18]), packet[8:14].hex(":"))
 
 
-def _enter(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise EnvironmentFailure(f"cannot enter a network namespace: {os.strerror(code)}")
-
-
-@contextlib.contextmanager
-def inside(namespace: Path) -> Iterator[None]:
-    """The calling thread is in this network namespace; sockets that it makes stay there. EnvironmentFailure if not."""
-    with Path("/proc/thread-self/ns/net").open("rb") as before, namespace.open("rb") as there:
-        _enter(there.fileno())
-        try:
-            yield
-        finally:
-            _enter(before.fileno())
-
-
 class Sniffer:
     """Hears VRRP's group and gratuitous ARP on one interface of a namespace, in a thread of its own, until `close`."""
 
-    def __init__(self, namespace: Path, address: str) -> None:
+    def __init__(self, namespace: str, address: str) -> None:
         """`address` is the interface's own. OSError when the socket is refused."""
-        with inside(namespace):
+        with entered(namespace):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, _VRRP)
             self._arp = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ARP))
         member = socket.inet_aton(_GROUP) + socket.inet_aton(address)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from holdfast_testing.namespaces import Namespaces, missing_means
+
+# How long an example takes says something of the machine that it ran on, and nothing of the code.
+hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("holdfast")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -89,6 +89,8 @@ class ConditionReason(enum.StrEnum):
     # Ready
     HELD = "Held"
     NOT_HELD = "NotHeld"
+    CANNOT_SEND = "CannotSend"
+    ADDRESS_CONFLICT = "AddressConflict"
     SEVERAL_HOLDERS = "SeveralHolders"
     # SplitBrain
     ONE_HOLDER_AT_MOST = "OneHolderAtMost"
@@ -132,7 +134,7 @@ class NodeStatus(_Model, frozen=True, kw_only=True):
     reason: Reason | None = None
     """Of the last transition of this node."""
     message: Annotated[str, Meta(max_length=1024)] = ""
-    """The reason and its facts as a sentence."""
+    """The reason and its facts as a sentence, and warnings; what keeps it in Initialize, where something does."""
     silent_milliseconds: Annotated[int, Meta(ge=0)] = 0
     """With state Master: how long nobody had been heard when it took over, which is how long nobody held the VIP."""
     obstacles: Annotated[list[Obstacle], Meta(max_length=16)] = field(default_factory=list)

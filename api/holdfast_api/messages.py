@@ -158,6 +158,14 @@ class RealTime(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
     cpu_latency: str
 
 
+class LinkStatus(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
+    """A link that a VIP can live on."""
+
+    name: str
+    addresses: list[str]
+    """Its own addresses with prefix length, without VIPs and without those that come and go; sorted, at most 64."""
+
+
 class Status(_Answer, frozen=True, kw_only=True):
     """Everything about the engine that `holdfast status` shows."""
 
@@ -174,6 +182,8 @@ class Status(_Answer, frozen=True, kw_only=True):
     warnings: list[str]
     foreign_virtual_router_ids: dict[str, list[int]] = field(default_factory=dict)
     """By interface: VRIDs that were heard within the last hour from others than the configured nodeAddresses."""
+    links: list[LinkStatus] | None = None
+    """By name, at most 64. None: an older engine, which does not say."""
     restarts: int = 0
     """How often the keeper had to fork the engine anew."""
     last_death: str = ""

@@ -60,6 +60,7 @@ class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rena
 NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
 InterfaceName = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
 AddressText = Annotated[str, Meta(min_length=2, max_length=49)]
+HTTPStatus = Annotated[int, Meta(ge=200, le=599)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -117,12 +118,13 @@ class TCPSocketAction(_Model, frozen=True, kw_only=True):
 
 
 class HTTPGetAction(_Model, frozen=True, kw_only=True):
-    """An HTTP GET that must be answered with a status from 200 to 399, as the kubelet has it."""
+    """An HTTP GET that must be answered with an expected status; by default 200 to 399, as the kubelet has it."""
 
     port: Port
     host: str = "127.0.0.1"
     path: Annotated[str, Meta(pattern=r"^/")] = "/"
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    expect_status: Annotated[list[HTTPStatus], Meta(max_length=32)] = field(default_factory=list)
 
 
 class Probe(_Model, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_lab import network, processes
+from holdfast_lab.actions import addresses_of, remove_namespace
+from holdfast_lab.namespaces import inside, namespace_path
 from holdfast_lab.plan import SWITCH, HostPlan, LabPlan
 from holdfast_lab.processes import ProcessIdentity
 from holdfast_lab.record import Failure, HostRecord, LabRecord, LabStore, Software, namespace_name
@@ -100,7 +102,7 @@ class Lab:
 
     def inside(self, member: str, command: list[str]) -> list[str]:
         """The command line that runs a command on a host or the client; ConfigurationError for no such member."""
-        return network.inside(self.record.host(member).namespace, command)
+        return inside(self.record.host(member).namespace, command)
 
     def log(self, host: str) -> Path:
         """The file with everything that the host's VRRP software printed."""
@@ -135,7 +137,7 @@ class Lab:
     def _await_address(self, host: HostRecord) -> None:
         deadline = time.monotonic() + _START_SECONDS
         sought = set(self.record.virtual_addresses)
-        while not sought & network.addresses_of(host.namespace, self.record.interface):
+        while not sought & addresses_of(host.namespace, self.record.interface):
             if time.monotonic() > deadline:
                 raise EnvironmentFailure(f"{host.name}: did not take the VIP: {self.last_words(host.name)}")
             time.sleep(0.05)
@@ -182,7 +184,7 @@ class Lab:
     def _power_off(self, host: HostRecord) -> None:
         # Off the network first: a process that sees another die must not get a last word out.
         network.unplug(self._switch, host)
-        processes.end_namespace_members(network.namespace_path(host.namespace))
+        processes.end_namespace_members(namespace_path(host.namespace))
         network.take_down(host, self.record.interface)
         host.router = host.service = None
 
@@ -251,9 +253,9 @@ class Lab:
     def _take_down(self) -> None:
         record = self.record
         for namespace in record.namespaces:
-            processes.end_namespace_members(network.namespace_path(namespace))
+            processes.end_namespace_members(namespace_path(namespace))
         for namespace in record.namespaces:
-            network.remove_namespace(namespace)
+            remove_namespace(namespace)
         self.store.remove()
 
 
@@ -291,7 +293,7 @@ def _new_record(
 
 
 def _require_absent(namespace: str) -> None:
-    if network.namespace_path(namespace).exists():
+    if namespace_path(namespace).exists():
         raise EnvironmentFailure(
             f"network namespace {namespace} is there already, and no lab that is up made it: "
             f"`ip netns delete {namespace}` removes it"

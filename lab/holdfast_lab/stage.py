@@ -16,7 +16,7 @@ from holdfast_lab.lab import Lab, holdfast_command
 from holdfast_lab.plan import CLIENT
 from holdfast_lab.prober import INTERVAL_NS
 from holdfast_lab.record import Failure, HostRecord, Software
-from holdfast_lab.watch import AddressWatch
+from holdfast_lab.watch import AddressChange, AddressWatch, Overrun
 
 _NOTICED_NS = 50_000_000
 """A silence that the client tells of in the timeline."""
@@ -70,9 +70,9 @@ class Stage:
     def poll(self) -> list[Happening]:
         """What happened since the last call, in order of time."""
         happenings = [
-            Happening(change.at_ns, Kind.KERNEL, change.host, _ADDRESS_TEXTS[change.present].format(change.address))
-            for change in self.watch.poll()
-            if change.address in self.lab.record.virtual_addresses
+            _told_by_kernel(news)
+            for news in self.watch.poll()
+            if isinstance(news, Overrun) or news.address in self.lab.record.virtual_addresses
         ]
         while self._deeds:
             happenings.append(self._deeds.popleft())
@@ -120,6 +120,14 @@ class Stage:
             time.monotonic_ns(), Kind.DONE, host, text.format(software=_command_name(self._runs[host]))
         )
         self._deeds.append(happening)
+
+
+def _told_by_kernel(news: AddressChange | Overrun) -> Happening:
+    if isinstance(news, Overrun):
+        text = "its kernel told of more changes than could be read: its addresses were read anew"
+    else:
+        text = _ADDRESS_TEXTS[news.present].format(news.address)
+    return Happening(news.at_ns, Kind.KERNEL, news.host, text)
 
 
 def _command_name(software: Software) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from holdfast_api.messages import RouterStatus, Status
-from holdfast_lab import network, processes
+from holdfast_lab import processes
+from holdfast_lab.actions import addresses_of
 from holdfast_lab.lab import Lab, holdfast_command
 from holdfast_lab.record import Failure, HostRecord, Software
 
@@ -43,7 +44,7 @@ def states(lab: Lab) -> list[HostState]:
 
 
 def _state(lab: Lab, host: HostRecord, asked: subprocess.Popen[bytes] | None) -> HostState:
-    present = network.addresses_of(host.namespace, lab.record.interface)
+    present = addresses_of(host.namespace, lab.record.interface)
     failed = [_FAILED[failure] for failure in host.failures if failure in _FAILED]
     is_down = not processes.is_running(host.router) and Failure.POWER not in host.failures
     return HostState(

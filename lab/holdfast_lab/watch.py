@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import errno
 import os
-import select
+import selectors
 import socket
-import struct
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRSocket
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_GETADDR,
+    RTM_NEWADDR,
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_lab.network import namespace_path
+from holdfast_lab.namespaces import run_inside
 
-_CLONE_NEWNET = 0x40000000
-_RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x10, 0x100  # linux/rtnetlink.h
-_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_MESSAGE = struct.Struct("=IHHII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
+_GROUPS = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+
+# An address as a kernel tells of it: with prefix length and link, because a host can have it twice.
+_Entry = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,60 +39,76 @@ class AddressChange:
     """An address came to a host or went from it."""
 
     at_ns: int
-    """CLOCK_MONOTONIC."""
+    """CLOCK_MONOTONIC, when the kernel's message was read; after an Overrun, when all addresses were read anew."""
     host: str
     address: str
     present: bool
 
 
-class AddressWatch:
-    """Watches the hosts' addresses from outside, with a netlink socket in each host's namespace."""
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """A host's kernel told of more changes than could be read (netlink(7), ENOBUFS), and some were not seen.
 
-    def __init__(self, namespaces: Mapping[str, str]) -> None:
-        """`namespaces`: host name to network namespace. EnvironmentFailure when one is not there."""
-        self._sockets = {host: _open(namespace) for host, namespace in namespaces.items()}
-        self._present: dict[str, set[str]] = {host: set() for host in namespaces}
+    The addresses are then read anew: what is different comes after this, and what is known is right again.
+    """
+
+    at_ns: int
+    """CLOCK_MONOTONIC."""
+    host: str
+
+
+class AddressWatch:
+    """Watches the hosts' addresses from outside, until `close`.
+
+    A thread of its own reads what the kernels tell, and notes when: the time of a change depends neither on who polls
+    when, nor on how long others take to decode.
+    """
+
+    def __init__(self, namespaces: Mapping[str, str], *, receive_bytes: int = 1 << 20) -> None:
+        """`namespaces`: host name to network namespace; `receive_bytes`: how much of each host may wait to be read.
+
+        What the hosts have now are the first changes. EnvironmentFailure when a namespace is not there.
+        """
         self.history: list[AddressChange] = []
+        with contextlib.ExitStack() as stack:
+            self._hosts = [
+                stack.enter_context(contextlib.closing(_Host(host, namespace, receive_bytes)))
+                for host, namespace in namespaces.items()
+            ]
+            self._ending = os.eventfd(0, os.EFD_CLOEXEC)
+            stack.callback(os.close, self._ending)
+            self._closing = stack.pop_all()
+        self._thread = threading.Thread(target=self._read, name="address-watch", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Stop watching."""
-        for opened in self._sockets.values():
-            opened.close()
+        os.eventfd_write(self._ending, 1)
+        self._thread.join()
+        self._closing.close()
 
-    def poll(self, timeout_seconds: float = 0) -> list[AddressChange]:
-        """What changed since the last call; waits for the first change for up to the timeout."""
-        readable, _, _ = select.select(list(self._sockets.values()), [], [], timeout_seconds)
-        changes = [
-            change for host, opened in self._sockets.items() if opened in readable for change in self._drain(host)
-        ]
-        self.history.extend(changes)
-        return changes
+    def poll(self) -> list[AddressChange | Overrun]:
+        """What came since the last call, in order of time; EnvironmentFailure when a host cannot be watched."""
+        news = sorted((one for host in self._hosts for one in host.news()), key=lambda one: one.at_ns)
+        self.history.extend(one for one in news if isinstance(one, AddressChange))
+        return news
 
-    def _drain(self, host: str) -> Iterator[AddressChange]:
-        present = self._present[host]
-        try:
+    def _read(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ending, selectors.EVENT_READ)
+            for host in self._hosts:
+                selector.register(host, selectors.EVENT_READ, host.receive)
             while True:
-                data = self._sockets[host].recv(65536)
-                now = time.monotonic_ns()
-                for address, is_there in parse_address_messages(data):
-                    # The holder refreshes its lifetime all the time: only a coming or a going is a change.
-                    if (address in present) == is_there:
-                        continue
-                    if is_there:
-                        present.add(address)
-                    else:
-                        present.discard(address)
-                    yield AddressChange(now, host, address, is_there)
-        except BlockingIOError:
-            return
-
-    def holders(self, address: str) -> list[str]:
-        """The hosts that have the address now, as far as polled."""
-        return [host for host, present in self._present.items() if address in present]
+                for key, _ in selector.select():
+                    if key.fd == self._ending:
+                        return
+                    key.data()
 
     def shared_ms(self, address: str, start_ns: int, end_ns: int) -> float:
         """For how much of that time more than one host had the address, in milliseconds."""
-        return shared_ms([change for change in self.history if change.address == address], start_ns, end_ns)
+        changes = [change for change in self.history if change.address == address]
+        # Two polls may divide what two hosts told at once.
+        return shared_ms(sorted(changes, key=lambda change: change.at_ns), start_ns, end_ns)
 
     def left_after_ms(self, host: str, address: str, start_ns: int, end_ns: int) -> float | None:
         """How many milliseconds after the start the address went from the host; None when it stayed till the end."""
@@ -92,6 +117,107 @@ class AddressWatch:
             if (change.host, change.address, change.present) == gone and start_ns <= change.at_ns <= end_ns:
                 return (change.at_ns - start_ns) / 1e6
         return None
+
+
+class _Host:
+    """One host's kernel. Its datagrams are received in one thread, and understood in another."""
+
+    def __init__(self, name: str, namespace: str, receive_bytes: int) -> None:
+        def subscribe() -> IPRSocket:
+            # Of pyroute2's sockets the one that asyncio has no hand in: it is read at once, and outlives an overrun.
+            opened = IPRSocket(rcvbuf=receive_bytes)
+            opened.bind(groups=_GROUPS)
+            return opened
+
+        self._name = name
+        self._socket = run_inside(namespace, subscribe)
+        self._received: deque[tuple[int, bytes | None]] = deque()
+        self._entries: set[_Entry] = set()
+        self._times: Counter[str] = Counter()
+        self._dumps = 0
+        # Of the dump that is being read; None: no dump is.
+        self._dumped: set[_Entry] | None = None
+        self._is_outdated = False
+        self._request_dump()
+
+    def fileno(self) -> int:
+        """The socket, for those who wait for it."""
+        return int(self._socket.socket.fileno())
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def receive(self) -> None:
+        """Note what has come, and when; does not wait."""
+        while True:
+            try:
+                data = self._socket.socket.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                data = None
+            self._received.append((time.monotonic_ns(), data))
+
+    def news(self) -> Iterator[AddressChange | Overrun]:
+        """What was received since the last call, understood; EnvironmentFailure when the kernel refuses to tell."""
+        while self._received:
+            now, data = self._received.popleft()
+            if data is None:
+                yield Overrun(now, self._name)
+                self._is_outdated = True
+                self._request_dump()
+                continue
+            for message in self._socket.marshal.parse(data):
+                yield from self._understand(message, now)
+
+    def _request_dump(self) -> None:
+        # A socket has one dump at a time.
+        if self._dumped is not None:
+            return
+        self._dumps += 1
+        self._dumped = set()
+        self._is_outdated = False
+        self._socket.put(ifaddrmsg(), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, msg_seq=self._dumps)
+
+    def _understand(self, message: Any, now: int) -> Iterator[AddressChange]:
+        header = message["header"]
+        if header["flags"] & NLM_F_DUMP_INTR and header["sequence_number"] == self._dumps:
+            self._is_outdated = True
+        if header["type"] == NLMSG_ERROR:
+            raise EnvironmentFailure(f"{self._name}: its addresses cannot be watched: {header['error']}")
+        if header["type"] == NLMSG_DONE:
+            yield from self._end_dump(now)
+        if header["type"] in (RTM_NEWADDR, RTM_DELADDR):
+            yield from self._note(_entry(message), now, is_there=header["type"] == RTM_NEWADDR)
+
+    def _end_dump(self, now: int) -> Iterator[AddressChange]:
+        found, self._dumped = self._dumped, None
+        if self._is_outdated or found is None:
+            self._request_dump()
+            return
+        for entry in self._entries - found:
+            yield from self._note(entry, now, is_there=False)
+
+    def _note(self, entry: _Entry, now: int, *, is_there: bool) -> Iterator[AddressChange]:
+        if self._dumped is not None:
+            (self._dumped.add if is_there else self._dumped.discard)(entry)
+        # The holder refreshes its lifetime all the time: only a coming or a going is a change.
+        if (entry in self._entries) == is_there:
+            return
+        address = entry[0]
+        had = self._times[address] > 0
+        (self._entries.add if is_there else self._entries.discard)(entry)
+        self._times[address] += 1 if is_there else -1
+        if (self._times[address] > 0) != had:
+            yield AddressChange(now, self._name, address, is_there)
+
+
+def _entry(message: Any) -> _Entry:
+    # IFA_LOCAL is the host's own address where IPv4 tells both; IPv6 tells IFA_ADDRESS alone.
+    return str(message.get("local") or message.get("address")), int(message["prefixlen"]), int(message["index"])
 
 
 def shared_ms(changes: list[AddressChange], start_ns: int, end_ns: int) -> float:
@@ -110,70 +236,3 @@ def shared_ms(changes: list[AddressChange], start_ns: int, end_ns: int) -> float
     if len(holders) > 1:
         shared += end_ns - since
     return shared / 1e6
-
-
-def parse_address_messages(data: bytes) -> Iterator[tuple[str, bool]]:
-    """The addresses that a block of rtnetlink messages tells of, and whether they are there."""
-    offset = 0
-    while offset + _MESSAGE.size <= len(data):
-        length, kind, _, _, _ = _MESSAGE.unpack_from(data, offset)
-        if length < _MESSAGE.size:
-            return
-        if kind in (_RTM_NEWADDR, _RTM_DELADDR):
-            address = _address_in(data[offset + _MESSAGE.size : offset + length])
-            if address is not None:
-                yield address, kind == _RTM_NEWADDR
-        offset += (length + 3) & ~3
-
-
-def _address_in(body: bytes) -> str | None:
-    family = _ADDRESS.unpack_from(body)[0]
-    found: dict[int, bytes] = {}
-    offset = _ADDRESS.size
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind] = body[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
-    # IFA_LOCAL is the host's own address where IPv4 tells both; IPv6 tells IFA_ADDRESS alone.
-    raw = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
-    return socket.inet_ntop(socket.AddressFamily(family), raw) if raw is not None else None
-
-
-def _open(namespace: str) -> socket.socket:
-    opened: list[socket.socket] = []
-    errors: list[OSError] = []
-
-    def open_inside() -> None:
-        try:
-            opened.append(_netlink_socket_inside(namespace))
-        except OSError as error:
-            errors.append(error)
-
-    # setns(2) is for one thread; a socket stays in the namespace that it was made in, and the thread goes.
-    thread = threading.Thread(target=open_inside)
-    thread.start()
-    thread.join()
-    if errors:
-        raise EnvironmentFailure(f"network namespace {namespace} cannot be watched: {errors[0].strerror}")
-    return opened[0]
-
-
-def _netlink_socket_inside(namespace: str) -> socket.socket:
-    library = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(namespace_path(namespace), os.O_RDONLY)
-    try:
-        if library.setns(descriptor, _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(descriptor)
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    opened.bind((0, _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
-    opened.setblocking(False)
-    opened.send(
-        _MESSAGE.pack(_MESSAGE.size + _ADDRESS.size, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
-        + _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    )
-    return opened

@@ -65,7 +65,7 @@ def test_a_partition_has_a_holder_on_each_side_and_its_end_leaves_one(segment: A
 
 def test_a_link_that_flaps_fifty_times_leaves_one_holder_and_at_most_one_move(segment: Any) -> None:
     lan = segment("n1", "n2")
-    n1, n2 = holder_and_backup(lan, web())
+    _, n2 = holder_and_backup(lan, web())
     for _ in range(50):
         lan.switch.ip("link set port-n1 down")
         time.sleep(0.02)

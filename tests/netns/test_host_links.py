@@ -70,7 +70,7 @@ def test_a_dump_shows_links_as_ip_shows_them(one: Namespace, watch: Watch):
     assert watch.until(lambda: watch.operational("eth0"))
     links = {link.name: link for link in watch.requests.dump_links()}
     shown = one.link("eth0")
-    assert links["eth0"].index == shown["ifindex"]
+    assert links["eth0"].index == shown["index"]
     assert links["eth0"].mac == one.mac("eth0")
     assert not links["eth0"].loopback
     assert links["lo"].loopback

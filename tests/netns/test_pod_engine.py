@@ -120,6 +120,21 @@ def test_an_agent_that_is_not_root_configures_the_engine_and_a_bad_configuration
     assert not n1.host.has(VIP)
 
 
+def test_an_engine_tells_its_links_with_their_own_addresses_and_soon_after_they_changed(pods: list[Pod]) -> None:
+    n1, _ = pods
+
+    def told() -> dict[str, list[str]]:
+        return {link["name"]: link["addresses"] for link in n1.say({"type": "GetStatus"}).get("links") or []}
+
+    n1.start()
+    eventually(lambda: n1.configure()["type"] == "Done", "the engine is configured")
+    eventually(lambda: n1.host.has(VIP), "it holds the VIP")
+    assert list(told()) == ["eth0"]
+    assert VIP not in str(told())
+    n1.host.namespace.ip("address add 10.78.0.7/28 dev eth0")
+    eventually(lambda: "10.78.0.7/28" in told()["eth0"], "the new address is told")
+
+
 def test_an_engine_starts_from_the_last_good_configuration_when_no_agent_is_there(pods: list[Pod]) -> None:
     n1, _ = pods
     container = n1.start()

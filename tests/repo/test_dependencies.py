@@ -66,15 +66,16 @@ def test_constraints_cover_what_the_dependencies_ask_for(pinned: dict[str, Versi
     assert missing == set()
 
 
-def test_only_the_sniff_and_test_extras_bring_scapy(pyproject: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("library", "bringing"), [("scapy", "sniff"), ("pyroute2", "lab")])
+def test_only_one_extra_and_the_tests_bring(library: str, bringing: str, pyproject: dict[str, Any]) -> None:
     project = pyproject["project"]
     shipped = {"": project["dependencies"], **project["optional-dependencies"]}
-    bringing = {
+    found = {
         extra
         for extra, requirements in shipped.items()
-        if any(Requirement(text).name == "scapy" or "sniff" in Requirement(text).extras for text in requirements)
+        if any(Requirement(text).name == library or bringing in Requirement(text).extras for text in requirements)
     }
-    assert bringing == {"sniff", "test"}
+    assert found == {bringing, "test"}
 
 
 def test_every_dependency_of_a_host_is_explained(pyproject: dict[str, Any], root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_cli.main import main
 from holdfast_lab import network
+from holdfast_lab.namespaces import inside
 
+WITHOUT_PYROUTE2 = """
+import sys
+sys.modules["pyroute2"] = None
+sys.argv[0] = "holdfast"
+from holdfast_cli.main import main
+main()
+"""
 VIP = """
 apiVersion: holdfast.dev/v1alpha1
 kind: VirtualIP
@@ -44,4 +53,20 @@ def test_a_command_that_is_missing_is_told_with_its_package(monkeypatch):
 
 
 def test_a_command_inside_a_namespace_keeps_its_words():
-    assert network.inside("ns", ["echo", "-n", "a b"]) == ["nsenter", "--net=/run/netns/ns", "--", "echo", "-n", "a b"]
+    assert inside("ns", ["echo", "-n", "a b"]) == ["nsenter", "--net=/run/netns/ns", "--", "echo", "-n", "a b"]
+
+
+def without_pyroute2(*words):
+    command = [sys.executable, "-P", "-c", WITHOUT_PYROUTE2, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_without_pyroute2_one_line_says_what_is_needed():
+    told = without_pyroute2("lab", "status")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == "error: the lab needs the Python package pyroute2: holdfast[lab]\n"
+
+
+def test_without_pyroute2_everything_else_is_there():
+    assert without_pyroute2("lab", "up", "--help").returncode == 0
+    assert without_pyroute2("run", "--help").returncode == 0

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from holdfast_lab import network, processes
+from holdfast_lab import processes, status
 from holdfast_lab.lab import Lab
 from holdfast_lab.record import Failure, HostRecord, LabRecord, LabStore, Software
 from holdfast_lab.status import states
@@ -35,7 +35,7 @@ def lab(tmp_path, monkeypatch):
         client=host("client"),
     )  # fmt: skip
     kernels = {"ns-n1": {"10.0.0.11", "fd00::9", "10.0.0.9"}, "ns-n2": {"10.0.0.12"}}
-    monkeypatch.setattr(network, "addresses_of", lambda namespace, interface: kernels[namespace])
+    monkeypatch.setattr(status, "addresses_of", lambda namespace, interface: kernels[namespace])
     return Lab(LabStore("lab", tmp_path), record)
 
 

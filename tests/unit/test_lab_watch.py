@@ -1,38 +1,24 @@
-"""Who really has an address, from the kernels' messages."""
+"""For how long two hosts had an address, by its changes, and dumps that are not whole.
+
+What real kernels tell is in tests/netns/test_lab_network.py.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
-import struct
+from types import SimpleNamespace
 
 import pytest
+from pyroute2.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 
-from holdfast_lab.watch import AddressChange, parse_address_messages, shared_ms
+from holdfast_api.errors import EnvironmentFailure
+from holdfast_lab import watch
+from holdfast_lab.watch import AddressChange, AddressWatch, shared_ms
+from holdfast_testing.hosts import eventually
 
 MS = 1_000_000
-
-
-def message(kind, address, *, local=None):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    attributes = b""
-    for number, text in ((1, address), (2, local)):
-        if text is not None:
-            packed = socket.inet_pton(family, text)
-            attributes += struct.pack("=HH", 4 + len(packed), number) + packed
-    # IFA_LABEL, whose length is no multiple of four.
-    attributes += struct.pack("=HH", 9, 3) + b"eth0\0" + bytes(3)
-    body = struct.pack("=BBBBI", family, 24, 0, 0, 2) + attributes
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
-
-
-def test_a_block_of_messages_is_read_in_order():
-    block = message(20, "10.0.0.1", local="10.0.0.9") + message(16, "10.0.0.2") + message(21, "fd00::9")
-    assert list(parse_address_messages(block)) == [("10.0.0.9", True), ("fd00::9", False)]
-
-
-@pytest.mark.parametrize("damaged", [b"", b"\0" * 15, bytes(64), message(20, "10.0.0.1")[:18] + bytes(40)])
-def test_a_damaged_block_ends_the_reading(damaged):
-    assert list(parse_address_messages(damaged)) in ([], [("0.0.0.0", True)])
 
 
 def changes(*found):
@@ -54,3 +40,83 @@ def changes(*found):
 )
 def test_shared_time_is_when_two_hosts_have_the_address(found, shared):
     assert shared_ms(changes(*found), 0, 1000 * MS) == shared
+
+
+class Kernel:
+    """Tells what a test says, through a socket of this process, and counts how often it is asked for everything."""
+
+    def __init__(self):
+        self.socket, self._end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.marshal = SimpleNamespace(parse=json.loads)
+        self.asked = 0
+
+    def put(self, *_, msg_seq):
+        self.asked = msg_seq
+
+    def close(self):
+        self.socket.close()
+        self._end.close()
+
+    def tell(self, kind, address="", flags=0, error=None):
+        header = {"type": kind, "flags": flags, "sequence_number": self.asked, "error": error}
+        self._end.send(json.dumps([{"header": header, "address": address, "prefixlen": 32, "index": 1}]).encode())
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    made = Kernel()
+    monkeypatch.setattr(watch, "run_inside", lambda *_: made)
+    return made
+
+
+@pytest.fixture
+def watching(kernel):
+    made = AddressWatch({"n1": "there"})
+    yield made
+    made.close()
+
+
+def test_a_dump_that_the_kernel_calls_interrupted_is_asked_for_again(kernel, watching):
+    """pyroute2 gives it as if it were whole."""
+    told = []
+
+    def has_told(wanted):
+        told.extend((one.address, one.present) for one in watching.poll())
+        return told == wanted
+
+    kernel.tell(RTM_NEWADDR, "10.0.0.1")
+    kernel.tell(RTM_NEWADDR, "10.0.0.2", NLM_F_DUMP_INTR)
+    kernel.tell(NLMSG_DONE, flags=NLM_F_DUMP_INTR)
+    eventually(lambda: watching.poll() == [] and kernel.asked == 2, "it is asked for again")
+    told.clear()
+    kernel.tell(RTM_NEWADDR, "10.0.0.2")
+    kernel.tell(NLMSG_DONE)
+    eventually(lambda: has_told([("10.0.0.1", False)]), "what is not there went")
+    assert kernel.asked == 2
+
+
+def test_what_comes_and_goes_during_a_dump_is_not_undone_by_it(kernel, watching):
+    kernel.tell(RTM_NEWADDR, "10.0.0.1")
+    kernel.tell(RTM_NEWADDR, "10.0.0.2")
+    kernel.tell(RTM_DELADDR, "10.0.0.1")
+    kernel.tell(NLMSG_DONE)
+    kernel.tell(RTM_NEWADDR, "10.0.0.3")
+    eventually(lambda: watching.poll() and watching.history[-1].address == "10.0.0.3", "all was told")
+    assert [(one.address, one.present) for one in watching.history] == [
+        ("10.0.0.1", True),
+        ("10.0.0.2", True),
+        ("10.0.0.1", False),
+        ("10.0.0.3", True),
+    ]
+
+
+def test_a_kernel_that_refuses_is_told_with_the_host(kernel, watching):
+    kernel.tell(NLMSG_ERROR, error="Operation not permitted")
+
+    def refused():
+        try:
+            watching.poll()
+        except EnvironmentFailure as error:
+            return str(error)
+
+    assert eventually(refused, "it is told") == "n1: its addresses cannot be watched: Operation not permitted"

@@ -166,7 +166,8 @@ def test_what_a_node_is_told_of_timing_and_conflicts_is_what_the_user_wrote() ->
     )
 
 
-def test_a_family_that_no_node_can_speak_takes_nothing_away() -> None:
+@pytest.mark.parametrize("added", [["10.0.0.100/24", "fd00::64/64"], ["fd00::64/64", "10.0.0.100/24"]])
+def test_a_family_that_no_node_can_speak_takes_nothing_away(added: list[str]) -> None:
     world = World("n1", "n2")
     for name, address in (("n1", "10.0.0.1/24"), ("n2", "10.0.0.2/24")):
         world.links[name] = [Link(name="eth0", addresses=[address])]
@@ -174,12 +175,14 @@ def test_a_family_that_no_node_can_speak_takes_nothing_away() -> None:
     world.apply("web")
     world.settle()
     before = routers(world.plan())
-    world.apply("web", addresses=["10.0.0.100/24", "fd00::64/64"])
+    world.apply("web", addresses=added)
     plan = world.plan()
     after = routers(plan)
     assert condition(plan, "Accepted")[0] == "True"
     assert set(after) == set(before) == {"n1", "n2"}
     assert [one.members for one in after.values()] == [one.members for one in before.values()]
+    wanted = None if added[0].startswith("10.") else "eth0"
+    assert {one.interface for one in after.values()} == {wanted}, "an earlier engine goes by the first address alone"
 
 
 def test_the_last_holder_is_known_to_the_others() -> None:
@@ -356,6 +359,67 @@ def test_a_time_without_a_holder_is_part_of_one_move() -> None:
         ("", "n1"),
         ("n1", "n2"),
     ]
+
+
+FIREWALL = "no IPv4 advertisement leaves eth0: the firewall of this host drops it (EPERM)"
+IN_USE = "10.0.0.100 is in use by 02:00:00:00:00:07"
+
+
+def hindered(world: World, node: str, obstacle: str, message: str) -> None:
+    world.say("shop/web", node, "Initialize", LATER, reason=obstacle, obstacles=[obstacle], message=message)
+
+
+def test_where_no_node_can_send_the_firewall_of_all_is_named_once() -> None:
+    world = held()
+    hindered(world, "n1", "CannotSend", FIREWALL)
+    world.say("shop/web", "n2", "Backup", LATER)
+    plan = world.reconcile(LATER)
+    assert condition(plan, "Ready")[1] == "NotHeld"
+    assert plan.notices == ()
+    hindered(world, "n2", "CannotSend", FIREWALL)
+    plan = world.reconcile(LATER)
+    status, reason, message = condition(plan, "Ready")
+    assert (status, reason) == ("False", "CannotSend")
+    assert "no node can send: does the firewall of n1, n2 let IP protocol 112 (VRRP) out?" in message
+    assert f"n1: {FIREWALL}" in message
+    assert [(notice.type, notice.reason, notice.message) for notice in plan.notices] == [
+        ("Warning", "CannotSend", message)
+    ]
+    again = world.reconcile(LATER)
+    assert (again.notices, condition(again, "Ready")) == ((), (status, reason, message))
+
+
+def test_where_every_node_is_answered_by_another_host_its_mac_is_told_once() -> None:
+    world = held()
+    for node in ("n1", "n2"):
+        hindered(world, node, "AddressConflict", IN_USE)
+    plan = world.reconcile(LATER)
+    assert condition(plan, "Ready") == (
+        "False",
+        "AddressConflict",
+        f"no node holds it, as another host has its address: {IN_USE}",
+    )
+    assert [notice.reason for notice in plan.notices] == ["AddressConflict"]
+    assert world.reconcile(LATER).notices == ()
+
+
+def test_two_hosts_that_answer_are_both_told() -> None:
+    world = held()
+    hindered(world, "n1", "AddressConflict", IN_USE)
+    hindered(world, "n2", "AddressConflict", IN_USE.replace("07", "08"))
+    message = condition(world.reconcile(LATER), "Ready")[2]
+    assert "02:00:00:00:00:07" in message
+    assert "02:00:00:00:00:08" in message
+
+
+def test_what_hinders_every_node_is_told_without_regard_to_the_dead() -> None:
+    world = held("n1", "n2", "n3")
+    for node in ("n1", "n2"):
+        hindered(world, node, "CannotSend", FIREWALL)
+    world.say("shop/web", "n3", "Backup", NOW)
+    assert condition(world.reconcile(LATER), "Ready")[1] == "NotHeld"
+    world.nodes["n3"] = NodeView("n3", is_ready=False)
+    assert condition(world.reconcile(LATER), "Ready")[1] == "CannotSend"
 
 
 def test_two_that_hold_it_for_long_are_a_split_brain_unless_one_is_not_heard_of() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
+from holdfast_api.messages import LinkStatus
 from holdfast_api.reasons import Health, Reason, State
-from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.agent import publisher
 from holdfast_testing.agent_fixtures import (
     HOLDFAST,
@@ -433,7 +436,74 @@ def test_the_status_tells_what_runs_and_the_interfaces_of_the_node():
         assert status["observedGeneration"] == 1
         assert status["engineVersion"] == "0.1.0"
         assert world.api.condition("Applied")["reason"] == "Applied"
-        assert all(not link["name"].startswith("lo") for link in status.get("links", []))
+        assert status["links"] == [{"name": "eth0", "addresses": ["10.0.0.1/24"]}]
+        world.engine.links = [LinkStatus(name="eth1", addresses=["10.1.0.1/24"])]
+        world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT)  # the engine is asked again, as it is every 5 s
+        await until(lambda: world.api.speaker_status()["links"] == [{"name": "eth1", "addresses": ["10.1.0.1/24"]}])
+
+    play(scene)
+
+
+@pytest.mark.parametrize("engine", ["older", "away"])
+def test_links_that_stand_there_stay_while_no_engine_tells_any(engine, monkeypatch):
+    stands = [{"name": "eth0", "addresses": ["10.0.0.1/24"], "foreignVirtualRouterIDs": [7]}]
+
+    async def scene(world):
+        prepare(world, "web")
+        world.api.put(SPEAKERS, {**speaker_config(router(WEB, 50)), "status": {"links": stands}})
+        world.engine.links = None
+        if engine == "away":
+            monkeypatch.setattr(publisher, "ENGINE_AWAY_SECONDS", 0.0)
+            await world.engine.stop()
+        await world.start_agent()
+        await until(lambda: world.api.condition("Applied"))
+        told = [link for _, body in world.api.writes for link in body["status"].get("links", [])]
+        assert {(link["name"], *link["addresses"]) for link in told} == {("eth0", "10.0.0.1/24")}
+        monkeypatch.undo()
+        await world.engine.start()
+        world.engine.links = [LinkStatus(name="eth1", addresses=["10.1.0.1/24"])]
+        world.engine.hang_up()
+        await until(lambda: [link["name"] for link in world.api.speaker_status()["links"]] == ["eth1"])
+
+    play(scene)
+
+
+def test_warnings_are_written_with_what_they_are_about_and_not_with_every_packet():
+    async def scene(world):
+        prepare(world, "web")
+        agent = await world.start_agent()
+        await until(lambda: world.api.entry("web") and world.api.condition("Applied"))
+        world.engine.change(WEB, warnings=["advertisements from 10.0.0.7 are refused: why"])
+        await agent._engine.look()
+        world.api.writes.clear()
+        moved = world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT)
+        await until(lambda: world.api.entry("web")["state"] == "Master")
+        warning = "advertisements from 10.0.0.7 are refused: why"
+        assert world.api.entry("web")["message"] == f"{moved.message}; warning: {warning}"
+        for number in range(20):
+            world.engine.change(WEB, warnings=[f"another one, {number}"])
+            await agent._engine.look()
+        last = world.engine.move(WEB, State.BACKUP, Reason.HIGHER_PRIORITY)
+        await until(lambda: world.api.entry("web")["state"] == "Backup")
+        assert world.api.entry("web")["message"] == f"{last.message}; warning: another one, 19"
+        assert [entry["state"] for entry in writes_of(world, "web")] == ["Master", "Backup"]
+
+    play(scene)
+
+
+def test_the_speaker_config_tells_the_warnings_of_every_virtual_router():
+    async def scene(world):
+        prepare(world, "web", "db")
+        web = VirtualRouterConfiguration(name=WEB, addresses=["10.0.0.50/24"], virtual_router_id=50)
+        world.engine.run(SpeakerConfiguration(node_name=NODE, virtual_routers=[web]))
+        world.engine.change(WEB, warnings=["10.0.0.50 is in use by 02:00:00:00:00:07"])
+        world.engine.warnings = ["SCHED_FIFO refused"]
+        await world.start_agent()
+        await until(lambda: world.api.speaker_status().get("observedGeneration") == 1)
+        assert world.api.speaker_status()["warnings"] == [
+            "SCHED_FIFO refused",
+            "shop/web: 10.0.0.50 is in use by 02:00:00:00:00:07",
+        ]
 
     play(scene)
 

@@ -40,7 +40,7 @@ async def scraped(world: World) -> str:
     agent = await world.start_agent()
     await until(lambda: world.api.entry("web") and world.api.condition("Applied"))
     counters = {counter.value: number for number, counter in enumerate(Counter, start=1)}
-    world.engine.change(WEB, counters=counters, obstacles=[Obstacle.LINK_DOWN])
+    world.engine.change(WEB, counters=counters, obstacles=[Obstacle.LINK_DOWN], warnings=["a", "b"], unproved=True)
     world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT, silent_ms=310)
     await until(lambda: world.api.entry("web")["state"] == "Master")
     await until(lambda: agent.metrics.port)
@@ -83,6 +83,8 @@ def test_values_are_the_engines():
         f'holdfast_virtual_router_transitions_total{{node="{NODE}",reason="MasterSilent",to="Master",'
         f'virtual_ip="{WEB}"}} 1.0',
         f'holdfast_virtual_router_outage_seconds_total{{node="{NODE}",virtual_ip="{WEB}"}} 0.31',
+        f'holdfast_virtual_router_warnings{{node="{NODE}",virtual_ip="{WEB}"}} 2.0',
+        f'holdfast_virtual_router_unproved{{node="{NODE}",virtual_ip="{WEB}"}} 1.0',
         f'holdfast_takeover_outage_seconds_bucket{{le="0.25",node="{NODE}"}} 0.0',
         f'holdfast_takeover_outage_seconds_bucket{{le="0.5",node="{NODE}"}} 1.0',
         f'holdfast_engine_timer_lateness_seconds{{node="{NODE}",quantile="1"}} 9e-05',

@@ -53,6 +53,16 @@ def test_an_entry_says_what_the_router_says():
     )
 
 
+def test_warnings_stand_behind_the_reason_in_an_order_of_their_own():
+    told = entry(NODE, router(state=State.MASTER, warnings=["b", "a"]), 0)
+    assert told.message == "started; warning: a; warning: b"
+
+
+def test_what_keeps_a_router_out_is_told_alone():
+    told = entry(NODE, router(obstacle_detail="10.0.0.9 is in use by x", warnings=["10.0.0.9 is in use by x"]), 0)
+    assert told.message == "10.0.0.9 is in use by x"
+
+
 def test_only_a_master_tells_of_a_silence():
     assert entry(NODE, router(state=State.MASTER), 310).silent_milliseconds == 310
     assert entry(NODE, router(state=State.BACKUP), 310).silent_milliseconds == 0

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import json
-import socket
-from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from holdfast_api.cluster import Link
+from holdfast_api.messages import LinkStatus
+from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.agent.configuration import PLANNED_FROM, Configuration
-from holdfast_speaker.agent.host_links import read, usable, vips_of
 from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
 from holdfast_speaker.agent.reachability import Outage
-from holdfast_speaker.agent.speaker_status import EngineFacts, Facts, speaker_status
-from holdfast_speaker.host import netlink
-from holdfast_testing.agent_fixtures import NODE, router
+from holdfast_speaker.agent.speaker_status import (
+    MORE_WARNINGS,
+    EngineFacts,
+    Facts,
+    links_of,
+    router_warnings,
+    speaker_status,
+)
+from holdfast_testing.agent_fixtures import NODE, FakeEngine, router_status
 
 NOW = "2026-01-01T00:00:00Z"
 LATER = "2026-01-01T00:01:00Z"
@@ -44,13 +50,6 @@ def test_a_generation_in_force_is_applied(configuration):
     assert (told.observed_generation, told.engine_version, told.links, told.warnings) == (3, "0.1.0", LINKS, ["w"])
     (condition,) = told.conditions
     assert (condition.type, condition.status, condition.observed_generation) == ("Applied", "True", 3)
-
-
-def test_vrids_of_strangers_are_told_with_the_link(configuration):
-    heard = {"eth0": [5, 77], "eth9": [6]}
-    told = status(configuration, EngineFacts(is_away=False, generation=3, foreign_virtual_router_ids=heard))
-    (link,) = told.links
-    assert (link.name, link.foreign_virtual_router_ids) == ("eth0", [5, 77])
 
 
 def test_a_condition_that_stays_keeps_its_time(configuration):
@@ -89,66 +88,53 @@ def test_an_absence_of_the_api_server_is_told_when_it_is_over_and_was_long(confi
 def test_every_list_fits_the_schema(configuration):
     told = status(configuration, EngineFacts(is_away=False, version="v" * 99, generation=3, warnings=["w" * 2000] * 50))
     assert (len(told.warnings), len(told.warnings[0]), len(told.engine_version)) == (32, 1024, 64)
+    assert told.warnings[-1] == MORE_WARNINGS
+    told = status(configuration, EngineFacts(is_away=False, generation=3, warnings=["w"] * 32))
+    assert told.warnings == ["w"] * 32
 
 
 # ----- links -----
 
 
-def link(index, name, *, up=True, loopback=False):
-    return netlink.Link(index=index, name=name, admin_up=up, carrier=up, mac=bytes(6), loopback=loopback)
+def told(**fields):
+    """A status of an engine."""
+    engine = FakeEngine(Path("unused"))
+    return structs.replace(engine.status(), **fields)
 
 
-def address(index, text, *, ours=False, flags=0, scope=0):
-    host, _, length = text.partition("/")
-    packed = ip_address(host).packed
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    protocol = netlink.ADDRESS_PROTOCOL if ours else 0
-    return netlink.LinkAddress(index, family, packed, int(length), protocol, flags, scope, None)
-
-
-def test_links_with_a_global_address_are_told_with_all_their_own():
-    addresses = [
-        address(2, "fe80::1/64", scope=253),
-        address(2, "2001:db8::1/64"),
-        address(2, "10.0.0.1/24"),
-        address(2, "10.0.0.200/24", ours=True),
-        address(2, "10.0.0.201/32"),
-        address(2, "2001:db8::77/64", flags=0x01),
-        address(2, "2001:db8::88/64", flags=0x40),
-        address(3, "fe80::2/64", scope=253),
-    ]
-    links = [link(3, "veth0"), link(2, "eth0"), link(4, "eth1")]
-    assert usable(links, addresses, {"10.0.0.201"}) == [
-        Link(name="eth0", addresses=["10.0.0.1/24", "2001:db8::1/64", "fe80::1/64"])
+def test_links_are_those_of_the_engine_with_the_vrids_of_strangers():
+    links = [LinkStatus(name="eth0", addresses=["10.0.0.7/24"]), LinkStatus(name="eth1", addresses=["10.1.0.7/24"])]
+    heard = {"eth0": [5, 77], "eth9": [6]}
+    assert links_of(told(links=links, foreign_virtual_router_ids=heard), LINKS) == [
+        Link(name="eth0", addresses=["10.0.0.7/24"], foreign_virtual_router_ids=[5, 77]),
+        Link(name="eth1", addresses=["10.1.0.7/24"]),
     ]
 
 
-def test_loopback_and_links_that_only_keep_services_are_left_out():
-    links = [link(1, "lo", loopback=True), link(2, "kube-ipvs0", up=False), link(3, "eth0", up=False)]
-    addresses = [address(1, "127.0.0.1/8"), address(2, "10.96.0.1/32"), address(3, "10.0.0.1/24")]
-    assert [one.name for one in usable(links, addresses, ())] == ["eth0"]
+def test_an_engine_that_has_no_link_says_so():
+    assert links_of(told(links=[]), LINKS) == []
 
 
-def test_many_addresses_are_cut_to_what_the_schema_allows():
-    links = [link(index, f"e{index:03}") for index in range(2, 102)]
-    addresses = [address(2, f"10.0.{number // 250}.{number % 250}/16") for number in range(100)]
-    addresses += [address(index, f"10.{index}.0.1/16") for index in range(3, 102)]
-    told = usable(links, addresses, ())
-    assert (len(told), len(told[0].addresses)) == (64, 64)
+def test_of_an_older_engine_the_known_links_stay_with_what_it_hears_on_them():
+    assert links_of(told(links=None, foreign_virtual_router_ids={"eth0": [5]}), LINKS) == [
+        Link(name="eth0", addresses=["10.0.0.1/24"], foreign_virtual_router_ids=[5])
+    ]
 
 
-def test_the_kernel_can_be_asked_without_a_capability():
-    links, addresses = read()
-    assert any(one.loopback for one in links)
-    assert isinstance(addresses, list)
+def test_while_an_engine_is_away_what_it_said_stays():
+    known = [Link(name="eth0", addresses=["10.0.0.1/24"], foreign_virtual_router_ids=[5])]
+    assert links_of(None, known) == known
 
 
-def test_an_owner_keeps_its_addresses(configuration):
-    configuration.put(
-        ("", NODE),
-        found(4, virtualRouters=[router("shop/own", 50, priority=255), router("shop/web", 51)]),
-    )
-    assert vips_of(configuration.newest.spec.virtual_routers) == {"10.0.0.51"}
+# ----- warnings of virtual routers -----
+
+
+def test_warnings_of_virtual_routers_have_their_names():
+    routers = [
+        router_status(VirtualRouterConfiguration(name=name, addresses=["10.0.0.9/24"], virtual_router_id=51), **fields)
+        for name, fields in (("shop/db", {}), ("shop/web", {"warnings": ["b", "a"]}))
+    ]
+    assert router_warnings(routers) == ["shop/web: a", "shop/web: b"]
 
 
 def test_an_object_that_nobody_planned_yet_is_told_the_links(configuration):

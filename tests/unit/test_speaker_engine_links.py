@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from holdfast_api.messages import LinkStatus
 from holdfast_speaker.engine.links import LinkTable, interface_for, is_usable, usable_sources, why_no_source
 from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
@@ -14,8 +15,9 @@ from holdfast_speaker.engine.ports import (
     LinkChanged,
     LinkRemoved,
 )
+from holdfast_speaker.engine.reports import link_statuses
 
-TENTATIVE, DAD_FAILED = 0x40, 0x08
+TENTATIVE, DAD_FAILED, TEMPORARY = 0x40, 0x08, 0x01
 LINK_SCOPE, HOST_SCOPE = 253, 254
 
 
@@ -23,8 +25,8 @@ def packed(text):
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
-def link(index, name, *, loopback=False):
-    return Link(index, name, admin_up=True, carrier=True, mac=bytes(6), loopback=loopback)
+def link(index, name, *, loopback=False, up=True):
+    return Link(index, name, admin_up=up, carrier=up, mac=bytes(6), loopback=loopback)
 
 
 def on(index, text, *, protocol=0, flags=0x80, scope=0):
@@ -225,3 +227,43 @@ def test_on_a_kernel_that_does_not_say_whose_an_address_is_claimed_ones_are_ours
     assert (list(known.ours(2)), list(known.others(2))) == ([claimed], [])
     known.apply(LinkRemoved(2))
     assert not known.claimed
+
+
+# ----- the links that are told -----
+
+
+def test_links_with_a_global_address_are_told_with_all_their_own():
+    known = table(
+        [link(3, "veth0"), ETH0, link(4, "eth1")],
+        [
+            on(2, "fe80::1/64", scope=LINK_SCOPE),
+            on(2, "2001:db8::1/64"),
+            on(2, "10.0.0.1/24"),
+            on(2, "10.0.0.2/24", flags=TEMPORARY),  # of IPv4 it says that the address is a secondary one
+            on(2, "10.0.0.200/32", protocol=ADDRESS_PROTOCOL),
+            on(2, "10.0.0.201/32"),
+            on(2, "2001:db8::77/64", flags=TEMPORARY),
+            on(2, "2001:db8::88/64", flags=TENTATIVE),
+            on(2, "2001:db8::99/64", flags=DAD_FAILED),
+            on(3, "fe80::2/64", scope=LINK_SCOPE),
+        ],
+    )
+    assert link_statuses(known, {packed("10.0.0.201")}) == [
+        LinkStatus(name="eth0", addresses=["10.0.0.1/24", "10.0.0.2/24", "2001:db8::1/64", "fe80::1/64"])
+    ]
+
+
+def test_loopback_and_links_that_only_keep_services_are_not_told():
+    known = table(
+        [LO, link(2, "kube-ipvs0", up=False), link(3, "eth0", up=False)],
+        [on(1, "127.0.0.1/8"), on(2, "10.96.0.1/32"), on(3, "10.0.0.1/24")],
+    )
+    assert [one.name for one in link_statuses(known, set())] == ["eth0"]
+
+
+def test_of_many_links_and_addresses_the_first_are_told():
+    addresses = [on(2, f"10.0.{number // 250}.{number % 250}/16") for number in reversed(range(100))]
+    addresses += [on(index, f"10.{index}.0.1/16") for index in range(3, 102)]
+    told = link_statuses(table([link(index, f"e{index:03}") for index in range(2, 102)], addresses), set())
+    assert [one.name for one in told] == [f"e{index:03}" for index in range(2, 66)]
+    assert told[0].addresses == sorted(f"10.0.0.{number}/16" for number in range(64))

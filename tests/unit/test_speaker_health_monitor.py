@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
+import socket
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from holdfast_api.reasons import Health
-from holdfast_api.resources import ExecAction, Probe
+from holdfast_api.resources import ExecAction, Probe, TCPSocketAction
 from holdfast_speaker.health.monitor import HealthMonitor
 
 AMPLE = 30.0
@@ -104,7 +109,7 @@ def test_changes_of_health_and_of_its_reason_are_reported_and_nothing_else(tmp_p
             before = len(reports)
             await until(lambda before=before: len(reports) > before)
 
-    reports = play(scene, {"a/web": [probe(f"cat {state} >&2; test ! -s {state}")]})
+    reports = play(scene, {"a/web": [probe(f'said=$(cat {state}); echo "$said" >&2; test -z "$said"')]})
     assert reports[1:] == [
         ("a/web", Health.HEALTHY, ""),
         ("a/web", Health.FAILING, "probe p: exit status 1: refused"),
@@ -241,6 +246,75 @@ def test_processes_and_files_do_not_pile_up(tmp_path):
     play(scene, {"a/web": [probe(f"echo >> {tmp_path}/runs; exit 1")]})
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert all("runs" not in Path(f"/proc/{child}/cmdline").read_text() for child in children)
+
+
+def test_a_probe_that_this_host_has_no_means_to_run_keeps_its_verdict_and_that_is_told_once(
+    tmp_path, monkeypatch, caplog
+):
+    real, refused = subprocess.Popen, []
+
+    def exhausted(*words, **options):
+        if not (tmp_path / "exhausted").exists():
+            return real(*words, **options)
+        refused.append(words)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(subprocess, "Popen", exhausted)
+
+    async def scene(monitor, reports):
+        await until(lambda: monitor.current() == {"a/web": HEALTHY})
+        for times in (1, 2):
+            (tmp_path / "exhausted").touch()
+            await until(lambda: len(refused) > 5)
+            (tmp_path / "exhausted").unlink()
+            refused.clear()
+            ran = runs(tmp_path / "runs")
+            await until(lambda ran=ran: runs(tmp_path / "runs") > ran + 1)
+            assert caplog.text.count("probe p of a/web cannot be run") == times
+
+    reports = play(scene, {"a/web": [probe(f"echo >> {tmp_path}/runs")]})
+    assert reports[1:] == [("a/web", Health.HEALTHY, "")]
+
+
+def test_names_that_are_not_found_in_time_hold_up_no_other_probe_and_not_the_end(monkeypatch):
+    """A name server that does not answer: each of these lookups takes its time."""
+    real, answered = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host, *arguments, **options):
+        if host.endswith(".example"):
+            answered.wait(AMPLE)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    def connecting(host, port):
+        action = TCPSocketAction(host=host, port=port)
+        return Probe(name="p", tcp_socket=action, period_milliseconds=50, failure_threshold=1)
+
+    async def scene(monitor, reports):
+        await until(
+            lambda: len([key for key, (health, _) in monitor.current().items() if health is Health.FAILING]) == 40
+        )
+        seen = len(answers)
+        await until(lambda: len(answers) > seen + 3)
+        assert monitor.current()["a/here"] == HEALTHY
+
+    answers = []
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    answers.append(server.accept()[0].close())
+
+        threading.Thread(target=accept, daemon=True).start()
+        slow = {f"a/slow{number}": [connecting(f"slow{number}.example", 1)] for number in range(40)}
+        reports = play(scene, {**slow, "a/here": [connecting("localhost", server.getsockname()[1])]})
+        server.shutdown(socket.SHUT_RDWR)
+    assert not answered.is_set(), "nobody waited for what is still being looked up"
+    answered.set()
+    assert [report for report in reports if report[0] == "a/here"][1:] == [("a/here", Health.HEALTHY, "")]
 
 
 def test_an_error_in_the_program_is_raised_in_its_owner_and_logged(caplog):

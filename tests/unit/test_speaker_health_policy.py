@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast_api.reasons import Health
 from holdfast_api.resources import ExecAction, Probe
-from holdfast_speaker.health.policy import ProbeJudgement, Result, next_start, overall
+from holdfast_speaker.health.policy import ProbeJudgement, Result, failure, next_start, overall
 
 GOOD = Result(True)
 BAD = Result(False, "refused")
 
 LETTERS = {Health.HEALTHY: "H", Health.FAILING: "F", Health.UNKNOWN: "U"}
+
+
+NOTHING_KNOWN = Result(False, "too many open files", is_conclusive=False)
+
+
+@pytest.mark.parametrize("before", ["", "+", "-", "+--", "-+"])
+def test_a_run_that_says_nothing_changes_nothing(before):
+    judgement = ProbeJudgement("p", failure_threshold=3, success_threshold=2)
+    for letter in before:
+        judgement = judgement.after(GOOD if letter == "+" else BAD)
+    for _ in range(5):
+        assert judgement.after(NOTHING_KNOWN) == judgement
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN])
+def test_what_this_host_lacks_is_no_word_about_the_service(number):
+    assert not failure("", OSError(number, "")).is_conclusive
+    assert failure("", OSError(errno.ECONNREFUSED, "")).is_conclusive
 
 
 def course(results, failure_threshold, success_threshold):

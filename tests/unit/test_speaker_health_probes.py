@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import subprocess
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from holdfast_api.resources import ExecAction, HTTPGetAction, Probe, TCPSocketAction
+from holdfast_speaker.health.connections import Names
 from holdfast_speaker.health.policy import Result
 from holdfast_speaker.health.probes import Prober
 
@@ -97,6 +102,122 @@ def test_a_tcp_probe_reaches_a_host_by_its_name():
         assert run(tcp(port, "localhost")) == Result(True)
 
 
+class NameServer:
+    """In place of the system's: it knows some names, and does not answer when asked for others."""
+
+    def __init__(self, monkeypatch, **known):
+        self.known = known
+        self.asked = []
+        self.silent = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
+
+    def getaddrinfo(self, host, port, **_):
+        self.asked.append(host)
+        if host not in self.known:
+            self.silent.wait(TIMEOUT)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        families = [(socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in self.known[host]]
+        return [
+            (family, socket.SOCK_STREAM, 6, "", (one, 0, 0, 0) if family == socket.AF_INET6 else (one, 0))
+            for family, one in families
+        ]
+
+
+@pytest.mark.parametrize("addresses", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"], ["192.0.2.1", "127.0.0.1"]])
+def test_of_several_addresses_one_must_accept(monkeypatch, addresses):
+    """The last list begins with one that never answers, and there is no time to wait for that."""
+    NameServer(monkeypatch, web=addresses)
+    with deaf_port() as port:
+        assert run(tcp(port, "web", timeout=5)) == Result(True)
+    with closed_port() as port:
+        assert not run(tcp(port, "web", timeout=2)).ok
+
+
+def test_no_name_waits_for_another(monkeypatch):
+    """The event loop's own resolver has a few threads for everybody."""
+    server = NameServer(monkeypatch, here=["127.0.0.1"])
+
+    async def scene(port):
+        names = Names()
+        hanging = [asyncio.create_task(Prober(tcp(1, f"silent{n}"), names).run()) for n in range(64)]
+        while len(server.asked) < 64:
+            await asyncio.sleep(0.01)
+        assert await Prober(tcp(port, "here"), names).run() == Result(True)
+        return hanging
+
+    with deaf_port() as port:
+        asyncio.run(scene(port))  # and it ends although 64 are not answered
+    assert not server.silent.is_set()
+    server.silent.set()
+
+
+def test_a_name_is_looked_up_once_at_a_time_whoever_asks(monkeypatch):
+    server = NameServer(monkeypatch)
+
+    async def scene():
+        names = Names()
+        first, second = (Prober(tcp(1, "silent", timeout=1), names) for _ in range(2))
+        results = [await first.run(), await second.run(), await first.run()]
+        server.silent.set()
+        return results
+
+    expected = Result(False, "TCP silent port 1 is a name that was not looked up within 1 s")
+    assert asyncio.run(scene()) == [expected] * 3
+    assert server.asked == ["silent"]
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def without_descriptors():
+    """As if this process had used up what it may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors(), hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(2))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [tcp(1), tcp(1, "localhost"), http(1), Probe(name="p", exec=ExecAction(command=["true"]))],
+    ids=["tcp", "name", "http", "exec"],
+)
+def test_a_run_for_which_this_host_has_no_descriptors_says_nothing_of_the_service(probe):
+    async def scene():
+        prober = Prober(probe)
+        with without_descriptors():
+            return await prober.run()
+
+    result = asyncio.run(scene())
+    assert not result.is_conclusive
+    assert "Too many open files" in result.message
+
+
+@pytest.mark.parametrize("scheme", ["HTTP", "HTTPS"])
+def test_what_does_not_answer_in_time_leaves_nothing_open(scheme):
+    async def scene(port):
+        before = descriptors()
+        for _ in range(3):
+            result = await Prober(http(port, timeout=1, scheme=scheme)).run()
+            assert result.message.endswith("did not answer within 1 s")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return descriptors() - before
+
+    with deaf_port() as port:
+        assert asyncio.run(scene(port)) == 0
+
+
 def test_a_refused_connection_is_a_failure():
     with closed_port() as port:
         assert run(tcp(port)) == Result(False, f"TCP 127.0.0.1 port {port}: Connection refused")
@@ -133,26 +254,58 @@ def test_a_connection_that_nobody_accepts_is_a_failure_at_the_timeout():
         b"HTTP/1.1 399\r\n\r\n",
         b"HTTP/1.1 200 OK\n\nok",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
     ],
 )
 def test_a_status_from_200_to_399_is_healthy_and_a_redirect_is_not_followed(head):
     assert judged(head) == (True, "")
 
 
+EARLY = "it closed the connection before its answer was complete"
+
+
 @pytest.mark.parametrize("status", [101, 199, 400, 404, 500, 503, 999])
 def test_another_status_is_a_failure_that_tells_it(status):
     expected = f"HTTP 127.0.0.1 port PORT answered /ready with status {status}"
     if status == 199:
-        expected = "HTTP 127.0.0.1 port PORT: its answer is not HTTP/1.1"  # interim, and then the end
+        expected = f"HTTP 127.0.0.1 port PORT: {EARLY}"  # interim, and then the end
     assert judged(f"HTTP/1.1 {status} X\r\n\r\n".encode(), path="/ready") == (False, expected)
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 2000 X\r\n\r\n", b"\xff\n"]
+    "answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 2000 X\r\n\r\n", b"\xff\n"]
 )
 def test_an_answer_that_is_not_http_is_a_failure(answer):
     assert judged(answer) == (False, "HTTP 127.0.0.1 port PORT: its answer is not HTTP/1.1")
+
+
+MIDDLE = "it closed the connection in the middle of a line of its answer's head"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", EARLY),
+        (b"HTTP/1.1 200 OK", MIDDLE),
+        (b"HTTP/1.1 200 OK\r\n", EARLY),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", MIDDLE),
+        (b"HTTP/1.1 200 OK\r\nServer: x\r\n", EARLY),
+        (b"HTTP/1.1 200 OK\r\nServer: x\r\n\r", MIDDLE),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", EARLY),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok",
+            "it closed the connection in the middle of its answer's body",
+        ),
+    ],
+)
+def test_an_answer_that_breaks_off_is_a_failure(answer, reason):
+    assert judged(answer) == (False, f"HTTP 127.0.0.1 port PORT: {reason}")
+
+
+@pytest.mark.parametrize(("status", "is_well"), [(200, True), (401, True), (204, False), (301, False), (500, False)])
+def test_where_statuses_are_expected_only_they_are_healthy(status, is_well):
+    answer = f"HTTP/1.1 {status} X\r\n\r\n".encode()
+    assert judged(answer, expect_status=[200, 401])[0] is is_well
 
 
 def test_an_endless_head_is_a_failure():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import resource
@@ -197,22 +198,35 @@ def test_any_number_of_clients_leaves_the_newest_and_who_subscribed(clients: Cli
     assert not clients.is_open(clients.streams[1])
 
 
-def test_without_descriptors_a_client_is_turned_away_and_nothing_is_left_waiting(clients: Clients) -> None:
-    first = clients.connect()
-    clients.served.accept()
-    waiting = [clients.connect() for _ in range(3)]
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     fewest = os.dup(0)
     os.close(fewest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (fewest, limits[1]))
     try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_without_descriptors_a_client_is_turned_away_and_nothing_is_left_waiting(clients: Clients) -> None:
+    waiting = [clients.connect() for _ in range(3)]
+    with no_descriptor_left():
         for _ in waiting:
             assert clients.served.accept() == []
             assert clients.served.is_behind
         assert clients.served.accept() == []
         assert not clients.served.is_behind
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert [clients.is_open(stream) for stream in (first, *waiting)] == [True, False, False, False]
+    assert [clients.is_open(stream) for stream in waiting] == [False, False, False]
     clients.connect()
     assert len(clients.served.accept()) == 1
+
+
+def test_without_descriptors_the_client_that_was_silent_for_longest_makes_room(clients: Clients) -> None:
+    first, second = clients.connect(), clients.connect()
+    assert len(clients.served.accept()) == 2
+    third = clients.connect()
+    with no_descriptor_left():
+        assert len(clients.served.accept()) == 1
+    assert [clients.is_open(stream) for stream in (first, second, third)] == [False, True, True]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast_lab.lab import Lab
     from holdfast_lab.status import HostState
 
+_WORDS_LOG = "holdfast_lab.words"
 _KINDS = ("power", "freeze", "service", "link", "partition")
 
 
@@ -29,11 +31,28 @@ def _open(name: str) -> Lab:
     return Lab.open(name)
 
 
+class _Group(click.Group):
+    """Its commands need what the extra `lab` brings, and say so where that is not installed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise EnvironmentFailure(f"the lab needs the Python package {error.name}: holdfast[lab]") from error
+
+
+class _Words(logging.Handler):
+    """Prints the command lines that do what the lab does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
 def _complete_host(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from holdfast_lab.lab import Lab
+    from holdfast_lab.record import LabStore
 
     try:
-        record = Lab.open(context.params.get("name") or "lab").record
+        record = LabStore(context.params.get("name") or "lab").load()
     except HoldfastError:
         return []
     names = [host.name for host in record.hosts]
@@ -46,8 +65,9 @@ _NAME = click.option("--name", default="lab", show_default=True, metavar="NAME",
 _HOST = click.argument("host", shell_complete=_complete_host)
 
 
-@click.group(short_help="Hosts as network namespaces on one machine, to try things out.")
-def command() -> None:
+@click.group(cls=_Group, short_help="Hosts as network namespaces on one machine, to try things out.")
+@click.option("-v", "--verbose", is_flag=True, help="Print each change of the network as the command that makes it.")
+def command(verbose: bool) -> None:
     """Hosts as network namespaces on this machine, on one switch with a client: to see a VIP move, and stay.
 
     Needs root. Nothing of this machine's own network is touched, and `down` removes all that `up` made.
@@ -61,6 +81,10 @@ def command() -> None:
       holdfast lab heal n1
       holdfast lab down
     """
+    if verbose:
+        words = logging.getLogger(_WORDS_LOG)
+        words.setLevel(logging.INFO)
+        words.addHandler(_Words())
 
 
 @command.command(short_help="Make a lab for VirtualIPs.")
@@ -244,10 +268,8 @@ def demo(compare: bool, release: bool, keepalived: str | None) -> None:
         raise ConfigurationError("keepalived's configuration here knows no Release", field="--compare --release")
     if keepalived is not None and (compare or release):
         raise ConfigurationError("goes with neither --compare nor --release", field="--keepalived")
-    try:
-        from holdfast_lab.demo import Interrupted, play_demo
-    except ModuleNotFoundError as error:
-        raise EnvironmentFailure(f"the demo needs the Python package {error.name}: holdfast[lab]") from error
+    from holdfast_lab.demo import Interrupted, play_demo
+
     try:
         kept = play_demo(compare=compare, release=release, keepalived_on=keepalived)
     except Interrupted as interrupted:

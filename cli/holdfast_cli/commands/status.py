@@ -73,6 +73,8 @@ def _router_lines(router: RouterStatus) -> list[str]:
     state = click.style(router.state, fg=_COLOURS[router.state], bold=True)
     interface = router.interface or "(no interface yet)"
     effective = f", advertised as {router.effective_priority}" if router.effective_priority != router.priority else ""
+    if router.unproved:
+        effective = f", advertises {router.effective_priority} until it hears another router"
     health = router.health if router.health is Health.HEALTHY else click.style(router.health, fg="red")
     detail = f" ({router.health_detail})" if router.health_detail and router.health is not Health.HEALTHY else ""
     lines = [
@@ -89,6 +91,7 @@ def _router_lines(router: RouterStatus) -> list[str]:
         lines.append(f"  master     {router.master} with priority {router.master_priority}")
     if router.obstacle_detail:
         lines.append(click.style(f"  obstacle   {router.obstacle_detail}", fg="red"))
+    lines += [click.style(f"  warning    {warning}", fg="yellow") for warning in router.warnings]
     if router.counters:
         lines.append(f"  counters   {_counted(router.counters)}")
     return lines

@@ -11,7 +11,7 @@ from holdfast_api.cluster import NODE_ADDRESSES_MAX, Link, SpeakerConfig
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.addresses import Interface, parse_address, parse_interface
-from holdfast_operator.planner.links import families, interfaces, is_link_local
+from holdfast_operator.planner.links import families, interfaces, is_link_local, telling
 from holdfast_operator.planner.selection import is_open, selected
 from holdfast_operator.planner.view import NodeView
 
@@ -30,7 +30,7 @@ class Member:
     first_sources: Sequence[str] = ()
     """Of each family the one that it is told to use, where it is told."""
     interface: str | None = None
-    """Named only where several would do: the engine must take the one whose addresses the others were told."""
+    """Named only where the engine might take another one than that whose addresses the others were told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,13 @@ class _Home:
     link: Link
     network: str
     """The one that holds it, or the interface's name where the user chose that."""
-    is_one_of_several: bool = False
+    must_be_named: bool = False
+    """The engine might take another one."""
 
 
 def find_members(virtual_ip: VirtualIP, nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig]) -> Membership:
     """A node whose speaker has not said anything yet is taken on trust, if the user asks for it by name or label."""
-    spec, telling = virtual_ip.spec, _telling(interfaces(virtual_ip))
+    spec, addresses = virtual_ip.spec, telling(interfaces(virtual_ip))
     known: list[Member] = []
     silent: list[NodeView] = []
     refused: list[str] = []
@@ -90,17 +91,18 @@ def find_members(virtual_ip: VirtualIP, nodes: Sequence[NodeView], speakers: Map
         if not links:
             silent.append(node)
             continue
-        found = _link(spec.interface, telling, links)
+        found = _link(spec.interface, addresses, links)
         if found is None:
             refused.append(node.name)
             continue
         networks.add(found.network)
         segments |= _segments(node.name, found.link)
         known.append(_member(virtual_ip, node, found))
-    name = spec.interface or (min(networks) if networks else str(telling.network))
+    own = str(addresses[0].network)
+    name = spec.interface or (min(networks) if networks else own)
     trusted = [] if is_open(spec.nodes) else [_on_trust(virtual_ip, node, networks) for node in silent]
     members = sorted([*known, *trusted], key=lambda member: member.node.name)
-    return Membership(tuple(members), name, frozenset(segments or {str(telling.network)}), tuple(refused))
+    return Membership(tuple(members), name, frozenset(segments or {own}), tuple(refused))
 
 
 def segments_of(
@@ -112,9 +114,8 @@ def segments_of(
         addresses = _parsed(router.addresses)
         if not addresses:
             continue
-        telling = _telling(addresses)
-        found = _link(router.interface, telling, speakers[node].status.links)
-        segments |= _segments(node, found.link) if found is not None else {str(telling.network)}
+        found = _link(router.interface, telling(addresses), speakers[node].status.links)
+        segments |= _segments(node, found.link) if found is not None else {str(telling(addresses)[0].network)}
     return frozenset(segments)
 
 
@@ -166,7 +167,7 @@ def _member(virtual_ip: VirtualIP, node: NodeView, home: _Home) -> Member:
         possible += own
         first += own[:1]
         every += [*own, *(str(found.ip) for found in _parsed(home.link.addresses) if found.version == version)]
-    named = home.link.name if home.is_one_of_several else None
+    named = home.link.name if home.must_be_named else None
     return Member(
         node,
         is_known=True,
@@ -197,7 +198,7 @@ def _on_trust(virtual_ip: VirtualIP, node: NodeView, networks: Collection[str]) 
     """
     if families(virtual_ip) != {4}:
         return Member(node, is_known=False)
-    segments = [ip_network(text) for text in networks if "/" in text] or [_telling(interfaces(virtual_ip)).network]
+    segments = [ip_network(text) for text in networks if "/" in text] or [telling(interfaces(virtual_ip))[0].network]
     sources = tuple(
         text
         for text in node.internal_addresses
@@ -211,30 +212,27 @@ def _parsed(texts: Sequence[str]) -> list[Interface]:
     return [interface for text in texts if (interface := parse_interface(text)) is not None]
 
 
-def _telling(addresses: Sequence[Interface]) -> Interface:
-    """The address whose subnet tells the link: link-local ones fit every link."""
-    return next((address for address in addresses if not is_link_local(address)), addresses[0])
-
-
-def _link(interface: str | None, telling: Interface, links: Sequence[Link]) -> _Home | None:
-    """The link that the VIP would live on, as the engine chooses (net/links.py): the longest prefix that holds it."""
+def _link(interface: str | None, addresses: Sequence[Interface], links: Sequence[Link]) -> _Home | None:
+    """The link that the VIP would live on, as the engine chooses (engine/links.py): the longest prefix wins."""
     if interface is not None:
         return next((_Home(link, interface) for link in links if link.name == interface), None)
-    fitting = [
-        (-own.network.prefixlen, link.name, str(own.network), link)
-        for link in links
-        for own in _parsed(link.addresses)
-        if _holds(own, telling)
-    ]
-    if not fitting:
-        return None
-    longest, name, network, link = min(fitting, key=lambda found: found[:3])
-    others = {other for length, other, _, _ in fitting if length == longest} - {name}
-    return _Home(link, network, is_one_of_several=bool(others))
+    for rank, address in enumerate(addresses):
+        fitting = [
+            (-own.network.prefixlen, link.name, str(own.network), link)
+            for link in links
+            for own in _parsed(link.addresses)
+            if _holds(own, address)
+        ]
+        if fitting:
+            longest, name, network, link = min(fitting, key=lambda found: found[:3])
+            others = {other for length, other, _, _ in fitting if length == longest} - {name}
+            # An engine of an earlier version goes by the first address alone.
+            return _Home(link, network, must_be_named=bool(others) or rank > 0)
+    return None
 
 
-def _holds(own: Interface, telling: Interface) -> bool:
-    return own.version == telling.version and own.network.prefixlen < own.max_prefixlen and telling.ip in own.network
+def _holds(own: Interface, vip: Interface) -> bool:
+    return own.version == vip.version and own.network.prefixlen < own.max_prefixlen and vip.ip in own.network
 
 
 def _sorted(of_members: Iterable[Sequence[str]]) -> list[str]:

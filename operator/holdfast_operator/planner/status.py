@@ -19,7 +19,7 @@ from holdfast_api.cluster import (
     VirtualIPState,
     VirtualIPStatus,
 )
-from holdfast_api.reasons import State
+from holdfast_api.reasons import Obstacle, State
 from holdfast_operator.planner.claims import Refusal
 from holdfast_operator.planner.view import EventType, NodeView, Notice
 
@@ -32,6 +32,10 @@ what a node that is not Ready has said is not believed any more. After this time
 
 SPLIT_BRAIN_AFTER_SECONDS = NOT_HEARD_AFTER_SECONDS
 """How long two nodes may both say that they hold a VIP: two that still say it after this are both alive."""
+
+_TOLD_MAX = 4
+_TOLD_OF_ALL_NODES = frozenset({ConditionReason.CANNOT_SEND, ConditionReason.ADDRESS_CONFLICT})
+"""What keeps every node from holding it, and is mended outside of the cluster."""
 
 _ConditionStatus = Literal["True", "False", "Unknown"]
 
@@ -209,17 +213,30 @@ def _ready(facts: Facts, held_by: Sequence[NodeStatus], is_split: bool) -> _Find
         return kind, "True", ConditionReason.HELD, f"{held_by[0].node_name} holds it"
     if not facts.runs and facts.refusal is not None:
         return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
-    why = _why_not_held(facts.entries)
-    return kind, "False", ConditionReason.NOT_HELD, f"no node holds it{why}"
+    reason, why = _why_not_held(facts)
+    return kind, "False", reason, f"no node holds it{why}"
 
 
-def _why_not_held(entries: Sequence[NodeStatus]) -> str:
-    told = [
-        f"{entry.node_name}: {entry.message or entry.health_message or ', '.join(entry.obstacles)}"
-        for entry in entries
-        if entry.obstacles
-    ]
-    return f" ({'; '.join(told[:4])})" if told else ""
+def _why_not_held(facts: Facts) -> tuple[ConditionReason, str]:
+    hindered = [entry for entry in facts.entries if entry.obstacles]
+    told = [f"{entry.node_name}: {_words(entry)}" for entry in hindered]
+    details = f" ({'; '.join(told[:_TOLD_MAX])})" if told else ""
+    # A node that the control plane does not hear can hold nothing, whatever it said last.
+    heard = [entry for entry in facts.entries if (node := facts.nodes.get(entry.node_name)) and node.is_ready]
+    shared = set(Obstacle).intersection(*(entry.obstacles for entry in heard)) if heard else set()
+    if Obstacle.CANNOT_SEND in shared:
+        names = ", ".join(entry.node_name for entry in heard)
+        question = f", as no node can send: does the firewall of {names} let IP protocol 112 (VRRP) out?"
+        return ConditionReason.CANNOT_SEND, question + details
+    if Obstacle.ADDRESS_CONFLICT in shared:
+        sentences = dict.fromkeys(_words(entry) for entry in heard)
+        answers = "; ".join([*sentences][:_TOLD_MAX])
+        return ConditionReason.ADDRESS_CONFLICT, f", as another host has its address: {answers}"
+    return ConditionReason.NOT_HELD, details
+
+
+def _words(entry: NodeStatus) -> str:
+    return entry.message or entry.health_message or ", ".join(entry.obstacles)
 
 
 def _split(held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
@@ -255,6 +272,10 @@ def _notices(
         notices.append(Notice(facts.key, EventType.WARNING, "Refused", message[:1024]))
     if facts.refusal is None and ConditionType.ACCEPTED in before and became(ConditionType.ACCEPTED, "True"):
         notices.append(Notice(facts.key, EventType.NORMAL, "Accepted", accepted.message))
+    ready = after[ConditionType.READY]
+    is_news = ConditionType.READY not in before or before[ConditionType.READY].reason != ready.reason
+    if is_news and ready.reason in _TOLD_OF_ALL_NODES:
+        notices.append(Notice(facts.key, EventType.WARNING, ready.reason, ready.message[:1024]))
     if became(ConditionType.SPLIT_BRAIN, "True"):
         message = after[ConditionType.SPLIT_BRAIN].message
         notices.append(Notice(facts.key, EventType.WARNING, "SplitBrainSuspected", message))

@@ -35,7 +35,7 @@ from holdfast_speaker.health.monitor import HealthMonitor
 
 _RESOURCES = ("speakerconfigs", "pods", "virtualips")
 _ALIVE_EVERY_SECONDS = 2.0
-_LINKS_EVERY_SECONDS = 5.0
+_PUBLISH_EVERY_SECONDS = 5.0
 _READ_AGAIN_EVERY_SECONDS = 5.0
 _NOT_FOUND = 404
 _ENGINE_ENDS_WITHIN_SECONDS = 3.0
@@ -107,7 +107,7 @@ class Agent:
             self._publisher.run(),
             self._monitor.watch(),
             self._say_alive(),
-            self._follow_links(),
+            self._publish_in_time(),
             self._read_again_when_asked(),
             *(reflector.run() for reflector in self._reflectors()),
         ]
@@ -225,11 +225,11 @@ class Agent:
                 self._cache.save_health(remembered)
             await asyncio.sleep(_ALIVE_EVERY_SECONDS)
 
-    async def _follow_links(self) -> None:
+    async def _publish_in_time(self) -> None:
+        """That an engine is away becomes news without anything that happens."""
         while True:
-            await self._publisher.look_at_links()
             self._publisher.publish(self._engine)
-            await asyncio.sleep(_LINKS_EVERY_SECONDS)
+            await asyncio.sleep(_PUBLISH_EVERY_SECONDS)
 
     async def _look_at_engine(self) -> None:
         with contextlib.suppress(EngineAway):

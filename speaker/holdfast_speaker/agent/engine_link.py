@@ -37,6 +37,8 @@ from holdfast_speaker.agent.pods import Verdict
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
 _LOOK_EVERY_SECONDS = 5.0
+"""How old what is not told by itself may be: links and their addresses, health, counters, warnings."""
+
 _LOOK_AFTER_TRANSITION_SECONDS = 0.05
 """Transitions that come together are one look at the engine's status."""
 

@@ -15,9 +15,9 @@ from holdfast_speaker.agent.objects import is_newer
 Fields = Mapping[str, Any]
 """The fields of one entry that this agent owns, as they are in JSON."""
 
-WORDS_SECONDS = 30.0
-"""A change of words alone is not written more often: the message of a failing probe may change with every run."""
-
+WORDS_SECONDS = 60.0
+"""A change of words alone is not written more often: the message of a failing probe may change with every run, and
+warnings come and go."""
 
 REPAIR_SECONDS = 5.0
 """What others did to an entry of ours is put right not more often: they may have a reason not known here yet."""

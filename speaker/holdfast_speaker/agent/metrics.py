@@ -213,6 +213,18 @@ class SpeakerCollector(Collector):
             "obstacle",
         )
         yield self._gauge(
+            "virtual_router_unproved",
+            "1 while this Master has heard no other router on its link yet, so that it advertises the lowest priority.",
+            {(one.virtual_ip,): one.unproved for one in routers},
+            "virtual_ip",
+        )
+        yield self._gauge(
+            "virtual_router_warnings",
+            "How many warnings there are about the virtual router on this node; the status has their words.",
+            {(one.virtual_ip,): len(one.warnings) for one in routers},
+            "virtual_ip",
+        )
+        yield self._gauge(
             "split_brain_suspected",
             "1 while this node holds the VIP and has had signs for 10 s that another one does too.",
             {(one.virtual_ip,): one.virtual_ip in suspected for one in routers},

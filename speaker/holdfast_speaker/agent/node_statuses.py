@@ -31,11 +31,16 @@ def entry(node_name: str, router: RouterStatus, silent_ms: int) -> NodeStatus:
         health=router.health,
         health_message=router.health_detail[:_WORDS_MAX],
         reason=router.reason,
-        message=(router.obstacle_detail or router.message)[:_WORDS_MAX],
+        message=(router.obstacle_detail or "; ".join((router.message, *_remarks(router))))[:_WORDS_MAX],
         silent_milliseconds=silent_ms if router.state is State.MASTER else 0,
         obstacles=list(router.obstacles)[:_OBSTACLES_MAX],
         interface=router.interface[:_INTERFACE_MAX],
     )
+
+
+def _remarks(router: RouterStatus) -> list[str]:
+    """What people should know beside the reason of the last move. Words alone: they cost a write now and then."""
+    return [f"warning: {warning}" for warning in sorted(router.warnings)]
 
 
 def entry_without_engine(node_name: str, router: RouterStatus, since: str) -> NodeStatus:

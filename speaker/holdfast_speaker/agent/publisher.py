@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from holdfast_api.cluster import Condition, Link
 from holdfast_api.reasons import State
-from holdfast_speaker.agent import host_links
 from holdfast_speaker.agent.api_server import APIServer
 from holdfast_speaker.agent.cache import Cache
 from holdfast_speaker.agent.configuration import Configuration
@@ -20,9 +19,18 @@ from holdfast_speaker.agent.node_statuses import WORDS, entry, entry_without_eng
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig
 from holdfast_speaker.agent.reachability import Reachability
 from holdfast_speaker.agent.reflector import Key
-from holdfast_speaker.agent.speaker_status import EngineFacts, Facts, now_rfc3339, speaker_status
+from holdfast_speaker.agent.speaker_status import (
+    EngineFacts,
+    Facts,
+    links_of,
+    now_rfc3339,
+    router_warnings,
+    speaker_status,
+)
 from holdfast_speaker.agent.virtual_ip_store import VirtualIPStore
 from holdfast_speaker.agent.writer import Writer, speaker_config_form, virtual_ip_form
+
+_Item = TypeVar("_Item")
 
 ENGINE_AWAY_SECONDS = 10.0
 """After that an engine that does not answer is news: longer than its restarts, and than the kernel keeps its VIPs."""
@@ -72,7 +80,7 @@ class Publisher:
         self._reachability = reachability
         self._cache = cache
         self._clock = asyncio.get_running_loop().time
-        self._links: Sequence[Link] | None = None
+        self._links: Sequence[Link] = ()
         self._left_at = ""
         self._entries = Ledger(WORDS, self._clock)
         self._statuses = Ledger(("warnings",), self._clock)
@@ -104,14 +112,6 @@ class Publisher:
         """The API server is there again."""
         for writer in self._writers:
             writer.hurry()
-
-    async def look_at_links(self) -> None:
-        """Ask the kernel for the interfaces of this node."""
-        found = await asyncio.to_thread(host_links.read)
-        if found is not None:
-            newest = self._configuration.in_force or self._configuration.newest
-            vips = host_links.vips_of(newest.spec.virtual_routers if newest else ())
-            self._links = host_links.usable(*found, vips)
 
     def publish(self, engine: EngineLink) -> None:
         """Want everything to stand there as it is now."""
@@ -154,9 +154,11 @@ class Publisher:
                 self._entries.want(name, left_behind(there, self._left_at))
 
     def _want_status(self, engine: EngineLink, *, is_away: bool) -> None:
-        if self._links is None or (engine.status is None and not is_away):
-            return
         status = engine.status
+        if self._configuration.is_there is None or (status is None and not is_away):
+            return
+        self._links = links_of(status, self._links or self._links_there())
+        warned = () if status is None or is_away else router_warnings(status.routers)
         facts = Facts(
             configuration=self._configuration,
             engine=EngineFacts(
@@ -165,10 +167,9 @@ class Publisher:
                 version=status.version if status else "",
                 generation=status.generation if status else 0,
                 warnings=status.warnings if status else (),
-                foreign_virtual_router_ids=status.foreign_virtual_router_ids if status else {},
             ),
             links=self._links,
-            warnings=self._cache.warnings,
+            warnings=(*self._cache.warnings, *warned),
             outage=self._reachability.last_outage,
             before=self._conditions(),
         )
@@ -179,12 +180,21 @@ class Publisher:
     def _conditions(self) -> list[Condition]:
         """As they stand there (a former agent's, after a restart), then as they were last wanted."""
         known = (self._statuses.there(self._node_name), self._statuses.wanted(self._node_name))
-        conditions: list[Any] = [one for fields in known if fields for one in fields.get("conditions", [])]
-        try:
-            return msgspec.convert(conditions, list[Condition])
-        except msgspec.ValidationError:  # written by another version
-            return []
+        return _readable([one for fields in known if fields for one in fields.get("conditions", [])], Condition)
+
+    def _links_there(self) -> list[Link]:
+        """What a former agent wrote."""
+        there = self._statuses.there(self._node_name) or {}
+        return _readable(there.get("links", []), Link)
 
     def _wake(self) -> None:
         for writer in self._writers:
             writer.wake()
+
+
+def _readable(items: list[Any], kind: type[_Item]) -> list[_Item]:
+    """Nothing where another version wrote what cannot be read here."""
+    try:
+        return msgspec.convert(items, list[kind])  # type: ignore[valid-type]  # mypy knows no list of a variable
+    except msgspec.ValidationError:
+        return []

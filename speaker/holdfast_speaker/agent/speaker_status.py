@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import structs
 
 from holdfast_api.cluster import Condition, Link, SpeakerConfigStatus
+from holdfast_api.messages import RouterStatus, Status
 from holdfast_speaker.agent.configuration import Configuration
 from holdfast_speaker.agent.reachability import Outage
 
@@ -22,6 +23,8 @@ API_SERVER_REACHABLE = "APIServerReachable"
 
 WORTH_TELLING_SECONDS = 10.0
 """A shorter absence of the API server is no news: its own restarts are."""
+
+MORE_WARNINGS = "there are more: `holdfast status` in this node's speaker shows all"
 
 _WARNINGS_MAX = 32
 _WARNING_MAX = 1024
@@ -49,8 +52,6 @@ class EngineFacts:
     version: str = ""
     generation: int = 0
     warnings: Sequence[str] = ()
-    foreign_virtual_router_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """By interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,20 @@ class Facts:
     """The conditions as they are: a condition that stays keeps its time."""
 
 
+def links_of(status: Status | None, known: Sequence[Link]) -> list[Link]:
+    """The links as the engine tells them; those that are known where it is away, or too old to tell them."""
+    if status is None:
+        return list(known)
+    told = known if status.links is None else [Link(name=one.name, addresses=one.addresses) for one in status.links]
+    strangers = status.foreign_virtual_router_ids
+    return [structs.replace(one, foreign_virtual_router_ids=list(strangers.get(one.name, ()))) for one in told]
+
+
+def router_warnings(routers: Iterable[RouterStatus]) -> list[str]:
+    """What people should know of the virtual routers of this node, with their names."""
+    return [f"{router.virtual_ip}: {warning}" for router in routers for warning in sorted(router.warnings)]
+
+
 def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
     """The status; None while a generation is on its way and there is nothing to tell yet. `now` is RFC 3339."""
     applied = _applied(facts, now)
@@ -79,15 +94,16 @@ def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
         # What runs is another object's, if anything does.
         observed_generation=0 if facts.configuration.awaits_plan else facts.engine.generation,
         engine_version=facts.engine.version[:64],
-        links=[
-            structs.replace(
-                link, foreign_virtual_router_ids=list(facts.engine.foreign_virtual_router_ids.get(link.name, ()))
-            )
-            for link in facts.links
-        ],
-        warnings=warnings[:_WARNINGS_MAX],
+        links=list(facts.links),
+        warnings=_as_many_as_fit(warnings),
         conditions=conditions,
     )
+
+
+def _as_many_as_fit(warnings: list[str]) -> list[str]:
+    if len(warnings) <= _WARNINGS_MAX:
+        return warnings
+    return [*warnings[: _WARNINGS_MAX - 1], MORE_WARNINGS]
 
 
 def _applied(facts: Facts, now: str) -> Condition | None:

@@ -75,6 +75,8 @@ class Changes:
     """Indexes of links that are gone, even if there is a link with that index again."""
     changed: frozenset[int] = frozenset()
     """Indexes of links that are not what they were."""
+    subnets_changed: bool = True
+    """Whether a link, or a subnet of the host's own on one, is not what it was."""
 
 
 class HeldAddresses:
@@ -107,6 +109,7 @@ class HeldAddresses:
         if events is None:
             self._log.warning("the kernel lost notifications; reading links and addresses anew")
             return self._read_anew(now)
+        revision = self.table.revision
         gone = frozenset(event.index for event in events if isinstance(event, LinkRemoved))
         changed = set()
         missing = set()
@@ -117,7 +120,8 @@ class HeldAddresses:
                 missing.add(key)
             self.table.apply(event)
         self._forget_links(gone)
-        return Changes(events, self._put_back(missing & self._held.keys(), now), gone, frozenset(changed))
+        put_back = self._put_back(missing & self._held.keys(), now)
+        return Changes(events, put_back, gone, frozenset(changed), self.table.revision != revision)
 
     def _taken_away(self, item: LinkAddress) -> KernelAddress | None:
         """The held address that is gone, if it was not this engine that removed it."""

@@ -195,7 +195,7 @@ class Engine:
         if changes.events is None:
             self._look(list(self.instances.values()), now)
         elif changes.events or changes.gone:
-            concerned = self._concerned(changes.events)
+            concerned = self._concerned(changes.events, subnets_changed=changes.subnets_changed)
             if concerned or changes.gone:
                 self._look(concerned, now)
 
@@ -204,41 +204,40 @@ class Engine:
         self._log.warning("an address was taken away and is put back", virtualIP=instance.name, address=texts)
         self._sending.announce(instance)
 
-    def _concerned(self, events: Sequence[Event]) -> list[Instance]:
-        """Whose link, sources, tracked links or addresses the events may change: pods come and go all the time."""
+    def _concerned(self, events: Sequence[Event], *, subnets_changed: bool) -> list[Instance]:
+        """Whose link, sources, tracked links or addresses the events may change: pods come and go all the time.
+
+        An address in a subnet that its link has anyway matters to those alone who send from it, or lack one to send
+        from, or have it themselves, or know it as a member's.
+        """
         names: set[str] = set()
-        indexes: set[int] = set()
+        links: set[int] = set()
+        subnets: set[int] = set()
         addresses: set[bytes] = set()
         for event in events:
             match event:
                 case LinkChanged(link):
                     names.add(link.name)
-                    indexes.add(link.index)
+                    links.add(link.index)
                 case AddressAdded(address) | AddressRemoved(address):
                     if not self.table.is_ours(address):
-                        indexes.add(address.index)
+                        subnets.add(address.index)
                         addresses.add(address.address)
                 case _:
-                    indexes.add(event.index)
-        return [item for item in self.instances.values() if self._is_concerned(item, names, indexes, addresses)]
+                    links.add(event.index)
+        found = []
+        for instance in self.instances.values():
+            is_near = instance.is_near(links, names) or (subnets_changed and self._may_live_in(instance, subnets))
+            if is_near or instance.knows_any_of(addresses):
+                found.append(instance)
+        return found
 
-    def _is_concerned(self, instance: Instance, names: Set[str], indexes: Set[int], addresses: Set[bytes]) -> bool:
-        asked = instance.configuration
-        if (
-            instance.link is None
-            or instance.link.index in indexes
-            or names & {*asked.tracked_interfaces, asked.interface}
-        ):
-            return True
-        if asked.tracked_interfaces and indexes - {instance.link.index}:
-            return True  # one of them may be gone
-        if addresses and any(address in addresses for address, _ in instance.addresses):
-            return True
-        return (
-            asked.interface is None
-            and bool(addresses)
-            and interface_for(self.table, instance.addresses) != instance.link
-        )
+    def _may_live_in(self, instance: Instance, subnets: Set[int]) -> bool:
+        """Whether the subnets of these links matter for a VirtualIP: it lives there, or another link fits better."""
+        if instance.link is None or instance.link.index in subnets:
+            return bool(subnets)
+        is_found = instance.configuration.interface is None
+        return is_found and bool(subnets) and interface_for(self.table, instance.addresses) != instance.link
 
     def _look(self, instances: Sequence[Instance], now: Instant) -> None:
         """Find the links, sources and obstacles of these, and act on what is new."""
@@ -320,8 +319,10 @@ class Engine:
                 self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
         instance.obstacle_details = obstacles
         self._tell_lacking(instance)
-        own = {address.address for address in self.table.others(instance.link.index)} if instance.link else set()
-        configuration = instance.core_configuration(own & instance.members)
+        own = self._own_members(instance)
+        if instance.is_settled(self.table.revision, own):
+            return
+        configuration = instance.core_configuration(own)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
         if router.configuration != configuration:
@@ -337,6 +338,15 @@ class Engine:
                 self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
+
+    def _own_members(self, instance: Instance) -> frozenset[bytes]:
+        """Which of the known members' addresses are this node's own."""
+        if not instance.members or instance.link is None:
+            return frozenset()
+        here = instance.link.index
+        return frozenset(
+            member for member in instance.members if any(one.index == here for one in self.table.places_of(member))
+        )
 
     def _obstacles(self, instance: Instance) -> dict[Obstacle, str]:
         """What keeps a VirtualIP out of the election, with a sentence about each."""
@@ -427,7 +437,10 @@ class Engine:
                 instance.router.counters[error.counter] += 1
                 self.refusals.tell(instance.name, error.counter, source, now)
                 continue
+            knew = _what_it_learned(instance)
             actions = instance.router.receive(advertisement, now)
+            if knew != _what_it_learned(instance):
+                self.is_unpublished = True
             if actions:
                 self._carry_out(instance, actions, now)
             else:
@@ -512,6 +525,7 @@ class Engine:
             return
         del self._prove_at[instance.name]
         self._hearing.stop_asking(instance.name)
+        self.is_unpublished = True
         self._carry_out(instance, instance.router.hearing_proven(width, now), now)
 
     # ----- conflicts: RFC 5227 and RFC 4862 -----
@@ -751,6 +765,13 @@ class Engine:
         held = sum(instance.router.holds_addresses for instance in self.instances.values())
         self._log.info(f"handed over to a successor on this node: {held} of {len(self.instances)} VirtualIPs are held")
 
+    @property
+    def vips(self) -> Set[bytes]:
+        """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself."""
+        return {
+            address for instance in self.instances.values() if not instance.owner for address, _ in instance.addresses
+        }
+
     def published_routers(self) -> list[PublishedRouter]:
         """What the next engine on this node should know."""
         return [published_router(instance) for instance in self.instances.values()]
@@ -760,3 +781,9 @@ class Engine:
         fought = self.addresses.fought_over(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:
+    """What a packet can teach a router that the next process has to know; nobody who makes sources up changes it for
+    ever, as the number of routers that are remembered has an end."""
+    return len(instance.router.acquaintances.met), instance.router.proven

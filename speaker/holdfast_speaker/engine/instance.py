@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 
 from holdfast_api.messages import Transition
@@ -22,6 +22,7 @@ from holdfast_speaker.engine.links import (
 )
 from holdfast_speaker.engine.ports import AddRoute, KernelAddress, Link, Listener
 from holdfast_speaker.engine.state import PublishedRouter
+from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
@@ -111,6 +112,7 @@ class Instance:
     _doubted_since: Instant | None = None
     _lost_at: dict[int, Instant] = field(default_factory=dict)
     _find_anew: bool = False
+    _told: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         self._parse()
@@ -202,13 +204,18 @@ class Instance:
         if current is None or best is None or best.index == current.index:
             self._doubted_since = None
             return current or best
-        address = telling_address(self.addresses)
-        if table.prefix_length_for(current.index, address) >= table.prefix_length_for(best.index, address):
+        if self._fits(table, current) >= self._fits(table, best):
             self._doubted_since = None
             return current
         if self._doubted_since is None:
             self._doubted_since = now
         return best if self._is_over(self._doubted_since, now) else current
+
+    def _fits(self, table: LinkTable, link: Link) -> list[int]:
+        """How well the link's own prefixes fit, in the order of `interface_for`; to be compared."""
+        telling = telling_address(self.addresses)
+        others = [address for address, _ in self.addresses if len(address) != len(telling)]
+        return [table.prefix_length_for(link.index, address) for address in (telling, *others[:1])]
 
     def find_sources(self, table: LinkTable, vips: Set[bytes], now: Instant) -> None:
         """Choose the addresses to send from. One that is in use stays while it is usable, and one interval longer."""
@@ -259,6 +266,38 @@ class Instance:
             return True
         self.look_at = min(self.look_at or end, end)
         return False
+
+    def is_near(self, links: Set[int], names: Set[str]) -> bool:
+        """Whether links that changed, by index or by name, are its own, or tracked, or may become its own."""
+        if self.link is None or self.link.index in links or self.configuration.interface in names:
+            return True
+        tracked = self.configuration.tracked_interfaces
+        return bool(tracked) and (bool(links) or any(name in names for name in tracked))  # one of them may be gone
+
+    def knows_any_of(self, addresses: Set[bytes]) -> bool:
+        """Whether addresses of the host that came or went matter, in whatever subnet they are."""
+        if not addresses:
+            return False
+        if self._lost_at or len(self.sources) < len(self.widths) or not addresses.isdisjoint(self.members):
+            return True
+        return any(source in addresses for source in self.sources.values()) or any(
+            address in addresses for address, _ in self.addresses
+        )
+
+    def is_settled(self, revision: int, own: frozenset[bytes]) -> bool:
+        """Whether nothing that its router is told has changed since this was last asked; tracked links are outside."""
+        told = (
+            self.configuration,
+            self.link,
+            tuple(self.sources.items()),
+            dict(self.lacking),
+            self.reported_health,
+            revision,
+            own,
+        )
+        before, self._told = self._told, told
+        is_out = self.router.obstacles != self.obstacle_details.keys()
+        return self.started and told == before and not is_out and not self.configuration.tracked_interfaces
 
     # ----- configuration -----
 
@@ -360,6 +399,20 @@ class Instance:
         for text in former.sources:
             source = packed(text)
             self.sources[len(source)] = source
+        self.router.acquaintances = self._acquaintances_of(former)
+
+    def _acquaintances_of(self, former: PublishedRouter) -> Acquaintances:
+        """Those of the router in the other process; an edit that came between the two is an edit."""
+        met, addresses = map(packed, former.met), map(packed, former.former_addresses)
+        known = Acquaintances(tuple(met), frozenset(addresses))
+        before = [parse_address(text)[0] for text in former.addresses]
+        now = self.router.configuration
+        families = tuple(
+            replace(family, addresses=tuple(address for address in before if len(address) == family.width))
+            for family in now.families
+            if any(len(address) == family.width for address in before)
+        )
+        return known.after_edit(replace(now, families=families), now)
 
     def warn(self, about: str, text: str) -> None:
         """Something that people should know of it now; an empty text: no longer."""

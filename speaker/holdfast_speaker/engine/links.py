@@ -17,8 +17,11 @@ from holdfast_speaker.engine.ports import (
 )
 
 # linux/rtnetlink.h and linux/if_addr.h
+_SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
 _SCOPE_HOST = 254
+_TEMPORARY = 0x01
+"""IFA_F_TEMPORARY of IPv6; of IPv4 the same bit is IFA_F_SECONDARY."""
 _DAD_FAILED = 0x08
 _TENTATIVE = 0x40
 
@@ -38,6 +41,8 @@ class LinkTable:
 
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
+        self.revision = 0
+        """Grows whenever a link, or a subnet of the host's own on one, came, went or changed."""
         self.claimed: set[tuple[int, bytes]] = set()
         """Index and address of what we have put there, or took over from an engine before this one."""
         self._by_name: dict[str, Link] = {}
@@ -62,6 +67,7 @@ class LinkTable:
             self._prefix_lengths,
         ):
             kept.clear()
+        self.revision += 1
         for link in links:
             self._put(link)
         for address in addresses:
@@ -123,17 +129,24 @@ class LinkTable:
         if address.prefix_length >= 8 * width:  # it has no subnet
             return
         network = _network(address.address, address.prefix_length)
-        _count(self._networks.setdefault(network, Multiset()), address.index, change)
+        indexes = self._networks.setdefault(network, Multiset())
+        before = indexes[address.index]
+        _count(indexes, address.index, change)
+        if not before or not indexes[address.index]:
+            self.revision += 1
         _count(self._prefix_lengths, (width, address.prefix_length), change)
         if not self._networks[network]:
             del self._networks[network]
 
     def _put(self, link: Link) -> None:
+        if self.by_index.get(link.index) != link:
+            self.revision += 1
         self._forget_name(link.index)
         self.by_index[link.index] = link
         self._by_name[link.name] = link
 
     def _remove_link(self, index: int) -> None:
+        self.revision += 1
         self._forget_name(index)
         self.by_index.pop(index, None)
         self._ours.pop(index, None)
@@ -215,14 +228,19 @@ def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:
 
 
 def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> Link | None:
-    """The link in whose subnet the addresses of a VIP lie, judged by `telling_address`; None when there is none.
+    """The link in whose subnet the addresses of a VIP lie; None when there is none.
 
-    Loopback, addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs
-    on a link of its own) say nothing. The longest prefix wins, then the link that was made first.
+    It is judged by `telling_address`; where no link has a subnet for that, by that of the other family. Loopback,
+    addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs on a link of
+    its own) say nothing. The longest prefix wins, then the link that was made first.
     """
-    for _, links in table.links_for(telling_address(addresses)):
-        if links:
-            return links[0]
+    telling = telling_address(addresses)
+    other_family = [(address, length) for address, length in addresses if len(address) != len(telling)]
+    judges = [telling, telling_address(other_family)] if other_family else [telling]
+    for address in judges:
+        for _, links in table.links_for(address):
+            if links:
+                return links[0]
     return None
 
 
@@ -251,6 +269,27 @@ def is_usable(table: LinkTable, index: int, address: bytes) -> bool:
 
 def _is_unusable(address: LinkAddress) -> bool:
     return bool(address.flags & (_TENTATIVE | _DAD_FAILED))
+
+
+def own_addresses(table: LinkTable, vips: Set[bytes]) -> list[tuple[Link, list[LinkAddress]]]:
+    """The links that a VIP can live on, by name, with their own addresses: those with a global one.
+
+    Left out: loopback; VIPs; addresses that come and go (temporary ones of IPv6) or are not usable yet; and links that
+    are down and have no subnet at all, as the ones where kube-proxy (IPVS) keeps its Services.
+    """
+    found = []
+    for link in sorted(table.by_index.values(), key=lambda link: link.name):
+        if link.loopback:
+            continue
+        own = [one for one in table.others(link.index) if _stays(one) and one.address not in vips]
+        has_subnet = any(one.prefix_length < 8 * len(one.address) for one in own)
+        if (link.admin_up or has_subnet) and any(one.scope == _SCOPE_GLOBAL for one in own):
+            found.append((link, own))
+    return found
+
+
+def _stays(address: LinkAddress) -> bool:
+    return not (_is_unusable(address) or (len(address.address) == 16 and address.flags & _TEMPORARY))
 
 
 def why_no_source(table: LinkTable, index: int, width: int, wanted: bytes | None) -> str:

@@ -26,9 +26,10 @@ TOLD = {
 @dataclass(slots=True)
 class _Refusal:
     source: bytes
+    """Who is told: the first, as long as it goes on. The words in status must not change with every packet."""
+    source_seen_at: Instant
     seen_at: Instant
     logged_at: Instant
-    count: int = 1
 
 
 class Refusals:
@@ -44,12 +45,14 @@ class Refusals:
             return
         refusal = self._seen.get((name, counter))
         if refusal is None:
-            refusal = self._seen[name, counter] = _Refusal(source, now, now)
-        elif now - refusal.logged_at < LOG_EVERY:
-            refusal.source, refusal.seen_at = source, now
-            refusal.count += 1
-            return
-        refusal.source, refusal.seen_at, refusal.logged_at = source, now, now
+            refusal = self._seen[name, counter] = _Refusal(source, now, now, now)
+        else:
+            if source == refusal.source or now - refusal.source_seen_at >= REMEMBERED:
+                refusal.source, refusal.source_seen_at = source, now
+            refusal.seen_at = now
+            if now - refusal.logged_at < LOG_EVERY:
+                return
+            refusal.logged_at = now
         self._log.warning(
             f"advertisements are refused: {TOLD[counter]}", virtualIP=name, peer=str(ip_address(source)), reason=counter
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Set
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.messages import History, RealTime, RouterStatus, Status, Transition
+from holdfast_api.messages import History, LinkStatus, RealTime, RouterStatus, Status, Transition
 from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.links import LinkTable, own_addresses
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.actions import Transitioned
 from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
@@ -17,6 +20,10 @@ from holdfast_speaker.vrrp.states import Backup
 
 if TYPE_CHECKING:
     from holdfast_speaker.engine.engine import Engine
+
+
+_LINKS_MAX = 64
+_ADDRESSES_MAX = 64
 
 
 def transition_message(name: str, action: Transitioned, time: str) -> Transition:
@@ -51,6 +58,8 @@ def published_router(instance: Instance) -> PublishedRouter:
         interface=instance.link.name if instance.link else "",
         sources=[str(ip_address(source)) for _, source in sorted(instance.sources.items())],
         proven=sorted(instance.router.proven),
+        met=[str(ip_address(source)) for source in instance.router.acquaintances.met],
+        former_addresses=[str(ip_address(address)) for address in sorted(instance.router.acquaintances.former)],
     )
 
 
@@ -89,6 +98,22 @@ def router_status(instance: Instance, warnings: list[str]) -> RouterStatus:
     )
 
 
+def link_statuses(table: LinkTable, vips: Set[bytes]) -> list[LinkStatus]:
+    """The links that a VIP can live on. Of very many addresses those that come first in the order of numbers."""
+    return [
+        LinkStatus(
+            name=link.name,
+            addresses=sorted(
+                f"{ip_address(address)}/{length}"
+                for _, address, length in heapq.nsmallest(
+                    _ADDRESSES_MAX, ((len(one.address), one.address, one.prefix_length) for one in own)
+                )
+            ),
+        )
+        for link, own in own_addresses(table, vips)[:_LINKS_MAX]
+    ]
+
+
 def status(
     engine: Engine,
     now: Instant,
@@ -112,6 +137,7 @@ def status(
         ],
         link_counters={counter.value: count for counter, count in sorted(engine.strangers.counters.items())},
         foreign_virtual_router_ids=engine.strangers.by_link(engine.table, now),
+        links=link_statuses(engine.table, engine.vips),
         lateness=engine.lateness.summary(),
         real_time=real_time,
         warnings=warnings,

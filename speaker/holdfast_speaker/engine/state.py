@@ -35,6 +35,10 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     """Where its advertisements come from; at most one of each family."""
     proven: list[int] | None = None
     """The families (4, 16) in which this node has proof that it hears; None: an older engine, which did not say."""
+    met: list[str] = field(default_factory=list)
+    """Other routers that advertised a list with an address of ours, by their addresses, the latest last."""
+    former_addresses: list[str] = field(default_factory=list)
+    """Our addresses before the last edit of them, without prefix lengths; sorted."""
 
 
 class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-from holdfast_speaker.health.policy import Result
+from holdfast_speaker.health.policy import Result, failure
 
 _MESSAGE_BYTES = 200
 _READ_BYTES = 4096
@@ -35,9 +35,10 @@ class Command:
             return Result(False, f"process {self._left_behind.pid} of an earlier run was killed and does not end")
         try:
             process = _Process(self._words)
-        except (OSError, ValueError) as error:  # ValueError: characters that no argument can have
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return Result(False, f"{self._words[0]} cannot be started: {reason}")
+        except OSError as error:
+            return failure(f"{self._words[0]} cannot be started: {error.strerror}", error)
+        except ValueError as error:  # characters that no argument can have
+            return Result(False, f"{self._words[0]} cannot be started: {error}")
         try:
             async with asyncio.timeout(timeout_seconds):
                 await process.ended.wait()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from holdfast_api.reasons import Health
 from holdfast_api.resources import Probe
+from holdfast_speaker.health.connections import Names
 from holdfast_speaker.health.policy import ProbeJudgement, Result, next_start, overall
 from holdfast_speaker.health.probes import Prober
 
@@ -35,6 +36,8 @@ class HealthMonitor:
         self._judgements: dict[str, dict[str, ProbeJudgement]] = {}
         self._tasks: dict[_Place, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._names = Names()
+        self._unrun: set[_Place] = set()
         self._reported: dict[str, tuple[Health, str]] = {}
         self.replace(probes)
 
@@ -50,6 +53,7 @@ class HealthMonitor:
                 judgement = judgement.under(probe)
             self._judgements.setdefault(key, {})[name] = judgement
         self._probes = wanted
+        self._unrun &= wanted.keys()
         for place in wanted:
             if place not in self._tasks:
                 self._start(place)
@@ -92,7 +96,7 @@ class HealthMonitor:
                 self._broken.set_exception(error)
 
     async def _run(self, place: _Place, probe: Probe) -> None:
-        prober = Prober(probe)
+        prober = Prober(probe, self._names)
         period = probe.period_ms / 1000
         due = self._loop.time()
         while True:
@@ -102,6 +106,11 @@ class HealthMonitor:
 
     def _take_in(self, place: _Place, result: Result) -> None:
         key, name = place
+        if result.is_conclusive:
+            self._unrun.discard(place)
+        elif place not in self._unrun:
+            self._unrun.add(place)
+            _log.warning("probe %s of %s cannot be run, what it found last stands: %s", name, key, result.message)
         self._judgements[key][name] = self._judgements[key][name].after(result)
         self._publish(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,17 @@ class Result:
     ok: bool
     message: str = ""
     """Why it failed, for people; empty when it did not."""
+    is_conclusive: bool = True
+    """False: the run could not be made for want of something on this host; it says nothing of the service."""
+
+
+OUT_OF_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
+"""Descriptors, memory, processes or threads are used up (open(2), socket(2), fork(2)): no word about a service."""
+
+
+def failure(message: str, error: OSError) -> Result:
+    """The result of a run that ended in this error."""
+    return Result(False, message, is_conclusive=error.errno not in OUT_OF_MEANS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,9 @@ class ProbeJudgement:
     """Of the last failure."""
 
     def after(self, result: Result) -> ProbeJudgement:
-        """The judgement with one more result."""
+        """The judgement with one more result; one that says nothing changes nothing."""
+        if not result.is_conclusive:
+            return self
         message = self.message if result.ok else result.message
         seen = Health.HEALTHY if result.ok else Health.FAILING
         if seen is self.health:

@@ -6,25 +6,30 @@ import asyncio
 import functools
 import os
 import re
+import socket
 import ssl
 
 from holdfast_api.errors import PeerError
 from holdfast_api.resources import HTTPGetAction, Probe, TCPSocketAction
 from holdfast_speaker.health.commands import Command
-from holdfast_speaker.health.policy import Result
+from holdfast_speaker.health.connections import Names, first_to_connect
+from holdfast_speaker.health.policy import Result, failure
 
 _LINE_BYTES_MAX = 8192
 _HEAD_LINES_MAX = 128
 _BODY_BYTES_MAX = 10 * 1024  # what the kubelet reads of it
 
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
 
 
 class Prober:
     """Runs one probe. Its runs follow one another: the caller awaits one before it begins the next."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, names: Names | None = None) -> None:
+        """`names`: shared with other probes, which wait for the same answers then."""
         self._probe = probe
+        self._names = names or Names()
         self._command = Command(probe.exec.command) if probe.exec is not None else None
 
     async def run(self) -> Result:
@@ -33,52 +38,70 @@ class Prober:
         if self._command is not None:
             return await self._command.run(probe.timeout_seconds)
         if probe.tcp_socket is not None:
-            return await _connects(probe.tcp_socket, probe.timeout_seconds)
+            return await self._connects(probe.tcp_socket)
         if probe.http_get is not None:
-            return await _answers(probe.http_get, probe.timeout_seconds)
+            return await self._answers(probe.http_get)
         raise AssertionError(f"probe {probe.name} has no action: the planner's policies refuse it")
 
-
-async def _connects(action: TCPSocketAction, timeout_seconds: int) -> Result:
-    where = f"TCP {action.host} port {action.port}"
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            _, writer = await asyncio.open_connection(action.host, action.port)
-    except TimeoutError:
-        return Result(False, f"{where} did not accept within {timeout_seconds} s")
-    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have that name
-        return Result(False, f"{where}: {_reason(error)}")
-    writer.transport.abort()
-    return Result(True)
-
-
-async def _answers(action: HTTPGetAction, timeout_seconds: int) -> Result:
-    where = f"{action.scheme} {action.host} port {action.port}"
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            status = await _get(action)
-    except TimeoutError:
-        return Result(False, f"{where} did not answer within {timeout_seconds} s")
-    except _NotHTTP as error:
-        return Result(False, f"{where}: {error}")
-    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have that name
-        return Result(False, f"{where}: {_reason(error)}")
-    if 200 <= status < 400:
+    async def _connects(self, action: TCPSocketAction) -> Result:
+        where = f"TCP {action.host} port {action.port}"
+        try:
+            async with asyncio.timeout(self._probe.timeout_seconds):
+                connection = await first_to_connect(await self._names.places(action.host, action.port))
+        except TimeoutError:
+            return Result(False, f"{where} {self._missed(action.host, 'accept')}")
+        except OSError as error:
+            return failure(f"{where}: {_reason(error)}", error)
+        except ValueError as error:  # no host can have that name
+            return Result(False, f"{where}: {error}")
+        connection.close()
         return Result(True)
-    return Result(False, f"{where} answered {action.path} with status {status}")
+
+    async def _answers(self, action: HTTPGetAction) -> Result:
+        where = f"{action.scheme} {action.host} port {action.port}"
+        try:
+            async with asyncio.timeout(self._probe.timeout_seconds):
+                connection = await first_to_connect(await self._names.places(action.host, action.port))
+                status = await _get(action, connection)
+        except TimeoutError:
+            return Result(False, f"{where} {self._missed(action.host, 'answer')}")
+        except _NotHTTP as error:
+            return Result(False, f"{where}: {error}")
+        except OSError as error:
+            return failure(f"{where}: {_reason(error)}", error)
+        except ValueError as error:  # no host can have that name
+            return Result(False, f"{where}: {error}")
+        if status in action.expect_status or (not action.expect_status and 200 <= status < 400):
+            return Result(True)
+        return Result(False, f"{where} answered {action.path} with status {status}")
+
+    def _missed(self, host: str, what: str) -> str:
+        within = f"within {self._probe.timeout_seconds} s"
+        return (
+            f"is a name that was not looked up {within}"
+            if self._names.is_waiting_for(host)
+            else f"did not {what} {within}"
+        )
 
 
 class _NotHTTP(PeerError):
     """The answer is none that HTTP/1.1 has."""
 
 
-async def _get(action: HTTPGetAction) -> int:
+async def _get(action: HTTPGetAction, connection: socket.socket) -> int:
     """The status of the answer to a GET, whose body is read and thrown away.
 
     Raises _NotHTTP, or OSError where the connection fails (ssl.SSLError is one).
     """
     context = _lenient_context() if action.scheme == "HTTPS" else None
-    reader, writer = await asyncio.open_connection(action.host, action.port, ssl=context, limit=_LINE_BYTES_MAX)
+    name = action.host if context else None
+    try:
+        reader, writer = await asyncio.open_connection(
+            sock=connection, ssl=context, server_hostname=name, limit=_LINE_BYTES_MAX
+        )
+    except BaseException:
+        connection.close()
+        raise
     try:
         host = f"[{action.host}]" if ":" in action.host else action.host
         writer.write(
@@ -97,33 +120,41 @@ async def _get(action: HTTPGetAction) -> int:
         writer.transport.abort()
 
 
-async def _head(reader: asyncio.StreamReader) -> tuple[int, int]:
-    """Status, and how much of the body is to be read."""
+async def _head(reader: asyncio.StreamReader) -> tuple[int, int | None]:
+    """Status, and the length of the body where it is told."""
     match = _STATUS_LINE.fullmatch(await _line(reader))
     if match is None:
         raise _NotHTTP("its answer is not HTTP/1.1")
-    length = _BODY_BYTES_MAX
+    length = None
     for _ in range(_HEAD_LINES_MAX):
         line = await _line(reader)
         if not line.strip():
             return int(match[1]), length
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and value.strip().isdigit():
-            length = min(int(value), _BODY_BYTES_MAX)
+        if name.lower() == b"content-length" and _LENGTH.fullmatch(value.strip()):
+            length = int(value)
     raise _NotHTTP("its answer has too many header lines")
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
     try:
-        return await reader.readline()
+        line = await reader.readline()
     except ValueError as error:
         raise _NotHTTP(f"its answer has a line of more than {_LINE_BYTES_MAX} bytes") from error
+    if not line:
+        raise _NotHTTP("it closed the connection before its answer was complete")
+    if not line.endswith(b"\n"):
+        raise _NotHTTP("it closed the connection in the middle of a line of its answer's head")
+    return line
 
 
-async def _pass_over_body(reader: asyncio.StreamReader, length: int) -> None:
+async def _pass_over_body(reader: asyncio.StreamReader, length: int | None) -> None:
     # A connection closed on unread data is reset, which many servers log as an error of theirs.
-    while length > 0 and (read := await reader.read(length)):
-        length -= len(read)
+    left = min(_BODY_BYTES_MAX, length if length is not None else _BODY_BYTES_MAX)
+    while left > 0 and (read := await reader.read(left)):
+        left -= len(read)
+    if left > 0 and length is not None:  # RFC 9112 section 8: the answer is incomplete
+        raise _NotHTTP("it closed the connection in the middle of its answer's body")
 
 
 @functools.cache
@@ -135,11 +166,11 @@ def _lenient_context() -> ssl.SSLContext:
     return context
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: OSError) -> str:
     # asyncio words its own errors at length ("Connect call failed ..."); the system's word for the number is enough.
     # ssl.SSLError and socket.gaierror have numbers of their own.
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+    if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
+    return error.strerror or str(error)

@@ -35,6 +35,7 @@ from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
 _PR_SET_PDEATHSIG = 1
+_STANDARD_ERROR = 2
 _HAND_OVER_WITHIN = Duration(3 * SECOND)
 """What the protocol spares a successor: three intervals of the shortest that VRRPv2 has, or of the hand-over's."""
 
@@ -48,6 +49,7 @@ _SNAPSHOTS = msgspec.json.Decoder(Snapshot)
 def main() -> int:
     """Run until told to stop. Exit status 0 after SIGTERM, 1 where the machine refuses what an engine needs."""
     arguments = _arguments()
+    _open_standard_descriptors()
     _die_with(arguments.parent)
     if arguments.control_descriptor is not None and not _is_told_something(arguments.control_descriptor):
         return 0
@@ -91,6 +93,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _open_standard_descriptors() -> None:
+    """Whoever started this may have closed some: what is opened next would have their numbers, and get the log."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(opened)
+
+
 def _die_with(parent: int) -> None:
     """Be told to stop when the process that started this one dies (prctl(2)), so that nothing is held by an orphan."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -125,8 +134,9 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
             driver.real_time = realtime.secure(scheduling, inheritance.cpu_latency)
             log.info("the engine is ready", ready=True)
         driver.run()
-    except EnvironmentFailure as failure:
-        log.error(f"the engine cannot run here: {failure}")
+    except (EnvironmentFailure, OSError, MemoryError) as failure:
+        directory.keep_traceback("".join(traceback.format_exception(failure)))
+        log.error(f"the engine cannot run here: {failure or 'out of memory'}")
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001  # the outermost loop of this process: the keeper decides what comes next
         told = "".join(traceback.format_exception(error))

@@ -1,13 +1,15 @@
 """The control socket: JSON lines from agents and people, never blocking the loop.
 
 However many clients there are and whatever they send, a turn of the loop takes in a few of them and answers each one
-request at most. Clients that nobody hears of make room for new ones; with no descriptor left, a new one is turned away.
+request at most. The client that was silent for longest makes room for a new one; where there is none, and no descriptor
+left, a new one is turned away.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -124,39 +126,59 @@ class ControlServer:
             connection = Connection(stream, heard_at=self._turns)
             self.connections[stream.fileno()] = connection
             accepted.append(connection)
-            self._make_room()
+            self._close_the_quietest(_CLIENTS_LIMIT)
         return [connection for connection in accepted if self.connections.get(connection.stream.fileno()) is connection]
 
     def _accept_one(self) -> socket.socket | None:
+        try:
+            return self._accept_now()
+        except OSError as error:
+            # Without a descriptor the kernel does not look whether anybody waits (accept(2)).
+            if error.errno not in _NO_DESCRIPTOR or not self._somebody_waits():
+                return None
+        try:
+            if self._close_the_quietest(0):
+                return self._accept_now()
+            self._turn_one_away()
+        except OSError:  # no memory either: it is tried again
+            pass
+        return None
+
+    def _accept_now(self) -> socket.socket | None:
+        """Who waits, if anybody; raises OSError."""
         if self._listener is None:
             return None
         try:
             return self._listener.accept()[0]
         except BlockingIOError:
             self.is_behind = False
-        except OSError as error:
-            if error.errno in _NO_DESCRIPTOR:
-                self._turn_one_away()
-        return None
+            return None
 
-    def _make_room(self) -> None:
-        """Close who was silent for longest, where there are more clients than there may be."""
-        dispensable = [connection for connection in self.connections.values() if connection.is_dispensable]
-        if len(dispensable) > _CLIENTS_LIMIT:
-            self.close(min(dispensable, key=lambda connection: connection.heard_at))
+    def _somebody_waits(self) -> bool:
+        poller = select.poll()
+        if self._listener is not None:
+            poller.register(self._listener, select.POLLIN)
+        self.is_behind = bool(poller.poll(0))
+        return self.is_behind
 
     def _turn_one_away(self) -> None:
-        """There is no descriptor left: take the spare one for a moment, so that who waits learns that it is in vain."""
+        """Raises OSError."""
         if self._spare is not None:
             os.close(self._spare)
         try:
-            if self._listener is not None:
-                self._listener.accept()[0].close()
-        except BlockingIOError:
-            self.is_behind = False
-        except OSError:  # no memory either: it is tried again
-            pass
-        self._spare = _spare_descriptor()
+            turned_away = self._accept_now()
+            if turned_away is not None:
+                turned_away.close()
+        finally:
+            self._spare = _spare_descriptor()
+
+    def _close_the_quietest(self, most: int) -> bool:
+        """Close who was silent for longest, where more than so many could be closed. Returns whether there was one."""
+        dispensable = [connection for connection in self.connections.values() if connection.is_dispensable]
+        if len(dispensable) > most:
+            self.close(min(dispensable, key=lambda connection: connection.heard_at))
+            return True
+        return False
 
     def serve(self, ready: Collection[int]) -> bool:
         """Answer clients whose descriptors are readable, a few at most: those who waited for longest.

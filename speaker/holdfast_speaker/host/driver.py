@@ -35,7 +35,9 @@ from holdfast_speaker.host.log import Log
 from holdfast_speaker.host.state_directory import StateDirectory
 from holdfast_speaker.host.timer import Timer
 from holdfast_speaker.host.wire import Wire
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
+
+_NO_INTERVAL_MS = 1000
 
 
 class Driver:
@@ -82,7 +84,8 @@ class Driver:
         while not self._stopping:
             self._let_keeper_watch()
             self.turn(watch.idle_turn(self._inheritance.memory.patience) / SECOND)
-        self._inheritance.memory.patience = watch.STOP_PATIENCE
+        # Everything is given up, or handed over, in one turn.
+        self._inheritance.memory.patience = watch.patience(ZERO, _addresses(self.engine.configuration))
         if self._directory.successor_waits() and self._hand_over():
             return
         self._step_aside()
@@ -96,15 +99,9 @@ class Driver:
 
     def _let_keeper_watch(self) -> None:
         """Tell the keeper how long an engine with this configuration may make no turn."""
-        configuration = self.engine.configuration
-        if configuration is self._watched_configuration:
-            return
-        self._watched_configuration = configuration
-        intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
-        addresses = sum(len(item.addresses) for item in configuration.virtual_routers)
-        self._inheritance.memory.patience = watch.patience(
-            Duration(min(intervals, default=1000) * MILLISECOND), addresses
-        )
+        if self.engine.configuration is not self._watched_configuration:
+            self._watched_configuration = self.engine.configuration
+            self._inheritance.memory.patience = _patience(self.engine.configuration)
 
     def _hand_over(self) -> bool:
         """Leave everything to a successor. False, with nothing left to it, where that cannot be: it must be a stop."""
@@ -246,6 +243,9 @@ class Driver:
         match request:
             case Configure(configuration=configuration):
                 vet(configuration, engine.node_name)
+                # What is new is put in force in this turn.
+                memory = self._inheritance.memory
+                memory.patience = max(memory.patience, _patience(configuration))
                 engine.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
@@ -265,6 +265,16 @@ class Driver:
                     restarts=self._inheritance.restarts,
                     last_death=self._inheritance.last_death,
                 )
+
+
+def _patience(configuration: SpeakerConfiguration) -> Duration:
+    intervals = [item.advertisement_interval_milliseconds for item in configuration.virtual_routers]
+    shortest = Duration(min(intervals, default=_NO_INTERVAL_MS) * MILLISECOND)
+    return watch.patience(shortest, _addresses(configuration))
+
+
+def _addresses(configuration: SpeakerConfiguration) -> int:
+    return sum(len(item.addresses) for item in configuration.virtual_routers)
 
 
 def _earlier(one: Instant | None, other: Instant | None) -> Instant | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from holdfast_speaker.host import clock, realtime, watch
 from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.log import Log
-from holdfast_speaker.host.watch import START_PATIENCE, Watch
+from holdfast_speaker.host.watch import START_PATIENCE, STOP_PATIENCE, Watch
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
 
 EXIT_REFUSED = 1
@@ -171,6 +171,7 @@ class Keeper:
             step = watch.step(memory.patience)
             if self._sleep(step):
                 os.kill(process, signal.SIGTERM)
+                memory.patience = min(memory.patience, STOP_PATIENCE)
             kept_sockets.collect()
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:

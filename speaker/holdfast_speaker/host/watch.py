@@ -7,6 +7,8 @@ while it runs, and nothing while it waits for the kernel, as the engine after it
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,8 @@ from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, 
 START_PATIENCE = Duration(10 * SECOND)
 """For an engine that begins."""
 
-STOP_PATIENCE = Duration(2 * SECOND)
-"""For one that gives everything up, in one turn."""
+STOP_PATIENCE = SECOND
+"""For one that is told to stop, which wakes it, until it says how long that takes."""
 
 _SHORTEST_PATIENCE = Duration(300 * MILLISECOND)
 _INTERVALS = 3
@@ -97,9 +99,20 @@ def look_at(process: int, heartbeat: Instant, at: Instant) -> Seen:
     )
 
 
+@functools.cache
+def _proc_shows_our_children() -> bool:
+    """Not so where /proc is that of another PID namespace: the numbers are other processes' there."""
+    try:
+        return int(Path("/proc/self").readlink().name) == os.getpid()
+    except OSError:
+        return False
+
+
 def _states(process: int) -> dict[int, str]:
     """The state of each thread, one letter."""
-    states = {}
+    states: dict[int, str] = {}
+    if not _proc_shows_our_children():
+        return states
     try:
         for thread in Path(f"/proc/{process}/task").iterdir():
             # "pid (name) state ...", and a name may hold anything.

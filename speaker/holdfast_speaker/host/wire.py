@@ -81,6 +81,10 @@ class Wire:
             self.epoch += 1
             if kept is None:
                 self._kept_sockets.put((listener.link, listener.width), self._listeners[listener].receiver)
+            elif code := self._listeners[listener].renew():
+                # Its link may have left between the engine before this one and now.
+                self._close(self._listeners, listener)
+                raise SystemCallFailure("cannot join the group", OSError(code, ""))
 
     def _close(self, sockets: dict[Listener, VRRPSocket], listener: Listener) -> None:
         sockets.pop(listener).close()

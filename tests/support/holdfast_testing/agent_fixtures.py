@@ -20,6 +20,7 @@ from holdfast_api.messages import (
     GetHistory,
     History,
     Lateness,
+    LinkStatus,
     RealTime,
     Refused,
     ReportHealth,
@@ -94,6 +95,8 @@ class FakeEngine:
         self.reported: list[ReportHealth] = []
         self.requests = 0
         self.refuses = ""
+        self.links: list[LinkStatus] | None = [LinkStatus(name="eth0", addresses=["10.0.0.1/24"])]
+        self.warnings: list[str] = []
 
     async def start(self) -> None:
         """Make the socket and listen."""
@@ -187,9 +190,10 @@ class FakeEngine:
             case GetHistory(virtual_ip=name):
                 return History(virtual_ip=name, transitions=self._history.get(name, []), journal=[])
             case _:
-                return self._status()
+                return self.status()
 
-    def _status(self) -> Status:
+    def status(self) -> Status:
+        """What it says of itself."""
         return Status(
             node_name=NODE,
             version="0.1.0",
@@ -200,7 +204,8 @@ class FakeEngine:
             link_counters={"vrid-errors": 3},
             lateness=Lateness(samples=10, p50_microseconds=20, p99_microseconds=40, max_microseconds=90),
             real_time=RealTime(scheduling="", memory="", garbage_collection="", cpu_latency=""),
-            warnings=[],
+            warnings=list(self.warnings),
+            links=self.links,
             restarts=2,
         )
 

@@ -51,7 +51,8 @@ class Keepalived:
         self.process.wait(timeout=10)
 
     def kill(self) -> None:
-        """Power off: everything in the namespace is killed, and the cable is pulled."""
+        """Power off: everything in the namespace is killed, and nothing of it gets out any more."""
+        # First, as keepalived's child says farewell when it sees its parent die.
+        self.host.namespace.ip("link set eth0 down")
         for pid in self.host.namespace.pids:
             os.kill(pid, 9)
-        self.host.namespace.ip("link set eth0 down")

@@ -1,9 +1,11 @@
-"""Network namespaces for tests: made with ip(8), named after this process, removed with all that runs in them."""
+"""Network namespaces for tests: named after this process, removed with all that runs in them.
+
+They are made and read through pyroute2, as the lab's are; what a single test does to one it may say in words of ip(8).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
@@ -11,14 +13,13 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_CLONE_NEWNET = 0x40000000
-_FOLDER = Path("/run/netns")
+from holdfast_lab import actions, namespaces, processes
+from holdfast_lab.actions import AddBridge, AddCable, SetMaster, SetState
+
 _numbers = itertools.count(1)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def missing_means() -> str:
@@ -41,8 +42,12 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.path = _FOLDER / name
+        self.path = namespaces.namespace_path(name)
         self._started: list[subprocess.Popen[str]] = []
+
+    def does(self, *wanted: actions.Action) -> None:
+        """Change its network."""
+        actions.carry_out(self.name, *wanted)
 
     def ip(self, *lines: str) -> None:
         """Run lines of ip(8), in one process."""
@@ -55,20 +60,17 @@ class Namespace:
         return [entry for entry in shown if entry]
 
     def addresses(self, link: str) -> dict[str, dict[str, Any]]:
-        """The addresses on a link, as ip(8) shows them, without prefix length."""
-        return {
-            str(info["local"]): info
-            for entry in self.ip_json("address", "show", "dev", link)
-            for info in entry["addr_info"]
-        }
+        """The addresses on a link, without prefix length, and what the kernel says of each (pyroute2's names)."""
+        found = namespaces.with_rtnetlink(self.name, lambda kernel: actions.address_messages(kernel, link))
+        return {str(message.get("local") or message.get("address")): _told(message) for message in found}
 
     def link(self, name: str) -> dict[str, Any]:
-        """A link as ip(8) shows it."""
-        return self.ip_json("link", "show", "dev", name)[0]
+        """What the kernel says of a link (pyroute2's names)."""
+        return _told(namespaces.with_rtnetlink(self.name, lambda kernel: kernel.link("get", ifname=name)[0]))
 
     def index(self, link: str) -> int:
         """The index of a link."""
-        return int(self.link(link)["ifindex"])
+        return int(self.link(link)["index"])
 
     def mac(self, link: str) -> bytes:
         """The MAC address of a link."""
@@ -76,7 +78,7 @@ class Namespace:
 
     def command(self, command: list[str]) -> list[str]:
         """The command line that runs a command in this namespace."""
-        return ["nsenter", f"--net={self.path}", "--", *command]
+        return namespaces.inside(self.name, command)
 
     def run(self, command: list[str]) -> str:
         """Run a command here to its end; its output. A failure fails the test."""
@@ -91,18 +93,13 @@ class Namespace:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """The calling thread is in this namespace; the sockets that it makes stay there."""
-        with Path("/proc/thread-self/ns/net").open("rb") as before:
-            with self.path.open("rb") as here:
-                _enter(here.fileno())
-            try:
-                yield
-            finally:
-                _enter(before.fileno())
+        with namespaces.entered(self.name):
+            yield
 
     @property
     def pids(self) -> list[int]:
         """Every process that is in this namespace now."""
-        return [int(pid) for pid in _run(["ip", "netns", "pids", self.name]).split()]
+        return [process.pid for process in processes.namespace_members(self.path)]
 
     def close(self) -> None:
         """Kill what was started here, with all its children, and remove the namespace with its links."""
@@ -116,13 +113,12 @@ class Namespace:
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-        _run(["ip", "netns", "del", self.name])
+        namespaces.remove_namespace(self.name)
 
 
-def _enter(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+def _told(message: Any) -> dict[str, Any]:
+    fields = {name: message[name] for name, _ in message.fields}
+    return fields | {message.nla2name(name): value for name, value in message["attrs"]}
 
 
 class Namespaces:
@@ -130,40 +126,34 @@ class Namespaces:
 
     def __init__(self) -> None:
         self.prefix = f"hf-test-{os.getpid()}-{next(_numbers)}-"
-        self._made: list[Namespace] = []
+        self._made = contextlib.ExitStack()
 
     def add(self, name: str) -> Namespace:
         """A new namespace; `name` tells it from the others of this test."""
         namespace = Namespace(self.prefix + name)
-        _run(["ip", "netns", "add", namespace.name])
-        self._made.append(namespace)
-        namespace.ip("link set lo up")
+        # First: what is interrupted while it is being made has to be removed, too.
+        self._made.callback(namespace.close)
+        namespaces.make_namespace(namespace.name)
+        namespace.does(SetState("lo", up=True))
         return namespace
 
     def connect(self, one: Namespace, one_link: str, other: Namespace, other_link: str) -> None:
         """A cable between two namespaces: a veth pair, both ends up."""
-        one.ip(
-            f"link add {one_link} type veth peer name {other_link} netns {other.name}",
-            f"link set {one_link} up",
-        )
-        other.ip(f"link set {other_link} up")
+        one.does(AddCable(one_link, other_link, other.name), SetState(one_link, up=True))
+        other.does(SetState(other_link, up=True))
 
     def bridge(self, namespace: Namespace, name: str) -> None:
         """A bridge that forwards at once and forwards every group."""
-        namespace.ip(
-            f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"link set {name} up",
-        )
+        namespace.does(AddBridge(name))
 
     def plug(self, host: Namespace, link: str, switch: Namespace, bridge: str, port: str) -> None:
         """A cable between a namespace and a bridge in another."""
         self.connect(host, link, switch, port)
-        switch.ip(f"link set {port} master {bridge}")
+        switch.does(SetMaster(port, bridge))
 
     def close(self) -> None:
         """Remove everything that was made."""
-        while self._made:
-            self._made.pop().close()
+        self._made.close()
 
     def __enter__(self) -> Self:
         return self

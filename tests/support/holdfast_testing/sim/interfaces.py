@@ -31,14 +31,14 @@ class Address:
     """When its duplicate address detection ends."""
     kept: bool = False
     """It stayed while the link was switched off, and begins anew when it comes back."""
+    network: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = prefix(self.address, self.prefix_length)
 
     @property
     def secondary(self) -> bool:
         return bool(self.flags & SECONDARY)
-
-    @property
-    def network(self) -> bytes:
-        return prefix(self.address, self.prefix_length)
 
     def shares_subnet(self, other: Address) -> bool:
         """Whether both say the same subnet with the same mask."""

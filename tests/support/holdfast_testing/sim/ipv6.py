@@ -204,7 +204,8 @@ class IPv6:
         self._take_all(interface, keep=lambda _address: False)
         if interface.ipv6:
             interface.ipv6_lost += 1
-        interface.ipv6 = False
+        # What was set for it is lost as well: it begins with the defaults of the namespace.
+        interface.ipv6 = interface.disable_ipv6 = interface.keep_addresses_on_down = False
 
     def _take_all(self, interface: Interface, keep: Callable[[Address], bool]) -> None:
         interface.ready = False
@@ -218,7 +219,6 @@ class IPv6:
                 continue
             interface.v6.remove(address)
             self._tell(address, False)
-            self._routes.forget_source(address.address)
 
     def _restore(self, interface: Interface) -> None:
         """addrconf_permanent_addr: the routes of the addresses that stayed."""

@@ -38,6 +38,7 @@ LOOPBACK = 1
 NEVER = Instant(1 << 62)
 
 _LOOPBACK_MTU = 65536
+_LOOPBACK_NET = 127
 
 
 class SimulatedKernel:
@@ -171,13 +172,14 @@ class SimulatedKernel:
             self._switch_off(interface)
         self.ipv4.link_gone(interface)
         self.ipv6.link_gone(interface)
-        if interface.controller:
-            self.release(index)
+        controller = self._leave(interface) if interface.controller else None
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
         self._something_changed()
-        self._events.append(LinkRemoved(index))
+        self._tell(LinkRemoved(index))
+        if controller is not None:
+            self._look_at_ports(controller)
 
     def rename(self, index: int, name: str) -> None:
         """Another name, also while it is up (since Linux 6.2)."""
@@ -258,13 +260,17 @@ class SimulatedKernel:
     def release(self, index: int) -> None:
         """It is a port no longer."""
         self.advance()
-        port = self.interfaces[index]
+        controller = self._leave(self.interfaces[index])
+        self._look_at_ports(controller)
+
+    def _leave(self, port: Interface) -> Interface:
+        """Take a port from its controller, which does not notice yet whether it has a carrier without it."""
         controller = self.interfaces[port.controller]
         port.controller = 0
-        self._tell_link(index)
-        self._take_mac_of_ports(controller)
+        self._tell_link(port.index)
         self._take_mtu_of_ports(controller)
-        self._look_at_ports(controller)
+        self._take_mac_of_ports(controller)
+        return controller
 
     def ports(self, controller: Interface) -> list[Interface]:
         """The ports of a bridge or bond."""
@@ -436,7 +442,7 @@ class SimulatedKernel:
         if not interface.operational:
             return False
         if len(address) == 4:
-            return self.routes.is_local(address)
+            return address[0] != _LOOPBACK_NET and self.routes.is_local(address)
         return any(r.local and r.index == index and r.network == address for r in self.routes)
 
     # ----- netlink, and what goes wrong with it -----

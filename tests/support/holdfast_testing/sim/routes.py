@@ -45,11 +45,9 @@ class Route:
 
     def holds(self, address: bytes) -> bool:
         """Whether the address is one that it leads to."""
-        if len(address) != len(self.network):
-            return False
         if self.prefix_length == 8 * len(address):
             return address == self.network
-        return prefix(address, self.prefix_length) == self.network
+        return len(address) == len(self.network) and prefix(address, self.prefix_length) == self.network
 
     @property
     def place(self) -> tuple[bool, bytes, int, int]:
@@ -89,7 +87,7 @@ class Routes:
         return found
 
     def forget_source(self, source: bytes) -> None:
-        """Let routes stay that have this source, but have none from now on."""
+        """Let routes stay that have this source, but have none from now on (fib6_remove_prefsrc)."""
         self._routes = [
             replace(route, source=None) if route.source == source and not route.local else route
             for route in self._routes

@@ -1,0 +1,52 @@
+"""What `holdfast status` prints for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from msgspec import structs
+
+from holdfast_api.reasons import State
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_cli.commands import status
+from holdfast_testing.agent_fixtures import FakeEngine, router_status
+
+WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], virtual_router_id=51)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is printed of one virtual router."""
+
+    def printed(**fields: Any) -> list[str]:
+        answer = structs.replace(FakeEngine(Path("unused")).status(), routers=[router_status(WEB, **fields)])
+        monkeypatch.setattr(status, "ask", lambda *_: answer)
+        told = CliRunner().invoke(status.command, [])
+        assert told.exit_code == 0, told.output
+        return told.output.splitlines()
+
+    return printed
+
+
+def test_a_router_that_is_well_has_no_warning(lines: Any) -> None:
+    told = lines()
+    assert "  priority   100" in told
+    assert not any("warning" in line for line in told)
+
+
+def test_each_warning_is_a_line(lines: Any) -> None:
+    told = lines(warnings=["10.0.0.9 is in use by 02:00:00:00:00:07", "another"])
+    assert "  warning    10.0.0.9 is in use by 02:00:00:00:00:07" in told
+    assert "  warning    another" in told
+
+
+def test_a_master_without_proof_that_it_hears_says_what_it_waits_for(lines: Any) -> None:
+    told = lines(state=State.MASTER, effective_priority=50, unproved=True)
+    assert "  priority   100, advertises 50 until it hears another router" in told
+
+
+def test_a_failing_priority_is_told_as_advertised(lines: Any) -> None:
+    assert "  priority   100, advertised as 7" in lines(effective_priority=7)
