@@ -334,7 +334,8 @@ class Engine:
                 proven = self._hearing.of(instance)
                 self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
         else:
-            for obstacle in router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE:
+            # Looked at again: what was done in the meantime may have met another obstacle.
+            for obstacle in router.obstacles - self._obstacles(instance).keys() - _NOT_OF_THE_MACHINE:
                 self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
@@ -619,7 +620,8 @@ class Engine:
         silent = [width for action in actions if (width := self._do(instance, action, now))]
         self._schedule(instance)
         for width in silent:
-            self._cannot_send(instance, width, now)
+            if width not in instance.failed:
+                self._cannot_send(instance, width, now)
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
         owned = self.addresses.owned(instance.name)
