@@ -23,6 +23,7 @@ LIFETIME = Duration(SECOND)
 EXPIRES_LATE = Duration(SECOND // 4)
 """How much later the kernel's timer may be."""
 
+LACKING_BOUND = Duration(2 * SECOND)
 DEAF_BOUND = Duration(3 * SECOND)
 
 _ELSEWHERE = (packed("192.0.2.1"), packed("2001:db8::1"))
@@ -64,6 +65,9 @@ class Laws(Observer):
         self._master_since: dict[tuple[str, str], Instant] = {}
         self._spoke_at: dict[tuple[str, str, int], Instant] = {}
         self._deaf: dict[tuple[str, str, int], Instant] = {}
+        self._lacking: dict[str, Instant] = {}
+        self._beside: dict[str, set[str]] = {}
+        """Who held beside others when that was last seen, but for those who yielded."""
         self._misled: dict[str, Instant] = {}
         self._seen: dict[str, int] = {}
         self._removed: dict[str, set[KernelAddress]] = {}
@@ -84,6 +88,8 @@ class Laws(Observer):
         self.misled_bound = Duration(70 * SECOND if options.loss else 3 * SECOND)
         """How long a client may send to where a VIP was: announcements are repeated within the first seconds, and once
         a minute."""
+        self.misled_bound_after_two = Duration(70 * SECOND)
+        """The same where two held, which did not hear each other, and one of them left without a word."""
         for host in world.hosts.values():
             self._own[host.name] = _of_its_own(host)
 
@@ -121,6 +127,8 @@ class Laws(Observer):
             self._master_since[host.name, move.virtual_ip] = self.world.now
             self._takes_over_with_a_reason(host, move)
             self._holds_its_recovery(host, move)
+        elif move.from_state is State.MASTER and move.to_state is State.BACKUP:
+            self._beside.get(move.virtual_ip, set()).discard(host.name)
         self._no_edit_moves(host, move)
         self._incumbent_is_safe(host, move)
 
@@ -166,9 +174,24 @@ class Laws(Observer):
             for one in (*link.v4, *link.v6)
             if one.protocol == ADDRESS_PROTOCOL
         }
-        if wanted != held and not host.kernel.readable:
-            told = [str(ip_address(address)) for _, address in wanted ^ held]
-            raise Violation(f"{host.name}: its kernel does not hold what it should: {', '.join(told)}")
+        if held <= wanted:
+            if held == wanted:
+                self._lacking.pop(host.name, None)
+            else:
+                self._lacking.setdefault(host.name, self.world.now)
+        elif not host.kernel.readable:
+            told = ", ".join(str(ip_address(address)) for _, address in held - wanted)
+            raise Violation(f"{host.name} is not Master, and its kernel holds {told}")
+
+    def _has_what_it_should(self, host: Host) -> None:
+        """What somebody takes away from a Master is back soon, or an obstacle."""
+        self._addresses_where_master(host)
+        if not host.runs or host.name in self.world.refusing:
+            self._lacking.pop(host.name, None)
+            return
+        since = max(self._lacking.get(host.name, self.world.now), self._disturbed(host.name))
+        if self.world.now - since > LACKING_BOUND:
+            raise Violation(f"{host.name} is Master, and its kernel has not what it should for {LACKING_BOUND} ns")
 
     def _source_is_its_own(self, host: Host) -> None:
         """The VIP is never the source of the host's own traffic, as long as the host has an address that could be."""
@@ -276,6 +299,8 @@ class Laws(Observer):
 
     def check(self) -> None:
         """What is a matter of how long it lasts."""
+        for host in self.world.hosts.values():
+            self._has_what_it_should(host)
         for virtual_ip in self.world.names:
             answering = self._answering(virtual_ip)
             self._one_holder_that_answers(virtual_ip, answering)
@@ -380,16 +405,23 @@ class Laws(Observer):
     def _clients_find_it(self, virtual_ip: str, answering: list[str]) -> None:
         """Where a VIP answers is where its holder is, also for who knew it somewhere else."""
         world = self.world
+        if len(answering) > 1:
+            self._beside[virtual_ip] = set(answering)
         if len(answering) != 1 or not world.connected("client", answering[0]):
             self._misled.pop(virtual_ip, None)
             return
         (holder,) = answering
+        if holder == "foreign":
+            return  # it says so once, and that may be lost
         if world.client.wire.where(self._address(virtual_ip)) == holder:
             self._misled.pop(virtual_ip, None)
+            self._beside.pop(virtual_ip, None)
             return
         since = max(self._misled.setdefault(virtual_ip, world.now), self._disturbed(holder))
-        if world.now - since > self.misled_bound:
-            raise Violation(f"{holder} holds {virtual_ip}, and a client does not find it for {self.misled_bound} ns")
+        left_without_a_word = self._beside.get(virtual_ip, {holder}) - {holder}
+        bound = self.misled_bound_after_two if left_without_a_word else self.misled_bound
+        if world.now - since > bound:
+            raise Violation(f"{holder} holds {virtual_ip}, and for {bound / 1e9:.0f} s a client does not find it")
 
     def settled(self) -> None:
         """After everything was mended and the bounds have passed: one of the healthiest holds, and nobody else."""
@@ -414,7 +446,9 @@ class Laws(Observer):
         holder, best = priorities[answering[0]], max(priorities.values())
         if band(holder) < band(best):
             raise Violation(f"{answering[0]} holds in a lower band than another's")
-        if not world.options.nopreempt and holder < best:
+        state = found[answering[0]].router.state
+        has_a_wish = isinstance(state, Master) and state.wish is not None
+        if not world.options.nopreempt and holder < best and not has_a_wish:
             raise Violation(f"{answering[0]} holds, though another has a higher priority and preempts")
 
 
