@@ -1,11 +1,12 @@
 # Forwards to scripts/, where the work is. ARGS goes through: make demo ARGS=--compare, make test ARGS="-k announces".
-.PHONY: help demo test e2e bench simulate lint clean
+.PHONY: help demo test e2e bench simulate mutants lint clean
 
 help:
 	@echo "make demo    watch a VIP survive what keepalived's nopreempt does not (root, under a minute once set up)"
 	@echo "make test    every test; without root the ones that need network namespaces are left out, and named"
 	@echo "make e2e     the tests on a Kubernetes cluster, which it makes (root; half an hour the first time, then minutes)"
 	@echo "make simulate HOURS=100   that many hours of elections under faults, in virtual time"
+	@echo "make mutants plant bugs in core and engine, one after the other: does its test find each?"
 	@echo "make bench   measure it side by side with keepalived (root, about half an hour; QUICK=1: under 3 minutes)"
 	@echo "make lint    formatting, style, types, and which part may import which"
 	@echo "make clean   remove .venv and every cache"
@@ -22,6 +23,9 @@ e2e:
 
 simulate:
 	@scripts/simulate $(if $(HOURS),--hours $(HOURS)) $(ARGS)
+
+mutants:
+	@scripts/mutants $(ARGS)
 
 bench:
 	@scripts/bench $(if $(QUICK),--quick) $(ARGS)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast_speaker.engine import frames
+from holdfast_speaker.engine.ports import NeighbourAnswer
 from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.sockets import AnnouncementSocket, Datagram, VRRPSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
@@ -223,10 +224,8 @@ def test_what_only_sends_collects_nothing(cable: Cable, family, here, there, gro
 @FAMILIES
 def test_an_address_that_is_not_on_the_host_cannot_be_sent_from(cable: Cable, family, here, there, group):
     router = cable.vrrp(cable.one, family)
-    way = f"cannot send a VRRP packet from {socket.inet_ntop(family, there)} to {socket.inet_ntop(family, group)}: "
-    with pytest.raises(SystemCallFailure, match=way) as failure:
-        router.send(PAYLOAD, group, there)
-    assert failure.value.errno == (errno.ENETUNREACH if family == socket.AF_INET else errno.EINVAL)
+    expected = errno.ENETUNREACH if family == socket.AF_INET else errno.EINVAL
+    assert router.send(PAYLOAD, group, there) == expected
 
 
 @FAMILIES
@@ -235,10 +234,9 @@ def test_a_source_that_goes_and_comes_back_can_be_sent_from_again(cable: Cable, 
     router.send(PAYLOAD, group, here)
     text = socket.inet_ntop(family, here) + ("/24" if family == socket.AF_INET else "/64")
     cable.one.ip(f"address delete {text} dev eth0")
-    with pytest.raises(SystemCallFailure):
-        router.send(PAYLOAD, group, here)
+    assert router.send(PAYLOAD, group, here) != 0
     cable.one.ip(f"address add {text} dev eth0{' nodad' if family == socket.AF_INET6 else ''}")
-    router.send(PAYLOAD, group, here)
+    assert router.send(PAYLOAD, group, here) == 0
     assert len(received(listener, 2)) == 2
 
 
@@ -247,8 +245,7 @@ def test_a_link_that_goes_down_makes_sending_fail_and_receiving_silent(cable: Ca
     router = cable.vrrp(cable.one, family)
     router.send(PAYLOAD, group, here)
     cable.one.ip("link set eth0 down")
-    with pytest.raises(SystemCallFailure):
-        router.send(PAYLOAD, group, here)
+    assert router.send(PAYLOAD, group, here) != 0
     assert router.receive(64) == []
 
 
@@ -257,10 +254,8 @@ def test_a_link_that_vanishes_makes_sending_fail_and_nothing_worse(cable: Cable,
     router, announcement = cable.vrrp(cable.one, family), cable.announcement(cable.one)
     router.send(PAYLOAD, group, here)
     cable.one.ip("link delete eth0")
-    with pytest.raises(SystemCallFailure):
-        router.send(PAYLOAD, group, here)
-    with pytest.raises(SystemCallFailure, match="cannot send an announcement: "):
-        announcement.send(bytes(60))
+    assert router.send(PAYLOAD, group, here) != 0
+    assert announcement.send(bytes(60)) != 0
     with contextlib.suppress(SystemCallFailure):
         assert router.receive(64) == []
     router.close()
@@ -311,5 +306,7 @@ def test_a_neighbour_that_is_asked_answers(cable: Cable, target):
         question = frames.arp_request(mac, CASES["IPv4"][1], packed)
     sniffer = cable.sniffer(cable.one)
     cable.announcement(cable.one).send(question)
-    answers = iter(lambda: frames.neighbour_answer(sniffer.recv(2048)), packed)
+    answers = iter(
+        lambda: frames.neighbour_answer(sniffer.recv(2048)), NeighbourAnswer(packed, cable.other.mac("eth0"))
+    )
     assert [answer for answer in answers if answer is not None] == []

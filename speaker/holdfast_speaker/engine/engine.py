@@ -7,15 +7,15 @@ and in which order, is turn.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
 from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
-from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, Conflicts
+from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, ASK_AGAIN_FIRST_AFTER, Conflicts
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing
@@ -52,7 +52,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import PacketError
+from holdfast_speaker.vrrp.packet import Advertisement, PacketError
 from holdfast_speaker.vrrp.states import Backup
 from holdfast_speaker.vrrp.states import Listening as HeardNobody
 
@@ -101,6 +101,8 @@ class Engine:
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._by_address: dict[bytes, list[Instance]] = {}
         self._neighbours_of: frozenset[int] = frozenset()
+        self._deaf_to_neighbours: dict[int, int] = {}
+        self._forwards_ipv6: dict[str, bool] = {}
         self._prove_at: dict[str, tuple[Instant, int]] = {}
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
@@ -124,12 +126,16 @@ class Engine:
         takes, then is given.
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
+        self._rename(wanted)
         leaving = []
         for name, instance in self.instances.items():
             if name not in wanted or instance.becomes_another_router(wanted[name]):
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
+                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                    instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
         for instance in leaving:
             self._remove(instance, now)
@@ -148,6 +154,26 @@ class Engine:
         self._former.clear()
         self.is_unpublished = True
 
+    def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
+        """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
+        new = {_on_the_link(item): name for name, item in wanted.items() if name not in self.instances}
+        for former in [name for name in self.instances if name not in wanted]:
+            instance = self.instances[former]
+            name = new.pop(_on_the_link(instance.configuration), None)
+            if name is None:
+                continue
+            self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
+            for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
+                kept.forget(former)
+            for key in self.addresses.owned(former):
+                self.addresses.change_hands(key, name)
+            self._deadlines.set(former, None)
+            if former in self._prove_at:
+                self._prove_at[name] = self._prove_at.pop(former)
+            self.instances[name] = self.instances.pop(former)
+            instance.change(wanted[name])
+            instance.work_out_kernel_addresses()
+
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
         for instance in instances:
@@ -157,10 +183,8 @@ class Engine:
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
         name = instance.name
-        for kept in (self._sending, self.refusals):
+        for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
             kept.forget(name)
-        self._conflicts.drop(name)
-        self._hearing.stop_asking(name)
         self._prove_at.pop(name, None)
         self._deadlines.set(name, None)
         del self.instances[name]
@@ -189,6 +213,9 @@ class Engine:
             if taken:
                 self._tell_put_back(instance, taken)
         self._listening.doubt(changes)
+        if changes.gone & self._neighbours_of:  # a link with the same index may be there again
+            self._neighbours_of -= changes.gone
+            self._wire.hear_neighbours(self._neighbours_of)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -241,6 +268,7 @@ class Engine:
 
     def _look(self, instances: Sequence[Instance], now: Instant) -> None:
         """Find the links, sources and obstacles of these, and act on what is new."""
+        self._forwards_ipv6.clear()
         for instance in instances:
             instance.look_at = None
             self._find_link(instance, now)
@@ -264,7 +292,7 @@ class Engine:
             # Another interface, by another name or made anew under the same: what was held on the old one goes.
             self._leave_link(instance, now)
         instance.link = link
-        instance.prepare_announcements(link is not None and self._kernel.forwards_ipv6(link.name))
+        instance.prepare_announcements(link is not None and self._forwards(link.name))
         if link is None or before is None or before.index != link.index:
             return
         if not link.operational:
@@ -274,6 +302,13 @@ class Engine:
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
             self._sending.announce(instance)
+
+    def _forwards(self, name: str) -> bool:
+        """Whether this host is an IPv6 router on the link; asked once in a look."""
+        known = self._forwards_ipv6.get(name)
+        if known is None:
+            known = self._forwards_ipv6[name] = self._kernel.forwards_ipv6(name)
+        return known
 
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
@@ -325,7 +360,7 @@ class Engine:
         configuration = instance.core_configuration(own)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
-        if router.configuration != configuration:
+        if router.configuration is not configuration and router.configuration != configuration:
             self._carry_out(instance, router.reconfigure(configuration, now), now)
         self._settle_health(instance, now)
         if not instance.started:
@@ -344,10 +379,7 @@ class Engine:
         """Which of the known members' addresses are this node's own."""
         if not instance.members or instance.link is None:
             return frozenset()
-        here = instance.link.index
-        return frozenset(
-            member for member in instance.members if any(one.index == here for one in self.table.places_of(member))
-        )
+        return instance.members & self.table.own(instance.link.index)
 
     def _obstacles(self, instance: Instance) -> dict[Obstacle, str]:
         """What keeps a VirtualIP out of the election, with a sentence about each."""
@@ -388,6 +420,7 @@ class Engine:
         match former.state:
             case State.MASTER:
                 instance.router.resume_as_master(self._former_seen_at, former.recovered_at, proven)
+                instance.master_since = now
                 self.addresses.adopt(instance.name, instance.kernel_addresses, instance.routes(self.table), now)
             case State.BACKUP:
                 instance.router.resume_as_backup(now, former.recovered_at, proven)
@@ -442,12 +475,23 @@ class Engine:
             actions = instance.router.receive(advertisement, now)
             if knew != _what_it_learned(instance):
                 self.is_unpublished = True
+            if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                actions = (*actions, *self._explained(instance, advertisement, now))
             if actions:
                 self._carry_out(instance, actions, now)
             else:
                 self._schedule(instance)
             if not proven and not self._is_own(index, source):
                 proven = self._prove(listener, now)
+
+    def _explained(self, instance: Instance, advertisement: Advertisement, now: Instant) -> Actions:
+        """Who answers for the addresses is a Master of this virtual router: it is followed as any other."""
+        router = instance.router
+        if not advertisement.priority or advertisement.source not in router.acquaintances.met:
+            return NOTHING
+        self._conflicts.drop(instance.name)
+        instance.warn("conflict", "")
+        return (*router.clear(Obstacle.ADDRESS_CONFLICT, now), *router.receive(advertisement, now))
 
     def _is_own(self, index: int, source: bytes) -> bool:
         return any(address.index == index for address in self.table.places_of(source))
@@ -481,8 +525,9 @@ class Engine:
         links = (self.instances[name].link for name in waiting if name in self.instances)
         wanted = frozenset(link.index for link in links if link is not None)
         if wanted != self._neighbours_of:
-            self._neighbours_of = wanted
-            self._wire.hear_neighbours(wanted)
+            refused = self._wire.hear_neighbours(wanted)
+            self._neighbours_of = wanted - refused.keys()
+            self._deaf_to_neighbours = dict(refused)
 
     # ----- time -----
 
@@ -560,24 +605,37 @@ class Engine:
         """Act on what a check found. Returns whether the router's own timers may act."""
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
-        instance.warn("conflict", sentence)
+        instance.warn("conflict", sentence or self._why_unasked(instance))
         if sentence and router.holds_addresses:
             self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
         elif sentence and instance.refuses_conflicts:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
+                instance.warn("conflict", "")
                 return True  # a Master was heard meanwhile: it is the one that answered
-            instance.retry_at = Instant(now + ASK_AGAIN_AFTER)
-            if Obstacle.ADDRESS_CONFLICT not in router.obstacles:
+            # The first answer may be that of a holder that died: its kernel has the addresses for two seconds more.
+            first = Obstacle.ADDRESS_CONFLICT not in router.obstacles
+            instance.retry_at = Instant(now + (ASK_AGAIN_FIRST_AFTER if first else ASK_AGAIN_AFTER))
+            if first:
                 self._log.error(
                     f"cannot run: {sentence}", virtualIP=instance.name, obstacle=Obstacle.ADDRESS_CONFLICT.value
                 )
                 self._carry_out(instance, router.obstruct(Obstacle.ADDRESS_CONFLICT, now, sentence), now)
             return False
-        elif sentence:
+        elif sentence and Obstacle.ADDRESS_CONFLICT not in router.obstacles:
             self._log.warning(f"taking it, though {sentence}", virtualIP=instance.name)
         elif Obstacle.ADDRESS_CONFLICT in router.obstacles:
             self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
         return True
+
+    def _why_unasked(self, instance: Instance) -> str:
+        """Where neighbours cannot be heard now. That is no reason to leave the addresses to nobody."""
+        code = self._deaf_to_neighbours.get(instance.link.index) if instance.link is not None else None
+        if not code:
+            return ""
+        why = f"whether somebody else has its addresses could not be asked: {told(code)}"
+        if instance.warnings.get("conflict") != why:
+            self._log.warning(why, virtualIP=instance.name)
+        return why
 
     # ----- what was refused -----
 
@@ -620,7 +678,7 @@ class Engine:
         silent = [width for action in actions if (width := self._do(instance, action, now))]
         self._schedule(instance)
         for width in silent:
-            if width not in instance.failed:
+            if width not in instance.failed:  # what became of the first may have told of the other already
                 self._cannot_send(instance, width, now)
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
@@ -688,6 +746,7 @@ class Engine:
         if action.from_state is State.MASTER:
             # What was asked while it was held: whoever answers now may be the next holder.
             self._conflicts.drop(instance.name)
+            instance.warn("conflict", "")  # whoever holds the addresses from now on may be asked for them
         self.is_unpublished = True
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",
@@ -711,6 +770,7 @@ class Engine:
                 due = None  # it goes on when that is decided, which may be later than it was due
         elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
             self._conflicts.drop(name)  # a Master was heard
+            instance.warn("conflict", "")
         others = (
             instance.retry_at,
             instance.look_at,
@@ -783,6 +843,12 @@ class Engine:
         fought = self.addresses.fought_over(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
+    """What makes two configurations one virtual router for everybody else."""
+    addresses = frozenset(parse_address(text)[0] for text in configuration.addresses)
+    return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 
 def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:

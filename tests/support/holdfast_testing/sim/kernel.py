@@ -577,8 +577,17 @@ class SimulatedKernel:
                     protocol=ADDRESS_PROTOCOL,
                     exclusive=exclusive,
                 )
-            case RemoveAddress(KernelAddress(index, address, prefix_length)):
-                return self.remove_address(index, address, prefix_length)
+            case RemoveAddress(KernelAddress(index, address, prefix_length), keeps_others):
+                interface = self.interfaces.get(index)
+                if interface is None:
+                    return errno.ENODEV
+                before, interface.promote_secondaries = (
+                    interface.promote_secondaries,
+                    keeps_others or interface.promote_secondaries,
+                )
+                code = self.remove_address(index, address, prefix_length)
+                interface.promote_secondaries = before
+                return code
             case AddRoute(index, network, prefix_length, source, valid_seconds):
                 route = Route(
                     index,
