@@ -483,14 +483,23 @@ class VirtualRouter:
         return self._announce_against(self._answer(state, now), now)
 
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
-        """An answer, and the announcement that takes the neighbours back from a rival: once a second at most."""
+        """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
+
+        One that would be too soon is made up for: the rival may have announced the addresses after the last one.
+        """
         state = self.state
-        if not answer or not isinstance(state, Master):
+        if not isinstance(state, Master):
             return answer
-        if state.answer_announced_at is not None and now - state.answer_announced_at < SECOND:
-            return answer
-        self.state = replace(state, answer_announced_at=now)
-        return (*answer, AnnounceAddresses())
+        last = state.answer_announced_at
+        if answer and (last is None or now - last >= SECOND):
+            self.state = replace(state, answer_announced_at=now)
+            return (*answer, AnnounceAddresses())
+        if last is not None and last <= now < last + SECOND:
+            again = Instant(last + SECOND)
+            self.state = replace(
+                state, answer_announced_at=again, announce_at=tuple(sorted((*state.announce_at, again)))
+            )
+        return answer
 
     def _announce_after_farewell(self, answer: Actions, now: Instant) -> Actions:
         """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
@@ -538,15 +547,23 @@ class VirtualRouter:
     def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
         """Section 6.4.3: Backup, with the new Master's interval.
 
-        Beyond the RFC it says so with priority 0. The other may never have heard this one, as when two parts of a
-        network are joined: now it asserts itself, and announces the addresses to the neighbours that know this node's
-        MAC address for them. Where it was asked to take over they know already.
+        Beyond the RFC it is heard once more. The other may never have heard this one, as when two parts of a network are
+        joined: now it answers, and announces the addresses to the neighbours that know this node's MAC address for
+        them. Where it was asked to take over they know already.
         """
-        last_word = self._advertise(0) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
+        last_word = self._last_word_to(advertisement.priority) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
         following = self._follow(advertisement, now)
         backup = Backup((following,) * len(self.configuration.families))
         yielded = self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority)
         return (yielded, *last_word)
+
+    def _last_word_to(self, winner: int) -> Actions:
+        """An advertisement that loses against the winner, in the same band.
+
+        No farewell: other Backups may follow this node, and would take the addresses over from the winner, too.
+        """
+        priority = min(self.effective_priority, winner - 1)
+        return self._advertise(priority) if priority and band(priority) == band(winner) else NOTHING
 
     def _why_yielded(self, state: Master, theirs: int) -> Reason:
         if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:
