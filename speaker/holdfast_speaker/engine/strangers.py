@@ -41,6 +41,8 @@ class Strangers:
         self.counters: Multiset[Counter] = Multiset()
         self._known: frozenset[bytes] = frozenset()
         self._heard: dict[_Router, Instant] = {}
+        self._old_at = Instant(0)
+        """None of them is old enough to be forgotten before."""
 
     def checkpoint(self) -> StrangersCheckpoint:
         """Whom it knows and whom it heard."""
@@ -48,7 +50,7 @@ class Strangers:
 
     def restore(self, known: StrangersCheckpoint) -> None:
         """Know what another one knew."""
-        self._known, self._heard = known.known, dict(known.heard)
+        self._known, self._heard, self._old_at = known.known, dict(known.heard), Instant(0)
 
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
@@ -80,8 +82,10 @@ class Strangers:
 
     def _is_full(self, now: Instant) -> bool:
         """Whether there is no room for one more, also after the old ones are forgotten."""
-        if len(self._heard) >= _MAX:
+        if len(self._heard) >= _MAX and now >= self._old_at:
             self._heard = {router: at for router, at in self._heard.items() if now - at < REMEMBERED}
+            # A flood from a thousand made-up sources shall not cost a look at all of them for each packet.
+            self._old_at = Instant(min(self._heard.values(), default=now) + REMEMBERED)
         return len(self._heard) >= _MAX
 
     def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
