@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast_api.reasons import Obstacle, State
-from holdfast_speaker.engine.ports import AddAddress, RemoveAddress, Request
+from holdfast_speaker.engine.ports import AddAddress, Link, LinkAddress, RemoveAddress, Request
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 from holdfast_testing.sim.routes import Route
@@ -363,3 +363,18 @@ def test_a_subnet_of_an_older_engine_that_cannot_be_removed_is_kept_by_every_eng
         assert n1.state() == "Master"
         assert n1.has("10.9.0.1"), "the host's own address stays"
         left = n1.die()
+
+
+def test_dumps_that_lack_an_address_again_and_again_do_not_take_it_away():
+    lan, n1, _ = master()
+    dump = n1.kernel.dump
+
+    def interrupted() -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
+        links, addresses, _ = dump()
+        return links, [item for item in addresses if item.address != packed(VIP)], False
+
+    n1.kernel.dump = interrupted
+    n1.kernel.lose_events()
+    lan.run(60.0)
+    assert n1.kernel.deleted == []
+    assert n1.warnings == []

@@ -211,7 +211,12 @@ class HeldAddresses:
         missing = {key for key, held in self._held.items() if held.address not in present}
         gone = frozenset(key.index for key in self._held) - self.table.by_index.keys()
         self._forget_links(gone)
-        return Changes(None, self._put_back(missing & self._held.keys(), now), gone)
+        missing &= self._held.keys()
+        if whole:
+            return Changes(None, self._put_back(missing, now), gone)
+        # Renewed, in case that it is gone; but nobody is accused of having taken it away.
+        self._apply([request for key in sorted(missing) for request in self._held[key].renewal()])
+        return Changes(None, gone=gone)
 
     def _forget_links(self, gone: Set[int]) -> None:
         for key in [key for key in self._held if key.index in gone]:
