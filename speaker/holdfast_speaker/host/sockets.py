@@ -15,7 +15,7 @@ from holdfast_speaker.engine.frames import neighbour_answer
 from holdfast_speaker.engine.ports import Datagram, NeighbourAnswer
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.memberships import is_member
+from holdfast_speaker.host.memberships import Memberships
 
 _VRRP = 112
 _GROUP_V4 = bytes((224, 0, 0, 18))
@@ -129,13 +129,13 @@ class VRRPSocket:
         source = socket.inet_pton(socket.AF_INET6, address[0])
         return Datagram(payload, source, destination, hops)
 
-    def renew(self) -> int:
+    def renew(self, memberships: Memberships) -> int:
         """Join the group anew where the link has forgotten it; the errno where it cannot be joined.
 
         A link that is a member is left alone: to leave and to join would be told to the switches.
         """
         v4 = self.family == socket.AF_INET
-        if is_member(self.index, _GROUP_V4 if v4 else _GROUP_V6):
+        if memberships.is_member(self.index, _GROUP_V4 if v4 else _GROUP_V6):
             return 0
         if v4:
             level, leave, join = socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP

@@ -14,6 +14,7 @@ from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.kept_sockets import KeptSockets
+from holdfast_speaker.host.memberships import Memberships
 from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
@@ -57,9 +58,10 @@ class Wire:
         for link in self._announcers.keys() - links:
             self._announcers.pop(link).close()
         refused: dict[Listener, int] = {}
+        memberships = Memberships()
         for listener in sorted(wanted):
             try:
-                self._open(listener)
+                self._open(listener, memberships)
             except SystemCallFailure as failure:
                 refused[listener] = failure.errno
         for listener in sorted(overheard - self._overheard.keys()):
@@ -69,7 +71,7 @@ class Wire:
                 self.epoch += 1
         return refused
 
-    def _open(self, listener: Listener) -> None:
+    def _open(self, listener: Listener, memberships: Memberships) -> None:
         if listener.link not in self._announcers:
             kept = self._kept_sockets.take((listener.link, _ANNOUNCER))
             announcer = self._announcers[listener.link] = AnnouncementSocket(listener.link, kept)
@@ -81,7 +83,7 @@ class Wire:
             self.epoch += 1
             if kept is None:
                 self._kept_sockets.put((listener.link, listener.width), self._listeners[listener].receiver)
-            elif code := self._listeners[listener].renew():
+            elif code := self._listeners[listener].renew(memberships):
                 # Its link may have left between the engine before this one and now.
                 self._close(self._listeners, listener)
                 raise SystemCallFailure("cannot join the group", OSError(code, ""))
@@ -93,7 +95,8 @@ class Wire:
 
     def renew(self, listeners: Collection[Listener]) -> Mapping[Listener, int]:
         """As ports.Wire has it."""
-        codes = {listener: self._listeners[listener].renew() for listener in listeners if listener in self._listeners}
+        memberships = Memberships()
+        codes = {one: self._listeners[one].renew(memberships) for one in listeners if one in self._listeners}
         return {listener: code for listener, code in codes.items() if code}
 
     def hear_neighbours(self, indexes: Set[int]) -> Mapping[int, int]:
