@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from holdfast_api.resources import ForeignRouters, Transport
+from holdfast_speaker.engine.ports import Datagram, Listener
+from holdfast_speaker.vrrp.instants import SECOND
+from holdfast_speaker.vrrp.packet import encode
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 
 VIP = "10.9.0.200"
@@ -206,3 +209,20 @@ def test_a_vip_that_moves_to_a_link_where_others_were_heard_is_proved_there():
     n1.configure(router(interface="eth0", **known), beside)
     lan.run(5.0)
     assert (n1.state(), n1.instance().router.unproved) == ("Master", False)
+
+
+def test_what_another_engine_on_the_same_host_sends_is_no_proof():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router())
+    lan.run(0.1)
+    own, group = packed("10.9.0.1"), packed("224.0.0.18")
+    packet = encode(3, 77, 100, SECOND, (packed("10.9.0.222"),), own, group, None)
+    n1.running.receive(Listener(n1.eth0, 4), [Datagram(packet, own, group, 255)], lan.clock.now())
+    lan.run(0.5)
+    assert not n1.instance().router.proven
+    other = packed("10.9.0.7")
+    packet = encode(3, 77, 100, SECOND, (packed("10.9.0.222"),), other, group, None)
+    n1.running.receive(Listener(n1.eth0, 4), [Datagram(packet, other, group, 255)], lan.clock.now())
+    lan.run(0.5)
+    assert n1.instance().router.proven == {4}

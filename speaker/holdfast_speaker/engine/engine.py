@@ -576,7 +576,8 @@ class Engine:
             payload, source, destination, ttl = datagram
             instance = by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
             if instance is None:
-                if self.strangers.hear(index, payload, source, destination, ttl, now) and not proven:
+                is_one = self.strangers.hear(index, payload, source, destination, ttl, now)
+                if is_one and not proven and not self._is_own(index, source):
                     proven = self._prove(listener, now)
                 continue
             try:
