@@ -42,7 +42,8 @@ WITHOUT_CONSEQUENCES = {
     Engine: {"started", "lateness", "transitions", "is_unpublished", "refusals", "forwards_ipv6"},
     LinkTable: {"sources", "own", "holding"},
     Instance: {"decoder"},
-    Strangers: {"counters"},
+    Sending: {"told_at"},
+    Strangers: {"counters", "old_at"},
     VirtualRouter: {"counters", "packets"},
 }
 """What people are told, what was said already, and what only saves time."""

@@ -254,3 +254,30 @@ def test_a_source_that_does_not_come_back_is_replaced_though_nothing_else_happen
     n1.remove(f"{IPv6Address(first)}/64")
     lan.run(2.0)
     assert n1.instance().sources == {16: packed("fe80::51")}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [router("b", "10.9.0.200/24", vrid=51), router("a", "10.9.0.201/24", vrid=52)],
+        [
+            router("old", "10.9.0.200/24", vrid=51),
+            router("a", "10.9.0.203/24", vrid=53),
+            router("b", "10.9.0.201/24", vrid=52),
+        ],
+        [router("b", "10.9.0.200/24", vrid=51), router("c", "10.9.0.201/24", vrid=52)],
+    ],
+    ids=["swapped", "left to a new one", "in a row"],
+)
+def test_names_that_change_among_virtual_ips_move_none_of_them(after):
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router("a", "10.9.0.200/24", vrid=51), router("b", "10.9.0.201/24", vrid=52))
+    lan.run(2.0)
+    n1.kernel.deleted.clear()
+    n1.configure(*after)
+    lan.run(2.0)
+    assert n1.kernel.deleted == []
+    assert {n1.state(item.name.removeprefix("default/")) for item in after} == {"Master"}
+    n1.configure()
+    assert lan.holders("10.9.0.200") == lan.holders("10.9.0.201") == []

@@ -224,23 +224,37 @@ class Engine:
 
     def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
         """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
-        new = {_on_the_link(item): name for name, item in wanted.items() if name not in self.instances}
-        for former in [name for name in self.instances if name not in wanted]:
-            instance = self.instances[former]
-            name = new.pop(_on_the_link(instance.configuration), None)
-            if name is None:
-                continue
+        names = self._new_names(wanted)
+        going = [(former, name, self.instances.pop(former)) for former, name in names.items()]
+        owned = {former: self.addresses.owned(former) for former in names}
+        proofs = {former: self._prove_at.pop(former) for former in names if former in self._prove_at}
+        for former, name, instance in going:
             self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
             for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
                 kept.forget(former)
-            for key in self.addresses.owned(former):
+            for key in owned[former]:
                 self.addresses.change_hands(key, name)
             self._deadlines.set(former, None)
-            if former in self._prove_at:
-                self._prove_at[name] = self._prove_at.pop(former)
-            self.instances[name] = self.instances.pop(former)
+            if former in proofs:
+                self._prove_at[name] = proofs[former]
+            self.instances[name] = instance
             instance.change(wanted[name])
             instance.work_out_kernel_addresses()
+
+    def _new_names(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> dict[str, str]:
+        """Which VirtualIPs go on under which name; two may swap theirs, and one may leave its own to a new one."""
+        before = {name: _on_the_link(instance.configuration) for name, instance in self.instances.items()}
+        after = {name: _on_the_link(item) for name, item in wanted.items()}
+        new = {on_the_link: name for name, on_the_link in after.items() if before.get(name) != on_the_link}
+        names = {
+            former: new[on_the_link]
+            for former, on_the_link in before.items()
+            if after.get(former) != on_the_link and on_the_link in new
+        }
+        while taken := [former for former, name in names.items() if name in self.instances and name not in names]:
+            for former in taken:
+                del names[former]
+        return names
 
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
