@@ -72,6 +72,20 @@ def test_a_renewal_that_reorders_the_addresses_changes_nothing():
     assert (n1.state(), n2.state(), n2.log.messages()) == ("Master", "Backup", [])
 
 
+def test_a_source_that_went_and_came_behind_another_stays_the_source():
+    lan, n1, n2, _ = pair(**MEMBERS)
+    n1.kernel.interfaces[n1.eth0].promote_secondaries = True
+    n1.add("10.9.0.11/24")
+    n1.remove("10.9.0.1/24")
+    lan.run(0.05)
+    n1.add("10.9.0.1/24")
+    n1.kernel.lose_events()  # what is known is in the kernel's order from now on
+    lan.run(2.0)
+    assert n1.running.table.sources(n1.eth0, 4)[0] == packed("10.9.0.11")
+    assert n1.instance().sources == {4: packed("10.9.0.1")}
+    assert (n1.state(), n2.state(), n2.warnings) == ("Master", "Backup", [])
+
+
 def test_a_host_that_is_renumbered_among_its_known_addresses_moves_nothing():
     members = {"members": ["10.9.0.1", "10.9.0.11", "10.9.0.2"], "foreign_routers": ForeignRouters.REFUSE}
     lan, n1, n2, _ = pair(**members)
