@@ -208,6 +208,20 @@ def test_a_wider_prefix_that_was_there_first_is_left_for_the_subnet_itself():
     assert (n1.state(), n1.has(VIP)) == ("Master", True)
 
 
+def test_a_wider_prefix_is_no_place_to_go_while_the_subnet_is_away_for_a_moment():
+    lan, n1, n2, client = pair()
+    vpn = n1.kernel.add_link("tun0", bytes(6), answers_arp=False)
+    n1.kernel.set_up(vpn, True)
+    n1.add("10.200.0.1/8", vpn)
+    lan.run(0.5)
+    n1.remove("10.9.0.1/24")
+    assert lan.probe(client, VIP, 0.08) == {"n1": 8}
+    n1.add("10.9.0.1/24")
+    lan.run(2.0)
+    assert (link_of(n1), n1.state(), n2.state()) == ("eth0", "Master", "Backup")
+    assert VIP not in n1.kernel.deleted
+
+
 def test_a_virtual_ip_of_another_name_is_the_same_router_with_its_history():
     lan, n1, n2, _ = pair()
     before = n1.instance().last_move
