@@ -86,7 +86,7 @@ class Node:
 
     def answers(self, index: int, limit: int) -> Sequence[NeighbourAnswer]:
         """As turn.Arrivals has it."""
-        return self.wire.receive_answers(index, limit)
+        return self.wire.answers(index, limit)
 
     def go_on(self) -> None:
         """One turn, if there is something to do."""
