@@ -175,7 +175,7 @@ class VirtualRouter:
 
     @property
     def unproved(self) -> bool:
-        """Whether this Master may be one only because it is deaf, so that it advertises the lowest healthy priority.
+        """Whether this Master may be one only because it hears nobody: it advertises the lowest healthy priority then.
 
         With nopreempt, among known members: a switch port that forwards late must not cost the incumbent its VIP, and
         whoever really is the only one left holds it with any priority.
@@ -235,7 +235,7 @@ class VirtualRouter:
     def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
         """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
         self.obstacles |= {Obstacle.STOPPED}
-        return self._leave(now, reason, farewell=True)
+        return self._leave(now, reason, with_priority_zero=True)
 
     def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
         """A packet of this VRID whose form is valid. Whatever is not obeyed is counted."""
@@ -293,13 +293,13 @@ class VirtualRouter:
         """Until when silence is no evidence; staggered by priority, as everything else is that ends in a promotion."""
         return Instant(now + self.configuration.quiet_period + self._skew_time(self.configuration.interval))
 
-    def _leave(self, now: Instant, reason: Reason, detail: str = "", *, farewell: bool) -> Actions:
+    def _leave(self, now: Instant, reason: Reason, detail: str = "", *, with_priority_zero: bool) -> Actions:
         """Initialize again; a Master that can still send says so with priority 0."""
         if isinstance(self.state, Initialize):
             return NOTHING
-        says_farewell = farewell and self.holds_addresses and not self.obstacles & _OBSTACLES_TO_SENDING
+        says_so = with_priority_zero and self.holds_addresses and not self.obstacles & _OBSTACLES_TO_SENDING
         transition = self._enter(Initialize(), now, reason, detail=detail)
-        return (transition, *self._advertise(0)) if says_farewell else (transition,)
+        return (transition, *self._advertise(0)) if says_so else (transition,)
 
     # ----- Backup: RFC 9568 section 6.4.2 -----
 
@@ -343,13 +343,13 @@ class VirtualRouter:
         if heard is None or heard.source == advertisement.source:
             return False
         if advertisement.priority == 0:
-            # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
+            # Only the Master can give the addresses up: priority 0 from another router must not interrupt it.
             self.counters[Counter.STRAY_FAREWELLS] += 1
             return True
         if isinstance(known, Following) and now - heard.at < heard.interval:
             weaker = band(advertisement.priority) < band(heard.priority)
             if weaker or (not self.configuration.nopreempt and advertisement.priority < heard.priority):
-                # A Master that has been replaced just now, and whose last word was overtaken on its way.
+                # A Master that was replaced just now: its last advertisement arrived after its successor's first.
                 self.counters[Counter.LOWER_PRIORITY] += 1
                 return True
         return False
@@ -538,7 +538,7 @@ class VirtualRouter:
         if state.cut_off is not None:
             if now < state.cut_off.until:
                 return NOTHING
-            return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+            return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
         self.state = state = self._without_ended_wish(state, now)
         if state.asserts_at is not None and now >= state.asserts_at:
             self.state = state = replace(state, asserts_at=None, next_advertisement_at=now)
@@ -638,7 +638,7 @@ class VirtualRouter:
                 self.state = replace(self.state, cut_off=CutOff(until, detail))
             if self.state.cut_off is not None:
                 return NOTHING
-        return self._leave(now, Reason(obstacle.value), detail, farewell=True)
+        return self._leave(now, Reason(obstacle.value), detail, with_priority_zero=True)
 
     def _others_wait_until(self, state: Master) -> Instant:
         """Three intervals after the last advertisement, and a little less: before the fastest Backup takes over."""
@@ -666,7 +666,7 @@ class VirtualRouter:
     def _go_on_after_a_cut(self, state: Master, now: Instant) -> Actions:
         """The link of a Master is back. In time nothing has moved; too late is what poll() would have said."""
         if state.cut_off is not None and now >= state.cut_off.until:
-            left = self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+            left = self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
             return (*left, *self._begin(now, Reason.LINK_UP))
         self.state = replace(
             self._without_ended_wish(state, now),
