@@ -39,7 +39,8 @@ KERNEL = Kernel(lambda: 0)
 PORTS = {"kernel", "wire", "clock", "log"}
 
 WITHOUT_CONSEQUENCES = {
-    Engine: {"started", "lateness", "transitions", "is_unpublished", "refusals"},
+    Engine: {"started", "lateness", "transitions", "is_unpublished", "refusals", "forwards_ipv6"},
+    LinkTable: {"sources", "own", "holding"},
     Instance: {"decoder"},
     Strangers: {"counters"},
     VirtualRouter: {"counters", "packets"},
@@ -50,7 +51,7 @@ WORKED_OUT = {
     Engine: {"by_vrid", "by_address", "table", "node_name"},
     Instance: {"addresses", "widths", "members", "announcements"},
     HeldAddresses: {"owned"},
-    LinkTable: {"others_by_address", "networks", "prefix_lengths"},
+    LinkTable: {"others_by_address", "networks", "prefix_lengths", "held"},
     Deadlines: {"heap"},
     Listening: {"table"},
 }

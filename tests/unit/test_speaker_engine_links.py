@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from holdfast_api.messages import LinkStatus
-from holdfast_speaker.engine.links import LinkTable, interface_for, is_usable, usable_sources, why_no_source
+from holdfast_speaker.engine.links import LinkTable, interface_for, is_usable, why_no_source
 from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
     AddressAdded,
@@ -29,10 +29,10 @@ def link(index, name, *, loopback=False, up=True):
     return Link(index, name, admin_up=up, carrier=up, mac=bytes(6), loopback=loopback)
 
 
-def on(index, text, *, protocol=0, flags=0x80, scope=0):
+def on(index, text, *, protocol=0, flags=0x80, scope=0, valid_seconds=None):
     address, _, prefix_length = text.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return LinkAddress(index, family, packed(address), int(prefix_length), protocol, flags, scope, None)
+    return LinkAddress(index, family, packed(address), int(prefix_length), protocol, flags, scope, valid_seconds)
 
 
 def table(links, addresses=()):
@@ -133,8 +133,8 @@ def test_a_link_local_address_decides_only_when_there_is_no_other():
     assert interface_for(known, [(packed("fe80::c8"), 64)]) == ETH0
 
 
-def sources(known, width, excluded=frozenset()):
-    return usable_sources(known, 2, width, excluded)
+def sources(known, width):
+    return list(known.sources(2, width))
 
 
 def test_ipv4_sources_are_the_addresses_that_are_no_vips_those_of_global_scope_first():
@@ -149,8 +149,8 @@ def test_ipv4_sources_are_the_addresses_that_are_no_vips_those_of_global_scope_f
             on(2, "10.0.0.10/24"),
         ],
     )
-    expected = ["10.0.0.9", "10.0.0.10", "169.254.0.1"]
-    assert sources(known, 4, {packed("10.0.0.201")}) == [packed(text) for text in expected]
+    expected = ["10.0.0.201", "10.0.0.9", "10.0.0.10", "169.254.0.1"]
+    assert sources(known, 4) == [packed(text) for text in expected]
 
 
 def test_ipv6_sources_are_the_link_local_addresses_that_are_usable():
@@ -165,7 +165,19 @@ def test_ipv6_sources_are_the_link_local_addresses_that_are_usable():
         ],
     )
     assert sources(known, 16) == [packed("fe80::3")]
-    assert sources(known, 16, {packed("fe80::3")}) == []
+
+
+def test_what_a_link_sends_from_and_what_is_its_own_follows_every_change():
+    known = table([ETH0], [on(2, "10.0.0.9/24")])
+    assert (sources(known, 4), known.own(2)) == ([packed("10.0.0.9")], {packed("10.0.0.9")})
+    known.apply(AddressAdded(on(2, "10.0.0.10/24")))
+    assert sources(known, 4) == [packed("10.0.0.9"), packed("10.0.0.10")]
+    known.apply(AddressRemoved(on(2, "10.0.0.9/24")))
+    assert (sources(known, 4), known.own(2)) == ([packed("10.0.0.10")], {packed("10.0.0.10")})
+    known.apply(AddressAdded(on(2, "10.0.0.10/24", flags=DAD_FAILED)))
+    assert sources(known, 4) == []
+    known.apply(LinkRemoved(2))
+    assert (sources(known, 4), known.own(2)) == ([], frozenset())
 
 
 def test_an_address_that_was_asked_for_may_be_of_any_scope_and_must_be_usable():
@@ -220,11 +232,12 @@ def test_where_an_address_is_that_is_not_ours():
 
 
 def test_on_a_kernel_that_does_not_say_whose_an_address_is_claimed_ones_are_ours():
-    claimed = on(2, "10.0.0.200/32")
+    claimed, stays = on(2, "10.0.0.200/32", valid_seconds=1), on(2, "10.0.0.200/24")
     known = table([ETH0])
     known.claimed.add((2, packed("10.0.0.200")))
     known.apply(AddressAdded(claimed))
-    assert (list(known.ours(2)), list(known.others(2))) == ([claimed], [])
+    known.apply(AddressAdded(stays))
+    assert (list(known.ours(2)), list(known.others(2))) == ([claimed], [stays]), "who puts it there to stay is not us"
     known.apply(LinkRemoved(2))
     assert not known.claimed
 

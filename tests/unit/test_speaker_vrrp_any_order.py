@@ -17,7 +17,7 @@ from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_speaker.vrrp.actions import Action, Actions, AnnounceAddresses, Refused, SendAdvertisement, Transitioned
 from holdfast_speaker.vrrp.configuration import Configuration, Family, band
 from holdfast_speaker.vrrp.counters import Counter
-from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration, Instant, master_down_interval
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Advertisement, decode
 from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import TRANSITIONS, Backup, Initialize, Master
@@ -372,7 +372,8 @@ def test_a_carrier_that_comes_back_too_late_before_anybody_polled_has_cost_the_a
     router, now = master()
     router.obstruct(Obstacle.LINK_DOWN, now, "eth0 has no carrier")
     deadline = router.next_deadline()
-    assert deadline == now + 3 * SECOND - SECOND // 8
+    patience = master_down_interval(3, router.configuration.priority, SECOND)
+    assert deadline == now + patience - SECOND // 16, "as long as a Backup of its own priority waits, and a little less"
     left, begun = router.clear(Obstacle.LINK_DOWN, deadline)
     assert isinstance(left, Transitioned)
     assert isinstance(begun, Transitioned)
@@ -382,7 +383,7 @@ def test_a_carrier_that_comes_back_too_late_before_anybody_polled_has_cost_the_a
 
 def test_a_master_that_was_stalled_when_its_carrier_goes_leaves_at_once() -> None:
     router, now = master()
-    (left,) = router.obstruct(Obstacle.LINK_DOWN, Instant(now + 3 * SECOND))
+    (left,) = router.obstruct(Obstacle.LINK_DOWN, Instant(now + 4 * SECOND))
     assert isinstance(left, Transitioned)
     assert left.to_state is State.INITIALIZE
 

@@ -18,15 +18,16 @@ from msgspec import Struct
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import LIFETIME_SECONDS
 from holdfast_speaker.engine.links import LinksCheckpoint, LinkTable
 from holdfast_speaker.engine.ports import (
+    LIFETIME_SECONDS,
     AddAddress,
     AddressRemoved,
     AddRoute,
     Event,
     Kernel,
     KernelAddress,
+    Link,
     LinkAddress,
     LinkChanged,
     LinkRemoved,
@@ -46,7 +47,7 @@ CONTESTED_WITHIN = Duration(10 * SECOND)
 _CONTESTED_PAUSE = Duration(SECOND)
 _DUMP_AGAIN_AFTER = Duration(SECOND)
 _ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO, errno.ESRCH})
-_IFA_F_SECONDARY = 0x01
+_OF_KUBE_PROXY = "kube-ipvs0"  # a dummy; where a kernel has none, whatever stands in for it
 
 
 @dataclass(slots=True)
@@ -56,13 +57,16 @@ class _Held:
     owner: str
     address: KernelAddress
     """As it is there: over IPv6 an engine before this one may have given it another prefix length, which stays."""
+    beside: KernelAddress | None = None
+    """What an engine before this one put there with its subnet, and could not be removed yet."""
     route: AddRoute | None = None
     put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=CONTESTED_TIMES))
 
     def renewal(self) -> list[Request]:
         """What puts it there again, or renews it. A route over IPv4 goes with its source and comes once."""
-        add = AddAddress(self.address, LIFETIME_SECONDS)
-        return [add, self.route] if self.route is not None else [add]
+        there = [self.address] if self.beside is None else [self.address, self.beside]
+        adds: list[Request] = [AddAddress(address, LIFETIME_SECONDS) for address in there]
+        return [*adds, self.route] if self.route is not None else adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class HeldCheckpoint(Struct, frozen=True):
     address: KernelAddress
     route: AddRoute | None
     put_back_at: list[Instant]
+    beside: KernelAddress | None
 
 
 class AddressesCheckpoint(Struct, frozen=True):
@@ -131,7 +136,7 @@ class HeldAddresses:
         return AddressesCheckpoint(
             links=self.table.checkpoint(),
             held=[
-                HeldCheckpoint(key, held.owner, held.address, held.route, list(held.put_back_at))
+                HeldCheckpoint(key, held.owner, held.address, held.route, list(held.put_back_at), held.beside)
                 for key, held in self._held.items()
             ],
             renew_at=self._renew_at,
@@ -144,10 +149,11 @@ class HeldAddresses:
     def restore(self, known: AddressesCheckpoint) -> None:
         """Know what another one knew; the kernel is asked nothing."""
         self.table.restore(known.links)
+        self.table.held.clear()
         self._held, self._owned = {}, {}
         for item in known.held:
             times = deque(item.put_back_at, maxlen=CONTESTED_TIMES)
-            self._own(item.key, _Held(item.owner, item.address, item.route, times))
+            self._own(item.key, _Held(item.owner, item.address, item.beside, item.route, times))
         self._renew_at = known.renew_at
         self._renewing = list(known.renewing)
         self._waiting = dict(known.waiting)
@@ -243,14 +249,15 @@ class HeldAddresses:
     def elsewhere(self, addresses: Iterable[KernelAddress]) -> list[LinkAddress]:
         """Where one of the addresses is already and was not put by Holdfast, on a link whose neighbours can ask for it.
 
-        A copy on the loopback, on a dummy or on kube-ipvs0 is how hosts are told to take packets for a VIP.
+        A copy on the loopback, on a dummy or on kube-ipvs0 is how hosts are told to take packets for a VIP; and nobody
+        asks on a link that is off.
         """
         found = []
         for address in sorted(addresses):
             places = self.table.places_of(address.address)
             for place in sorted(places, key=lambda place: (place.index, place.prefix_length)):
                 link = self.table.by_index.get(place.index)
-                if link is not None and link.answers_arp and not link.loopback:
+                if link is not None and _has_neighbours(link):
                     found.append(place)
         return found
 
@@ -258,12 +265,11 @@ class HeldAddresses:
 
     def claim(self, addresses: Iterable[bytes]) -> None:
         """Addresses that an engine before this one held: on kernels that do not say whose an address is, they are ours
-        where they have a lifetime as we give it."""
+        where they have a lifetime as we give it (LinkTable.is_ours)."""
         wanted = set(addresses)
         for index in self.table.by_index:
             for item in list(self.table.others(index)):
-                is_short = item.valid_seconds is not None and item.valid_seconds <= LIFETIME_SECONDS
-                if item.protocol == 0 and is_short and item.address in wanted:
+                if item.protocol == 0 and item.address in wanted:
                     self.table.apply(AddressRemoved(item))
                     self.table.claimed.add((index, item.address))
                     self.table.add((), (item,))
@@ -274,10 +280,12 @@ class HeldAddresses:
 
     def _own(self, key: KernelAddress, held: _Held) -> None:
         self._held[key] = held
+        self.table.held.add(held.address)
         self._owned[held.owner] = self.owned(held.owner) | {key}
 
     def _let_go(self, key: KernelAddress) -> _Held:
         held = self._held.pop(key)
+        self.table.held.discard(held.address)
         self._waiting.pop(key, None)
         left = self.owned(held.owner) - {key}
         if left:
@@ -354,20 +362,18 @@ class HeldAddresses:
                 self._own(key, _Held(owner, there))
             elif self._apply([AddAddress(key, LIFETIME_SECONDS)]) == [0]:
                 self._own(key, _Held(owner, key))
-                self._replace(there, owner)
+                self._replace(there, key)
         self._set_routes([key for key in wanted if key in self._held], routes)
         if self._held:
             self._renew_at = now
 
-    def _replace(self, old: KernelAddress, owner: str) -> None:
-        """Remove what an older engine put there with a subnet, unless an address of the host would go with it."""
-        if any(other.flags & _IFA_F_SECONDARY for other in self.table.others(old.index) if _same_subnet(old, other)):
-            self._own(old, _Held(owner, old))
-            self._log.warning(
-                f"{text(old)} stays as an older Holdfast put it there: addresses of this host would go with it"
-            )
-            return
-        self._remove([old])
+    def _replace(self, old: KernelAddress, key: KernelAddress) -> None:
+        """Remove what an older engine put there with a subnet.
+
+        Addresses of the host may be secondaries of it, and stay; where that cannot be, it stays until it is released.
+        """
+        if self._remove([old], keeps_others=True) != [0]:
+            self._held[key].beside = old
 
     def take(self, addresses: Iterable[KernelAddress], owner: str) -> None:
         """Take addresses of a VirtualIP away; what has another owner by now stays."""
@@ -378,6 +384,8 @@ class HeldAddresses:
         for key in gone:
             held = self._let_go(key)
             there.append(held.address)
+            if held.beside is not None and self._remove([held.beside], keeps_others=True) != [0]:
+                there.append(held.beside)
             if held.route is not None and len(key.address) == 16 and not self._needed(held.route):
                 routes.append(held.route)
         self._remove(there)
@@ -393,8 +401,8 @@ class HeldAddresses:
             for held in self._held.values()
         )
 
-    def _remove(self, addresses: Sequence[KernelAddress]) -> list[int]:
-        results = self._apply([RemoveAddress(address) for address in addresses])
+    def _remove(self, addresses: Sequence[KernelAddress], *, keeps_others: bool = False) -> list[int]:
+        results = self._apply([RemoveAddress(address, keeps_others) for address in addresses])
         for address, result in zip(addresses, results, strict=True):
             if result == 0:
                 self._own_removals[address] += 1
@@ -416,7 +424,10 @@ class HeldAddresses:
             if (address := KernelAddress(item.index, item.address, item.prefix_length)) not in held
             and item.address in known
         ]
-        self._remove(leftovers)
+        for leftover in leftovers:
+            of_full_length = leftover.prefix_length == 8 * len(leftover.address)
+            if of_full_length or self._remove([leftover], keeps_others=True) != [0]:
+                self._remove([leftover])
         return leftovers
 
     def _apply(self, requests: Sequence[Request]) -> list[int]:
@@ -489,12 +500,9 @@ def text(address: KernelAddress | LinkAddress) -> str:
     return plain if address.prefix_length == 8 * len(address.address) else f"{plain}/{address.prefix_length}"
 
 
+def _has_neighbours(link: Link) -> bool:
+    return link.operational and link.answers_arp and not link.loopback and link.name != _OF_KUBE_PROXY
+
+
 def _route_removal(route: AddRoute) -> RemoveRoute:
     return RemoveRoute(route.index, route.network, route.prefix_length, route.source)
-
-
-def _same_subnet(one: KernelAddress, other: LinkAddress) -> bool:
-    if len(one.address) != len(other.address) or one.prefix_length != other.prefix_length:
-        return False
-    shift = 8 * len(one.address) - one.prefix_length
-    return int.from_bytes(one.address, "big") >> shift == int.from_bytes(other.address, "big") >> shift

@@ -22,6 +22,9 @@ SPAN_MAXIMUM = Duration(300 * MILLISECOND)
 ASK_AGAIN_AFTER = Duration(10 * SECOND)
 """How long an address that somebody else has is left alone before it is asked for again."""
 
+ASK_AGAIN_FIRST_AFTER = Duration(3 * SECOND)
+"""The same the first time."""
+
 _ANSWER_WITHIN = Duration(SECOND)
 _PASSED_LASTS = Duration(SECOND)
 """How long a check that found nobody counts."""
@@ -96,6 +99,10 @@ class Conflicts:
         """It no longer matters: a Master was heard, or the VirtualIP is gone."""
         self._checks.pop(name, None)
         self._passed.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """A VirtualIP is no longer run here, or not by this name."""
+        self.drop(name)
 
     def is_under_way(self, name: str) -> bool:
         """Whether a check was begun and is not decided."""

@@ -7,7 +7,7 @@ and in which order, is turn.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 
 from msgspec import Struct
 
@@ -15,10 +15,15 @@ from holdfast_api.addresses import packed_interface
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
 from holdfast_speaker.engine.addresses import AddressesCheckpoint, Changes, HeldAddresses, text
-from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, Conflicts, ConflictsCheckpoint
+from holdfast_speaker.engine.conflicts import (
+    ASK_AGAIN_AFTER,
+    ASK_AGAIN_FIRST_AFTER,
+    Conflicts,
+    ConflictsCheckpoint,
+)
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
@@ -55,7 +60,7 @@ from holdfast_speaker.vrrp.actions import (
     Transitioned,
 )
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import PacketError
+from holdfast_speaker.vrrp.packet import Advertisement, PacketError
 from holdfast_speaker.vrrp.states import Backup
 from holdfast_speaker.vrrp.states import Listening as HeardNobody
 
@@ -82,6 +87,7 @@ class EngineCheckpoint(Struct, frozen=True):
     strangers: StrangersCheckpoint
     deadlines: dict[str, Instant]
     neighbours_of: frozenset[int]
+    deaf_to_neighbours: dict[int, int]
     prove_at: dict[str, tuple[Instant, int]]
     former: list[PublishedRouter]
     former_seen_at: Instant
@@ -123,6 +129,8 @@ class Engine:
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._by_address: dict[bytes, list[Instance]] = {}
         self._neighbours_of: frozenset[int] = frozenset()
+        self._deaf_to_neighbours: dict[int, int] = {}
+        self._forwards_ipv6: dict[str, bool] = {}
         self._prove_at: dict[str, tuple[Instant, int]] = {}
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
@@ -141,6 +149,7 @@ class Engine:
             strangers=self.strangers.checkpoint(),
             deadlines=self._deadlines.checkpoint(),
             neighbours_of=self._neighbours_of,
+            deaf_to_neighbours=dict(self._deaf_to_neighbours),
             prove_at=dict(self._prove_at),
             former=list(self._former.values()),
             former_seen_at=self._former_seen_at,
@@ -159,6 +168,7 @@ class Engine:
         self.strangers.restore(known.strangers)
         self._deadlines.restore(known.deadlines)
         self._neighbours_of = known.neighbours_of
+        self._deaf_to_neighbours = dict(known.deaf_to_neighbours)
         self._prove_at = dict(known.prove_at)
         self._former = {router.virtual_ip: router for router in known.former}
         self._former_seen_at = known.former_seen_at
@@ -184,12 +194,16 @@ class Engine:
         takes, then is given.
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
+        self._rename(wanted)
         leaving = []
         for name, instance in self.instances.items():
             if name not in wanted or instance.becomes_another_router(wanted[name]):
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
+                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                    instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
         for instance in leaving:
             self._remove(instance, now)
@@ -208,6 +222,26 @@ class Engine:
         self._former.clear()
         self.is_unpublished = True
 
+    def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
+        """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
+        new = {_on_the_link(item): name for name, item in wanted.items() if name not in self.instances}
+        for former in [name for name in self.instances if name not in wanted]:
+            instance = self.instances[former]
+            name = new.pop(_on_the_link(instance.configuration), None)
+            if name is None:
+                continue
+            self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
+            for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
+                kept.forget(former)
+            for key in self.addresses.owned(former):
+                self.addresses.change_hands(key, name)
+            self._deadlines.set(former, None)
+            if former in self._prove_at:
+                self._prove_at[name] = self._prove_at.pop(former)
+            self.instances[name] = self.instances.pop(former)
+            instance.change(wanted[name])
+            instance.work_out_kernel_addresses()
+
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
         for instance in instances:
@@ -217,10 +251,8 @@ class Engine:
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
         name = instance.name
-        for kept in (self._sending, self.refusals):
+        for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
             kept.forget(name)
-        self._conflicts.drop(name)
-        self._hearing.stop_asking(name)
         self._prove_at.pop(name, None)
         self._deadlines.set(name, None)
         del self.instances[name]
@@ -249,6 +281,9 @@ class Engine:
             if taken:
                 self._tell_put_back(instance, taken)
         self._listening.doubt(changes)
+        if changes.gone & self._neighbours_of:  # a link with the same index may be there again
+            self._neighbours_of -= changes.gone
+            self._wire.hear_neighbours(self._neighbours_of)
         if changes.gone or changes.events is None:
             # One with the same index may be there by now: that is another link.
             self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
@@ -304,6 +339,7 @@ class Engine:
 
     def _look(self, instances: Sequence[Instance], now: Instant) -> None:
         """Find the links, sources and obstacles of these, and act on what is new."""
+        self._forwards_ipv6.clear()
         for instance in instances:
             instance.look_at = None
             self._find_link(instance, now)
@@ -327,7 +363,7 @@ class Engine:
             # Another interface, by another name or made anew under the same: what was held on the old one goes.
             self._leave_link(instance, now)
         instance.link = link
-        instance.prepare_announcements(link is not None and self._kernel.forwards_ipv6(link.name))
+        instance.prepare_announcements(link is not None and self._forwards(link.name))
         if link is None or before is None or before.index != link.index:
             return
         if not link.operational:
@@ -337,6 +373,13 @@ class Engine:
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
             self._sending.announce(instance)
+
+    def _forwards(self, name: str) -> bool:
+        """Whether this host is an IPv6 router on the link; asked once in a look."""
+        known = self._forwards_ipv6.get(name)
+        if known is None:
+            known = self._forwards_ipv6[name] = self._kernel.forwards_ipv6(name)
+        return known
 
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
@@ -388,7 +431,7 @@ class Engine:
         configuration = instance.core_configuration(own)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
-        if router.configuration != configuration:
+        if router.configuration is not configuration and router.configuration != configuration:
             self._carry_out(instance, router.reconfigure(configuration, now), now)
         self._settle_health(instance, now)
         if not instance.started:
@@ -406,10 +449,7 @@ class Engine:
         """Which of the known members' addresses are this node's own."""
         if not instance.members or instance.link is None:
             return frozenset()
-        here = instance.link.index
-        return frozenset(
-            member for member in instance.members if any(one.index == here for one in self.table.places_of(member))
-        )
+        return instance.members & self.table.own(instance.link.index)
 
     def _obstacles(self, instance: Instance) -> dict[Obstacle, str]:
         """What keeps a VirtualIP out of the election, with a sentence about each."""
@@ -450,6 +490,7 @@ class Engine:
         match former.state:
             case State.MASTER:
                 instance.router.resume_as_master(self._former_seen_at, former.recovered_at, proven)
+                instance.master_since = now
                 self.addresses.adopt(instance.name, instance.kernel_addresses, instance.routes(self.table), now)
             case State.BACKUP:
                 instance.router.resume_as_backup(now, former.recovered_at, proven)
@@ -504,12 +545,23 @@ class Engine:
             actions = instance.router.receive(advertisement, now)
             if knew != _what_it_learned(instance):
                 self.is_unpublished = True
+            if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+                actions = (*actions, *self._explained(instance, advertisement, now))
             if actions:
                 self._carry_out(instance, actions, now)
             else:
                 self._schedule(instance)
             if not proven and not self._is_own(index, source):
                 proven = self._prove(listener, now)
+
+    def _explained(self, instance: Instance, advertisement: Advertisement, now: Instant) -> Actions:
+        """Who answers for the addresses is a Master of this virtual router: it is followed as any other."""
+        router = instance.router
+        if not advertisement.priority or advertisement.source not in router.acquaintances.met:
+            return NOTHING
+        self._conflicts.drop(instance.name)
+        instance.warn("conflict", "")
+        return (*router.clear(Obstacle.ADDRESS_CONFLICT, now), *router.receive(advertisement, now))
 
     def _is_own(self, index: int, source: bytes) -> bool:
         return any(address.index == index for address in self.table.places_of(source))
@@ -543,8 +595,9 @@ class Engine:
         links = (self.instances[name].link for name in waiting if name in self.instances)
         wanted = frozenset(link.index for link in links if link is not None)
         if wanted != self._neighbours_of:
-            self._neighbours_of = wanted
-            self._wire.hear_neighbours(wanted)
+            refused = self._wire.hear_neighbours(wanted)
+            self._neighbours_of = wanted - refused.keys()
+            self._deaf_to_neighbours = dict(refused)
 
     # ----- time -----
 
@@ -622,24 +675,37 @@ class Engine:
         """Act on what a check found. Returns whether the router's own timers may act."""
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
-        instance.warn("conflict", sentence)
+        instance.warn("conflict", sentence or self._why_unasked(instance))
         if sentence and router.holds_addresses:
             self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
         elif sentence and instance.refuses_conflicts:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
+                instance.warn("conflict", "")
                 return True  # a Master was heard meanwhile: it is the one that answered
-            instance.retry_at = Instant(now + ASK_AGAIN_AFTER)
-            if Obstacle.ADDRESS_CONFLICT not in router.obstacles:
+            # The first answer may be that of a holder that died: its kernel has the addresses for two seconds more.
+            first = Obstacle.ADDRESS_CONFLICT not in router.obstacles
+            instance.retry_at = Instant(now + (ASK_AGAIN_FIRST_AFTER if first else ASK_AGAIN_AFTER))
+            if first:
                 self._log.error(
                     f"cannot run: {sentence}", virtualIP=instance.name, obstacle=Obstacle.ADDRESS_CONFLICT.value
                 )
                 self._carry_out(instance, router.obstruct(Obstacle.ADDRESS_CONFLICT, now, sentence), now)
             return False
-        elif sentence:
+        elif sentence and Obstacle.ADDRESS_CONFLICT not in router.obstacles:
             self._log.warning(f"taking it, though {sentence}", virtualIP=instance.name)
         elif Obstacle.ADDRESS_CONFLICT in router.obstacles:
             self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
         return True
+
+    def _why_unasked(self, instance: Instance) -> str:
+        """Where neighbours cannot be heard now. That is no reason to leave the addresses to nobody."""
+        code = self._deaf_to_neighbours.get(instance.link.index) if instance.link is not None else None
+        if not code:
+            return ""
+        why = f"whether somebody else has its addresses could not be asked: {told(code)}"
+        if instance.warnings.get("conflict") != why:
+            self._log.warning(why, virtualIP=instance.name)
+        return why
 
     # ----- what was refused -----
 
@@ -682,7 +748,8 @@ class Engine:
         silent = [width for action in actions if (width := self._do(instance, action, now))]
         self._schedule(instance)
         for width in silent:
-            self._cannot_send(instance, width, now)
+            if width not in instance.failed:  # what became of the first may have told of the other already
+                self._cannot_send(instance, width, now)
 
     def _enforce(self, instance: Instance, now: Instant) -> dict[KernelAddress, int]:
         owned = self.addresses.owned(instance.name)
@@ -746,6 +813,8 @@ class Engine:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
+        if action.from_state is State.MASTER:
+            instance.warn("conflict", "")  # whoever holds the addresses from now on may be asked for them
         self.is_unpublished = True
         self._log.info(
             f"{message.from_state} -> {message.to_state}: {message.message}",
@@ -767,6 +836,7 @@ class Engine:
             self._conflicts.plan(instance, due)
         elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
             self._conflicts.drop(name)  # a Master was heard
+            instance.warn("conflict", "")
         others = (
             instance.retry_at,
             instance.look_at,
@@ -839,6 +909,12 @@ class Engine:
         contested = self.addresses.contested(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in contested]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
+
+
+def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
+    """What makes two configurations one virtual router for everybody else."""
+    addresses = frozenset(packed_interface(text)[0] for text in configuration.addresses)
+    return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 
 def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:

@@ -73,6 +73,10 @@ class Hearing:
         """It is proven, or no longer matters."""
         self._asking.pop(name, None)
 
+    def forget(self, name: str) -> None:
+        """A VirtualIP is no longer run here, or not by this name."""
+        self.stop_asking(name)
+
     def next_deadline(self, name: str) -> Instant | None:
         """When the peers are asked again."""
         return self._asking.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,15 +19,15 @@ from holdfast_speaker.engine.links import (
     LinkTable,
     interface_for,
     is_usable,
+    network_of,
     telling_address,
-    usable_sources,
     why_no_source,
 )
-from holdfast_speaker.engine.ports import AddRoute, KernelAddress, Link, Listener
+from holdfast_speaker.engine.ports import LIFETIME_SECONDS, AddRoute, KernelAddress, Link, Listener
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS, Decoder
 from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
@@ -43,9 +43,6 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
-
-LIFETIME_SECONDS = 1
-"""valid_lft of a VIP. The kernel removes it 1.0 to 2.25 s after the last renewal (include/net/addrconf.h rounds)."""
 
 
 @dataclass(slots=True)
@@ -260,16 +257,19 @@ class Instance:
         )
 
     def routes(self, table: LinkTable) -> dict[KernelAddress, AddRoute]:
-        """The routes to the subnets of addresses for which the link has no prefix of its own."""
+        """The routes to the subnets of addresses for which the link has no prefix of its own.
+
+        A link that has an address of full length in the subnet has none either, and needs none: its host reaches the
+        neighbours as its administrator wants it, in clouds by a gateway alone.
+        """
         found: dict[KernelAddress, AddRoute] = {}
         if self.link is None or self.owner:
             return found
         index = self.link.index
         for address, length in self.addresses:
             bits = 8 * len(address)
-            if 0 < length < bits and not table.prefix_length_for(index, address):
-                host_bits = bits - length
-                network = (int.from_bytes(address, "big") >> host_bits << host_bits).to_bytes(bits // 8, "big")
+            if length and not table.reaches(index, address, length):
+                network = network_of(address, length)
                 found[KernelAddress(index, address, bits)] = AddRoute(index, network, length, address, LIFETIME_SECONDS)
         return found
 
@@ -296,7 +296,7 @@ class Instance:
             return current
         if self._doubted_since is None:
             self._doubted_since = now
-        return best if self._is_over(self._doubted_since, now) else current
+        return best if self._is_over(self._doubted_since, now, min(self.interval, SECOND)) else current
 
     def _fits(self, table: LinkTable, link: Link) -> list[int]:
         """How well the link's own prefixes fit, in the order of `interface_for`; to be compared."""
@@ -311,27 +311,34 @@ class Instance:
             return
         wanted = {len(address): address for address in map(packed, self.configuration.source_addresses)}
         for width in self.widths:
-            # A VIP is no source, unless this node owns it.
             asked = wanted.get(width)
             if asked is None:
-                usable = usable_sources(table, self.link.index, width, frozenset() if self.owner else vips)
+                # A VIP is no source, unless this node owns it.
+                excluded = frozenset() if self.owner else vips
+                usable: Iterable[bytes] = (a for a in table.sources(self.link.index, width) if a not in excluded)
             else:
-                usable = [asked] if is_usable(table, self.link.index, asked) else []
+                usable = (asked,) if is_usable(table, self.link.index, asked) else ()
             self._choose_source(width, usable, asked, now)
         for width in self.sources.keys() - set(self.widths):
             del self.sources[width]
 
-    def _choose_source(self, width: int, usable: list[bytes], wanted: bytes | None, now: Instant) -> None:
+    def _choose_source(self, width: int, usable: Iterable[bytes], wanted: bytes | None, now: Instant) -> None:
         current = self.sources.get(width)
-        if current in usable:
-            self._lost_at.pop(width, None)
-            return
+        best = None
+        for address in usable:
+            if address == current:
+                self._lost_at.pop(width, None)
+                return
+            # Where the list of members names this node too, the others know it by that address.
+            if best is None or (address in self.members and best not in self.members):
+                best = address
+            if current is None and (not self.members or best in self.members):
+                break
         is_in_use = current is not None and (wanted is None or current == wanted) and self.started
-        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now):
+        patience = self._patience(best is not None)
+        if is_in_use and not self._is_over(self._lost_at.setdefault(width, now), now, patience):
             return
         self._lost_at.pop(width, None)
-        # Where the list of members names this node too, the others know it by that address.
-        best = next((address for address in usable if address in self.members), next(iter(usable), None))
         if best is None:
             self.sources.pop(width, None)
         else:
@@ -346,9 +353,19 @@ class Instance:
         why = why_no_source(table, self.link.index, width, wanted)
         return f"{self.link.name} has no {kind} address to send from{': ' if why else ''}{why}"
 
-    def _is_over(self, since: Instant, now: Instant) -> bool:
+    def _patience(self, has_another: bool) -> Duration:
+        """How long the address to send from may be away: one interval, or, where there is none to take its place, until
+        shortly before the Backups take over. A VIP that nobody can hold yet is better held until then."""
+        if has_another or not self.router.holds_addresses:
+            return min(self.interval, SECOND)
+        asked = self.configuration
+        # The last advertisement left within an interval before it was lost.
+        down = master_down_interval(asked.version, asked.priority, self.interval)
+        return Duration(down - self.interval - self.interval // 16)
+
+    def _is_over(self, since: Instant, now: Instant, patience: Duration) -> bool:
         """Whether what is away since then has been away for longer than it may without consequences."""
-        end = Instant(since + min(self.interval, SECOND))
+        end = Instant(since + patience)
         if now >= end:
             return True
         self.look_at = min(self.look_at or end, end)

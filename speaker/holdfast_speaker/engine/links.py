@@ -9,9 +9,11 @@ from typing import TypeVar
 from msgspec import Struct
 
 from holdfast_speaker.engine.ports import (
+    LIFETIME_SECONDS,
     AddressAdded,
     AddressRemoved,
     Event,
+    KernelAddress,
     Link,
     LinkAddress,
     LinkChanged,
@@ -51,15 +53,18 @@ class LinkTable:
     """What is known of this host's links and addresses.
 
     Between two dumps the table may lack some addresses of ours, because Kernel.changes leaves their additions out.
-    Kernels before 5.18 do not tell whose an address is: there the addresses that were claimed are ours.
+    Kernels before 5.18 do not tell whose an address is: there the addresses that were claimed are ours, if they have a
+    lifetime as we give it.
     """
 
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
         self.revision = 0
-        """Grows whenever a link, or a subnet of the host's own on one, came, went or changed."""
+        """Grows whenever a link, or a subnet of the host's own on one (or what may stand for it), came or went."""
         self.claimed: set[tuple[int, bytes]] = set()
         """Index and address of what we have put there, or took over from an engine before this one."""
+        self.held: set[KernelAddress] = set()
+        """What we renew: whoever puts it there as well will find it ours."""
         self._by_name: dict[str, Link] = {}
         # Apart, because there may be a thousand of ours, and most questions are about the few others.
         self._ours: dict[int, dict[_Key, LinkAddress]] = {}
@@ -67,6 +72,10 @@ class LinkTable:
         self._others_by_address: dict[bytes, dict[tuple[int, int], LinkAddress]] = {}
         self._networks: dict[_Network, Multiset[int]] = {}
         self._prefix_lengths: Multiset[tuple[int, int]] = Multiset()
+        # What is worked out of the others of a link, for 255 VirtualIPs at a time; forgotten when they change.
+        self._sources: dict[int, dict[int, tuple[bytes, ...]]] = {}
+        self._own: dict[int, frozenset[bytes]] = {}
+        self._holding: dict[bytes, tuple[tuple[int, Multiset[int]], ...]] = {}
 
     # ----- taking in -----
 
@@ -80,6 +89,9 @@ class LinkTable:
             self._others_by_address,
             self._networks,
             self._prefix_lengths,
+            self._sources,
+            self._own,
+            self._holding,
         ):
             kept.clear()
         self.revision += 1
@@ -133,12 +145,19 @@ class LinkTable:
 
     def is_ours(self, address: LinkAddress) -> bool:
         """Whether Holdfast put it there: it says so, or its kernel cannot say and we know."""
-        return address.ours or (address.protocol == 0 and (address.index, address.address) in self.claimed)
+        if address.ours or address.protocol:
+            return address.ours
+        if KernelAddress(address.index, address.address, address.prefix_length) in self.held:
+            return True
+        is_short = address.valid_seconds is not None and address.valid_seconds <= LIFETIME_SECONDS
+        return is_short and (address.index, address.address) in self.claimed
 
     def _add(self, address: LinkAddress) -> None:
         key = (address.address, address.prefix_length)
         ours = self.is_ours(address)
         here = (self._ours if ours else self._others).setdefault(address.index, {})
+        if not ours:
+            self._forget_worked_out(address.index)
         if not ours and key in here:  # renewed: it keeps its place, as its route does
             here[key] = address
             self._others_by_address[address.address][address.index, address.prefix_length] = address
@@ -159,7 +178,12 @@ class LinkTable:
         if known is not None:
             self._forget_other(known)
 
+    def _forget_worked_out(self, index: int) -> None:
+        self._sources.pop(index, None)
+        self._own.pop(index, None)
+
     def _forget_other(self, known: LinkAddress) -> None:
+        self._forget_worked_out(known.index)
         places = self._others_by_address[known.address]
         del places[known.index, known.prefix_length]
         if not places:
@@ -168,8 +192,11 @@ class LinkTable:
 
     def _count_network(self, address: LinkAddress, change: int) -> None:
         width = len(address.address)
-        if address.prefix_length >= 8 * width:  # it has no subnet
+        if address.prefix_length >= 8 * width:  # it has no subnet; but the subnets of VIPs may be reached by it
+            link = self.by_index.get(address.index)
+            self.revision += link is not None and link.answers_arp
             return
+        self._holding.clear()
         network = _network(address.address, address.prefix_length)
         indexes = self._networks.setdefault(network, Multiset())
         before = indexes[address.index]
@@ -220,6 +247,30 @@ class LinkTable:
         """The addresses of a link that are not ours, in the order in which they came to be known."""
         return self._others.get(index, {}).values()
 
+    def own(self, index: int) -> frozenset[bytes]:
+        """The addresses of a link that are not ours, without their prefix lengths."""
+        found = self._own.get(index)
+        if found is None:
+            found = self._own[index] = frozenset(address.address for address in self.others(index))
+        return found
+
+    def sources(self, index: int, width: int) -> tuple[bytes, ...]:
+        """The addresses that advertisements on this link can come from, the best first.
+
+        Over IPv4 those of global scope, then of a narrower one (but not the host's); over IPv6 the link-local ones
+        (RFC 9568 section 5.1.2.1). One that is still tentative, or that another host has (RFC 4862), cannot be used.
+        """
+        by_width = self._sources.get(index)
+        if by_width is None:
+            usable = [address for address in self.others(index) if not _is_unusable(address)]
+            narrower = [address for address in usable if len(address.address) == 4 and address.scope < _SCOPE_HOST]
+            link_local = (a.address for a in usable if len(a.address) == 16 and a.scope == _SCOPE_LINK)
+            by_width = self._sources[index] = {
+                4: tuple(address.address for address in sorted(narrower, key=lambda address: address.scope)),
+                16: tuple(link_local),
+            }
+        return by_width[width]
+
     def places_of(self, address: bytes) -> Collection[LinkAddress]:
         """Where an address is that is not ours, in no order."""
         return self._others_by_address.get(address, {}).values()
@@ -233,24 +284,46 @@ class LinkTable:
 
     def prefix_length_for(self, index: int, address: bytes) -> int:
         """The longest prefix of the link's own addresses that holds this address; 0: none does."""
-        return max((length for length, indexes in self._prefixes_of(address) if index in indexes), default=0)
+        return next((length for length, indexes in self._prefixes_of(address) if index in indexes), 0)
+
+    def reaches(self, index: int, address: bytes, prefix_length: int) -> bool:
+        """Whether the link's own addresses say how the subnet of this one is reached: a prefix of theirs holds it, or
+        they lie in it."""
+        if self.prefix_length_for(index, address):
+            return True
+        network = _network(address, prefix_length)
+        return any(len(own) == len(address) and _network(own, prefix_length) == network for own in self.own(index))
 
     def links_for(self, address: bytes) -> Iterator[tuple[int, list[Link]]]:
         """Links whose own subnet holds this address, by prefix length, the longest first; never the loopback."""
-        for length, indexes in sorted(self._prefixes_of(address), reverse=True, key=lambda found: found[0]):
+        for length, indexes in self._prefixes_of(address):
             links = [self.by_index[index] for index in sorted(indexes) if index in self.by_index]
             yield length, [link for link in links if not link.loopback]
 
-    def _prefixes_of(self, address: bytes) -> Iterator[tuple[int, Multiset[int]]]:
-        width = len(address)
-        for at, length in self._prefix_lengths:
-            if at == width and (indexes := self._networks.get(_network(address, length))):
-                yield length, indexes
+    def _prefixes_of(self, address: bytes) -> tuple[tuple[int, Multiset[int]], ...]:
+        """The prefixes that hold an address, the longest first, and the links that have them."""
+        found = self._holding.get(address)
+        if found is None:
+            width = len(address)
+            lengths = sorted((length for at, length in self._prefix_lengths if at == width), reverse=True)
+            networks = ((length, self._networks.get(_network(address, length))) for length in lengths)
+            found = self._holding[address] = tuple((length, links) for length, links in networks if links)
+        return found
 
 
 def _network(address: bytes, prefix_length: int) -> _Network:
     width = len(address)
     return width, prefix_length, int.from_bytes(address, "big") >> (8 * width - prefix_length)
+
+
+def network_of(address: bytes, prefix_length: int) -> bytes:
+    """The address of the subnet: all bits behind the prefix are cleared.
+
+    >>> network_of(bytes((10, 9, 3, 200)), 22)
+    b'\\n\\t\\x00\\x00'
+    """
+    width, _, bits = _network(address, prefix_length)
+    return (bits << 8 * width - prefix_length).to_bytes(width, "big")
 
 
 def _count(counts: Multiset[_Counted], key: _Counted, change: int) -> None:
@@ -279,24 +352,6 @@ def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> L
             if links:
                 return links[0]
     return None
-
-
-def usable_sources(table: LinkTable, index: int, width: int, excluded: Set[bytes]) -> list[bytes]:
-    """The addresses that advertisements on this link can come from, the best first.
-
-    Over IPv4 those of global scope, then those of a narrower one (but not the host's); over IPv6 the link-local ones
-    (RFC 9568 section 5.1.2.1). Never a VIP: neither one of ours nor one of `excluded`. One that is still tentative, or
-    that another host has (RFC 4862), cannot be used.
-    """
-    usable = [
-        address
-        for address in table.others(index)
-        if len(address.address) == width and not _is_unusable(address) and address.address not in excluded
-    ]
-    if width == 16:
-        return [address.address for address in usable if address.scope == _SCOPE_LINK]
-    ordered = sorted(usable, key=lambda address: address.scope)
-    return [address.address for address in ordered if address.scope < _SCOPE_HOST]
 
 
 def is_usable(table: LinkTable, index: int, address: bytes) -> bool:

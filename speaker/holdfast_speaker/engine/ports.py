@@ -24,6 +24,9 @@ keepalived 18 (linux/if_addr.h, linux/rtnetlink.h)."""
 ROUTE_METRIC: Final = 2048
 """Of a route that comes with a VIP: the host's own connected routes (0, and 256 for IPv6) go before it."""
 
+LIFETIME_SECONDS: Final = 1
+"""valid_lft of a VIP. The kernel removes it 1.0 to 2.25 s after the last renewal (include/net/addrconf.h rounds)."""
+
 # ----- the kernel: what is there -----
 
 
@@ -136,6 +139,9 @@ class RemoveAddress:
     """Remove an address. IPv4 routes that have it as their source go with it."""
 
     address: KernelAddress
+    keeps_others: bool = False
+    """IPv4 alone: other addresses of its subnet stay, whatever the host's promote_secondaries (ip-sysctl) says. Where
+    that cannot be, it is not removed either."""
 
 
 @dataclass(frozen=True, slots=True)

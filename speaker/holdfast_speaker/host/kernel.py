@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import itertools
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +38,7 @@ ROUTE_WITHIN = Duration(5 * MILLISECOND)
 
 _ROUTE_LOOK_EVERY = Duration(MILLISECOND // 20)
 _ENCODED_MAX = 16384
+_PROMOTES = "/proc/sys/net/ipv4/conf/{}/promote_secondaries"
 
 
 class NetlinkKernel:
@@ -63,7 +67,12 @@ class NetlinkKernel:
 
     def apply(self, requests: Sequence[Request]) -> list[int]:
         """As ports.Kernel has it."""
-        codes = self._requests.apply([_encoded(request) for request in requests])
+        codes: list[int] = []
+        for keeps_others, some in itertools.groupby(requests, _keeps_others):
+            if keeps_others:
+                codes += [self._remove_alone(request) for request in some]
+            else:
+                codes += self._requests.apply([_encoded(request) for request in some])
         results = [_meant(request, code) for request, code in zip(requests, codes, strict=True)]
         self._await_routes(
             [
@@ -73,6 +82,22 @@ class NetlinkKernel:
             ]
         )
         return results
+
+    def _remove_alone(self, request: Request) -> int:
+        """Remove an address, and have the kernel promote those that it would remove with it (net/ipv4/devinet.c)."""
+        try:
+            setting = Path(_PROMOTES.format(_name_of_link(request)))
+            before = setting.read_bytes().strip()
+            if before != b"1":
+                setting.write_bytes(b"1")
+        except OSError as error:  # most likely a container, whose /proc/sys cannot be written
+            return error.errno or errno.EIO
+        try:
+            return self._requests.apply([_encoded(request)])[0]
+        finally:
+            if before != b"1":
+                with contextlib.suppress(OSError):
+                    setting.write_bytes(before)
 
     def _await_routes(self, addresses: list[tuple[int, bytes]]) -> None:
         """Wait until the host answers for IPv6 addresses that it has.
@@ -111,6 +136,14 @@ class NetlinkKernel:
             return False
 
 
+def _keeps_others(request: Request) -> bool:
+    return isinstance(request, RemoveAddress) and request.keeps_others
+
+
+def _name_of_link(request: Request) -> str:
+    return socket.if_indextoname(request.address.index if isinstance(request, RemoveAddress) else 0)
+
+
 def _meant(request: Request, code: int) -> int:
     """That a route is there already, or gone, is what was wanted."""
     match request:
@@ -133,7 +166,7 @@ def _encoded(request: Request) -> bytes:
                 valid_seconds=valid_seconds,
                 exclusive=exclusive,
             )
-        case RemoveAddress(address):
+        case RemoveAddress(address, _):
             return address_removal(address.index, address.address, address.prefix_length)
         case AddRoute(index, network, prefix_length, source, valid_seconds):
             return route_addition(index, network, prefix_length, source, valid_seconds)

@@ -72,6 +72,11 @@ HALF_AS_PATIENT_AFTER = Duration(10 * SECOND)
 """Of a Master that hears somebody for the first time: one that has just begun waits two intervals before it asserts its
 own priority, one that has held the addresses for this long waits one, and one that has held them for days does not."""
 
+_NEIGHBOURS_MAY_NOT_KNOW = frozenset(
+    {Reason.HIGHER_PRIORITY, Reason.HIGHER_ADDRESS, Reason.SUPERSEDED_WHILE_CUT_OFF, Reason.SUPERSEDED_WHILE_STALLED}
+)
+"""Why a Master may have yielded to one that has long been Master, beside this one."""
+
 _OBSTACLES_TO_HEARING = frozenset({Obstacle.LINK_DOWN, Obstacle.INTERFACE_MISSING})
 """After them, what was proven on the link before has to be proven again."""
 
@@ -458,7 +463,7 @@ class VirtualRouter:
         ours, theirs = self.effective_priority, advertisement.priority
         family = self.configuration.families[self._family_index(advertisement)]
         if theirs == 0:
-            return self._answer(state, now)  # section 6.4.3
+            return self._announce_after_farewell(self._answer(state, now), now)  # section 6.4.3
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
@@ -485,6 +490,16 @@ class VirtualRouter:
         if state.answer_announced_at is not None and now - state.answer_announced_at < SECOND:
             return answer
         self.state = replace(state, answer_announced_at=now)
+        return (*answer, AnnounceAddresses())
+
+    def _announce_after_farewell(self, answer: Actions, now: Instant) -> Actions:
+        """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
+        state = self.state
+        if not isinstance(state, Master) or (
+            state.farewell_announced_at is not None and now - state.farewell_announced_at < SECOND
+        ):
+            return answer
+        self.state = replace(state, farewell_announced_at=now)
         return (*answer, AnnounceAddresses())
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
@@ -521,10 +536,17 @@ class VirtualRouter:
         return self._advertise(self.effective_priority)
 
     def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
-        """Section 6.4.3: Backup, with the new Master's interval."""
+        """Section 6.4.3: Backup, with the new Master's interval.
+
+        Beyond the RFC it says so with priority 0. The other may never have heard this one, as when two parts of a
+        network are joined: now it asserts itself, and announces the addresses to the neighbours that know this node's
+        MAC address for them. Where it was asked to take over they know already.
+        """
+        last_word = self._advertise(0) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
         following = self._follow(advertisement, now)
         backup = Backup((following,) * len(self.configuration.families))
-        return (self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority),)
+        yielded = self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority)
+        return (yielded, *last_word)
 
     def _why_yielded(self, state: Master, theirs: int) -> Reason:
         if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:
@@ -641,9 +663,13 @@ class VirtualRouter:
         return self._leave(now, Reason(obstacle.value), detail, with_priority_zero=True)
 
     def _others_wait_until(self, state: Master) -> Instant:
-        """Three intervals after the last advertisement, and a little less: before the fastest Backup takes over."""
+        """As long as a Backup of this priority waits after the last advertisement, and a little less.
+
+        One of a lower priority waits longer, and one of a higher one is Master by then and stays it, whatever this node
+        says when its link is back.
+        """
         interval = self.configuration.interval
-        return Instant(state.next_advertisement_at + 2 * interval - interval // 8)
+        return Instant(self._down_at(state.next_advertisement_at, interval) - interval - interval // 16)
 
     def clear(self, obstacle: Obstacle, now: Instant) -> Actions:
         """The obstacle is gone. That is no reason to take the addresses: begin as a Backup that listens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -134,7 +135,14 @@ class Host:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor and its children."""
         for pid in self.processes:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended with its parent
+                os.kill(pid, number)
+
+    def signal_reload(self) -> None:
+        """SIGHUP to the supervisor: read the files again at once."""
+        if self.process is None:
+            raise AssertionError(f"{self.name} does not run")
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> int:
         """SIGTERM to the supervisor; its exit status."""

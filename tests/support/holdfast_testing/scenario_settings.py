@@ -11,12 +11,11 @@ from typing import TypeVar
 from holdfast_api.errors import ConfigurationError
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS
 
 Value = TypeVar("Value")
 
 _UNITS = {"s": SECOND, "cs": CENTISECOND, "ms": MILLISECOND, "us": MILLISECOND // 1000}
-_GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
 
 SETTINGS = {
     "interval": "1s",
@@ -114,7 +113,7 @@ class Settings:
         return Family(
             source=next(source for source in self.sources if len(source) == width),
             addresses=tuple(address for address in self.addresses if len(address) == width),
-            destinations=members if unicast else (_GROUPS[width],),
+            destinations=members if unicast else (MULTICAST_GROUPS[width],),
             members=self._one_of("members", {"known": frozenset(members), "unknown": None}),
         )
 

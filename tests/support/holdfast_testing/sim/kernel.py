@@ -508,14 +508,16 @@ class SimulatedKernel:
         self._catch_up()
         return [self._carry_out(request) for request in requests]
 
-    def begin_renewal(self, requests: Sequence[Request]) -> bool:
-        """As Kernel.begin_renewal."""
+    def is_renewing(self) -> bool:
+        """As Kernel.is_renewing."""
         self.advance()
-        if self._renewal is not None:
-            return False
+        return self._renewal is not None
+
+    def begin_renewal(self, requests: Sequence[Request]) -> None:
+        """As Kernel.begin_renewal."""
+        assert not self.is_renewing()
         self._renewal = (Instant(self._now() + self.renewal_takes), list(requests))
         self.advance()
-        return True
 
     def end_renewal(self) -> Sequence[int] | None:
         """As Kernel.end_renewal."""
@@ -548,8 +550,17 @@ class SimulatedKernel:
                     protocol=ADDRESS_PROTOCOL,
                     exclusive=exclusive,
                 )
-            case RemoveAddress(KernelAddress(index, address, prefix_length)):
-                return self.remove_address(index, address, prefix_length)
+            case RemoveAddress(KernelAddress(index, address, prefix_length), keeps_others):
+                interface = self.interfaces.get(index)
+                if interface is None:
+                    return errno.ENODEV
+                before, interface.promote_secondaries = (
+                    interface.promote_secondaries,
+                    keeps_others or interface.promote_secondaries,
+                )
+                code = self.remove_address(index, address, prefix_length)
+                interface.promote_secondaries = before
+                return code
             case AddRoute(index, network, prefix_length, source, valid_seconds):
                 route = Route(
                     index,

@@ -1,0 +1,117 @@
+"""What cannot be sent is told, is an obstacle, and is tried again; what can be sent is what neighbours need to know."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from holdfast_api.reasons import Obstacle
+from holdfast_speaker.vrrp.counters import Counter
+from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
+
+VIP, VIP6 = "10.9.0.200", "fd00::200"
+
+
+def pair(*addresses: str, **fields: int) -> tuple[Lan, SimulatedHost, SimulatedHost, SimulatedHost]:
+    lan = Lan("n1", "n2", "client")
+    n1, n2, client = lan.hosts
+    for number, host in enumerate(lan.hosts, start=1):
+        host.add(f"fd00::{number}/64", flags=2)
+    n1.start(router("web", *addresses, priority=110, **fields))
+    lan.until(lambda: n1.state() == "Master")
+    n2.start(router("web", *addresses, **fields))
+    lan.run(2.0)
+    return lan, n1, n2, client
+
+
+def drops(*widths: int):
+    return lambda _index, width: errno.EPERM if width in widths else 0
+
+
+def test_a_master_whose_firewall_drops_what_it_sends_gives_way_and_comes_back_without_it():
+    lan, n1, n2, _ = pair()
+    sent = n1.instance().router.counters[Counter.ADVERTISEMENT_SENT]
+    n1.wire.refuse_sending = drops(4, 16)
+    lan.run(0.35)
+    assert n1.instance().router.obstacles == {Obstacle.CANNOT_SEND}
+    assert "the firewall of this host drops it (EPERM)" in n1.instance().obstacle_details[Obstacle.CANNOT_SEND]
+    lan.run(0.2)
+    assert lan.holders() == ["n2"]
+    lan.run(10.0)
+    assert n1.instance().router.counters[Counter.ADVERTISEMENT_SENT] == sent, "what did not leave is not counted"
+    assert lan.holders() == ["n2"], "one holder all the time"
+    n1.wire.refuse_sending = drops()
+    n2.die()
+    lan.run(5.0)
+    assert n1.state() == "Master"
+
+
+def test_a_host_that_is_alone_tries_after_1_s_and_then_after_twice_as_long_each_time():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.wire.refuse_sending = drops(4)
+    n1.start(router())
+    lan.run(120.0)
+    left = [message for message in n1.log.messages() if message.startswith("Master -> Initialize")]
+    assert 5 <= len(left) <= 8
+    assert all("firewall" in message for message in left)
+    n1.wire.refuse_sending = drops()
+    lan.run(35.0)
+    assert n1.state() == "Master"
+
+
+def test_a_full_queue_for_less_than_three_intervals_is_told_and_costs_nothing():
+    lan, n1, n2, _ = pair()
+    n1.wire.refuse_sending = lambda _index, _width: errno.ENOBUFS
+    lan.run(0.15)
+    n1.wire.refuse_sending = drops()
+    lan.run(1.0)
+    assert (n1.state(), n2.state(), lan.holders()) == ("Master", "Backup", ["n1"])
+    assert n1.log.messages("error") == ["an advertisement could not be sent: no buffer space (ENOBUFS)"]
+
+
+def test_of_both_families_the_one_that_leaves_is_kept_and_a_healthier_node_takes_over():
+    lan, n1, n2, client = pair(f"{VIP}/24", f"{VIP6}/64")
+    n1.wire.refuse_sending = drops(16)
+    lan.run(2.0)
+    assert (n1.state(), n2.state()) == ("Backup", "Master")
+    assert (lan.holders(VIP), lan.holders(VIP6)) == (["n2"], ["n2"])
+    alone = Lan("n1")
+    (host,) = alone.hosts
+    host.add("fd00::1/64", flags=2)
+    host.start(router("web", f"{VIP}/24", f"{VIP6}/64"))
+    alone.run(2.0)
+    host.wire.refuse_sending = drops(16)
+    alone.run(0.6)
+    assert (host.state(), host.has(VIP), host.has(VIP6)) == ("Master", True, False)
+    assert "no IPv6 advertisement leaves eth0" in host.warnings[0]
+    assert client is not None
+
+
+def test_what_cannot_be_sent_in_two_families_is_told_with_its_reason_for_each():
+    lan, n1, _, _ = pair(f"{VIP}/24", f"{VIP6}/64")
+    n1.wire.refuse_sending = drops(4, 16)
+    lan.run(1.0)
+    told = " ".join(n1.log.messages("error"))
+    assert "no IPv4 advertisement leaves eth0: the firewall" in told
+    assert "no IPv6 advertisement leaves eth0: the firewall" in told
+    assert "unknown" not in told
+
+
+@pytest.mark.parametrize("address", [VIP, VIP6])
+def test_a_mac_address_that_changes_under_a_master_is_announced_at_once(address):
+    lan, n1, _, client = pair(f"{VIP}/24", f"{VIP6}/64")
+    assert lan.probe(client, address, 0.1) == {"n1": 10}
+    n1.kernel.set_mac(n1.eth0, bytes((2, 7, 7, 7, 7, 7)))
+    assert lan.probe(client, address, 1.0).get(None, 0) <= 1
+    assert "the MAC address of the link changed; announcing" in n1.log.messages("info")
+
+
+def test_announcements_repeat_while_the_vip_is_held_and_never_where_nobody_wants_them():
+    for every, lost in ((1, 110), (0, 300)):
+        lan, _, _, client = pair(f"{VIP}/24", announcement_interval_seconds=every)
+        lan.run(8.0)
+        client.wire.where(packed(VIP))
+        client.wire._neighbours[client.eth0, packed(VIP)] = bytes(6)
+        assert lan.probe(client, VIP, 3.0).get(None, 0) <= lost
