@@ -21,7 +21,7 @@ from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Dur
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Advertisement, decode
 from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import TRANSITIONS, Backup, Initialize, Master
-from holdfast_testing.virtual_lan import EPOCH
+from holdfast_testing.sim.timeline import EPOCH
 
 V4 = [bytes((10, 0, 0, last)) for last in (1, 2, 3)]
 V6 = [bytes.fromhex("fe80") + bytes(13) + bytes((last,)) for last in (2, 1, 3)]
@@ -192,16 +192,23 @@ class AnyOrder(RuleBasedStateMachine):
         assert ranks == sorted(ranks)
         for action in actions:
             if isinstance(action, SendAdvertisement):
-                self.judge_sent(action)
+                self.judge_sent(action, moves[-1].peer_priority if moves else 0)
         if self.is_cut_off:
             assert not set(map(type, actions)) & {SendAdvertisement, AnnounceAddresses}
 
-    def judge_sent(self, sent: SendAdvertisement) -> None:
+    def judge_sent(self, sent: SendAdvertisement, winner: int) -> None:
         advertisement = decode(sent.payload, sent.source, sent.destination, 255)
         configuration = self.router.configuration
         assert (advertisement.vrid, advertisement.interval) == (configuration.vrid, configuration.interval)
-        expected = self.router.effective_priority if self.router.holds_addresses else 0
-        assert advertisement.priority == sent.priority == expected
+        assert advertisement.priority == sent.priority
+        match self.router.state_name:
+            case State.MASTER:
+                assert sent.priority == self.router.effective_priority
+            case State.BACKUP:  # who yields loses once more
+                assert sent.priority < winner
+                assert band(sent.priority) == band(winner)
+            case State.INITIALIZE:
+                assert sent.priority == 0
         assert not self.router.unproved or sent.priority == 50
 
     @invariant()

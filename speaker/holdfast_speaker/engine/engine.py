@@ -201,7 +201,7 @@ class Engine:
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
-                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                instance.work_out_kernel_addresses()  # it may be given what leaves
                 if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
                     instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
@@ -419,7 +419,8 @@ class Engine:
             is_flap = obstacle is Obstacle.LINK_DOWN and router.holds_addresses and not at_once
             if instance.obstacle_details.get(obstacle) != detail and not is_flap:
                 self._log.error(f"cannot run: {detail}", virtualIP=instance.name, obstacle=obstacle.value)
-            if obstacle not in router.obstacles:
+            if obstacle not in router.obstacles or (at_once and router.holds_addresses):
+                # The second is a link that is switched off while its carrier is gone: nobody waits for its return.
                 if is_flap:
                     self._log.warning(f"{detail}; going on if it is back soon", virtualIP=instance.name)
                 self._carry_out(instance, router.obstruct(obstacle, now, detail, at_once=at_once), now)
@@ -440,7 +441,8 @@ class Engine:
                 proven = self._hearing.of(instance)
                 self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
         else:
-            for obstacle in sorted(router.obstacles - obstacles.keys() - _NOT_OF_THE_MACHINE):
+            # Looked at again: what was done in the meantime may have met another obstacle.
+            for obstacle in sorted(router.obstacles - self._obstacles(instance).keys() - _NOT_OF_THE_MACHINE):
                 self._carry_out(instance, router.clear(obstacle, now), now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
@@ -814,6 +816,8 @@ class Engine:
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
         if action.from_state is State.MASTER:
+            # What was asked while it was held: whoever answers now may be the next holder.
+            self._conflicts.drop(instance.name)
             instance.warn("conflict", "")  # whoever holds the addresses from now on may be asked for them
         self.is_unpublished = True
         self._log.info(
@@ -834,6 +838,8 @@ class Engine:
         name = instance.name
         if due is not None and self._is_about_to_hold_first(instance):
             self._conflicts.plan(instance, due)
+            if self._conflicts.is_under_way(name):
+                due = None  # it goes on when that is decided, which may be later than it was due
         elif self._conflicts.is_under_way(name) and isinstance(instance.router.state, Backup):
             self._conflicts.drop(name)  # a Master was heard
             instance.warn("conflict", "")

@@ -291,6 +291,9 @@ class Instance:
         if current is None or best is None or best.index == current.index:
             self._doubted_since = None
             return current or best
+        if current.controller:  # what arrives gets to its bridge or bond, and not to it
+            self._doubted_since = None
+            return best
         if self._fits(table, current) >= self._fits(table, best):
             self._doubted_since = None
             return current

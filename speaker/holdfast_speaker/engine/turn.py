@@ -67,9 +67,10 @@ class Turn:
         """
         self._drain(readable, READS)
         now = self._clock.now()
-        if deadline is not None and now - deadline > STALL:
-            # Asked now, not before: the process may have been stopped after it learned what can be read.
-            self._drain(self._arrivals.listeners(), READS_AFTER_STALL)
+        if deadline is not None and now >= deadline:
+            # A timer is about to act. Asked now, not before: the process may have been stopped after it learned what
+            # can be read, for as long as others take to be silent.
+            self._drain(self._arrivals.listeners(), READS_AFTER_STALL if now - deadline > STALL else 1)
         self._alive(now)
         if links_changed:
             # After the packets too: an address that the kernel took from a frozen Master may be another's by now.

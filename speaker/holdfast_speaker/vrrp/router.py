@@ -463,7 +463,7 @@ class VirtualRouter:
         ours, theirs = self.effective_priority, advertisement.priority
         family = self.configuration.families[self._family_index(advertisement)]
         if theirs == 0:
-            return self._announce_after_farewell(self._answer(state, now), now)  # section 6.4.3
+            return self._announce_after_priority_zero(self._answer(state, now), now)  # section 6.4.3
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
@@ -483,23 +483,32 @@ class VirtualRouter:
         return self._announce_against(self._answer(state, now), now)
 
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
-        """An answer, and the announcement that takes the neighbours back from a rival: once a second at most."""
-        state = self.state
-        if not answer or not isinstance(state, Master):
-            return answer
-        if state.answer_announced_at is not None and now - state.answer_announced_at < SECOND:
-            return answer
-        self.state = replace(state, answer_announced_at=now)
-        return (*answer, AnnounceAddresses())
+        """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-    def _announce_after_farewell(self, answer: Actions, now: Instant) -> Actions:
+        One that would be too soon is made up for: the rival may have announced the addresses after the last one.
+        """
+        state = self.state
+        if not isinstance(state, Master):
+            return answer
+        last = state.answer_announced_at
+        if answer and (last is None or now - last >= SECOND):
+            self.state = replace(state, answer_announced_at=now)
+            return (*answer, AnnounceAddresses())
+        if last is not None and last <= now < last + SECOND:
+            again = Instant(last + SECOND)
+            self.state = replace(
+                state, answer_announced_at=again, announce_at=tuple(sorted((*state.announce_at, again)))
+            )
+        return answer
+
+    def _announce_after_priority_zero(self, answer: Actions, now: Instant) -> Actions:
         """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
         state = self.state
         if not isinstance(state, Master) or (
-            state.farewell_announced_at is not None and now - state.farewell_announced_at < SECOND
+            state.priority_zero_answered_at is not None and now - state.priority_zero_answered_at < SECOND
         ):
             return answer
-        self.state = replace(state, farewell_announced_at=now)
+        self.state = replace(state, priority_zero_answered_at=now)
         return (*answer, AnnounceAddresses())
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
@@ -538,15 +547,23 @@ class VirtualRouter:
     def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
         """Section 6.4.3: Backup, with the new Master's interval.
 
-        Beyond the RFC it says so with priority 0. The other may never have heard this one, as when two parts of a
-        network are joined: now it asserts itself, and announces the addresses to the neighbours that know this node's
-        MAC address for them. Where it was asked to take over they know already.
+        Beyond the RFC it is heard once more. The other may never have heard this one, as when two parts of a link are
+        joined: now it answers, and announces the addresses to the neighbours that know this node's MAC address for
+        them. Where it was asked to take over they know already.
         """
-        last_word = self._advertise(0) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
+        last_word = self._last_word_to(advertisement.priority) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
         following = self._follow(advertisement, now)
         backup = Backup((following,) * len(self.configuration.families))
         yielded = self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority)
         return (yielded, *last_word)
+
+    def _last_word_to(self, winner: int) -> Actions:
+        """An advertisement that loses against the winner, in the same band.
+
+        No farewell: other Backups may follow this node, and would take the addresses over from the winner, too.
+        """
+        priority = min(self.effective_priority, winner - 1)
+        return self._advertise(priority) if priority and band(priority) == band(winner) else NOTHING
 
     def _why_yielded(self, state: Master, theirs: int) -> Reason:
         if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:

@@ -169,7 +169,7 @@ class SimulatedHost:
         if self.engine is None or self.asleep:
             return False
         deadline = self.engine.next_deadline()
-        readable, answered, links_changed = self.wire.readable(), self.wire.answered(), self.kernel.readable
+        readable, answered, links_changed = self.wire.readable(), self.wire.answering(), self.kernel.readable
         if not (readable or answered or links_changed or (deadline is not None and deadline <= self.lan.clock.now())):
             return False
         self._turn.run(deadline, readable, (), answered, links_changed=links_changed)
@@ -189,7 +189,7 @@ class _Arrivals:
         return self._wire.receive(listener, limit)
 
     def answers(self, index: int, limit: int) -> Sequence[NeighbourAnswer]:
-        return self._wire.receive_answers(index, limit)
+        return self._wire.answers(index, limit)
 
 
 class Lan:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from holdfast_api.errors import ConfigurationError
+from holdfast_speaker.engine.ports import Datagram
 from holdfast_speaker.vrrp.configuration import Configuration
 from holdfast_speaker.vrrp.instants import CENTISECOND
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, encode
 from holdfast_testing.scenario_settings import nanoseconds
-from holdfast_testing.virtual_lan import TTL, Datagram
+from holdfast_testing.sim.wire import TTL
 
 _CHECKSUM = slice(6, 8)
 

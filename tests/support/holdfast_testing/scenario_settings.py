@@ -8,10 +8,14 @@ from decimal import Decimal
 from ipaddress import ip_address
 from typing import TypeVar
 
+import msgspec
+
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.errors import ConfigurationError
-from holdfast_speaker.vrrp.configuration import Configuration, Family
+from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
+from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS
+from holdfast_testing.virtual_lan import SECOND_VIRTUAL_IP, VIRTUAL_IP, Wanted
 
 Value = TypeVar("Value")
 
@@ -27,17 +31,20 @@ SETTINGS = {
     "whenFailing": "Degrade",
     "preemptDelay": "0s",
     "recoveryHold": "0s",
-    "quietPeriod": "1s",
+    "lastHolder": "here",
     "startDelay": "0s",
     "announcementInterval": "60s",
-    "partial": "false",
     "password": "",
     "members": "unknown",
     "foreignRouters": "Obey",
     "transport": "Multicast",
     "vrid": "51",
+    "interface": "",
+    "conflictDetection": "Refuse",
+    "also": "",
 }
-"""Every setting and its default. `addresses` and `sources` are lists with commas; empty: made from `families`."""
+"""Every setting and its default. `addresses` and `sources` are lists with commas; empty: made from `families`.
+`also` is another VirtualIP: its addresses, with commas."""
 
 
 def nanoseconds(text: str) -> Duration:
@@ -76,48 +83,77 @@ class Settings:
     @property
     def sources(self) -> list[bytes]:
         """The node's own addresses, of both families."""
-        given = [ip_address(text).packed for text in self["sources"].split(",") if text]
-        return given or [bytes((10, 0, 0, self.number)), ip_address(f"fe80::{self.number}").packed]
+        given = self._list("sources")
+        return [packed(text) for text in given or (f"10.0.0.{self.number}", f"fe80::{self.number}")]
 
     @property
-    def addresses(self) -> list[bytes]:
-        """The VIP's addresses."""
-        given = [ip_address(text).packed for text in self["addresses"].split(",") if text]
+    def addresses(self) -> list[str]:
+        """The VIP's addresses, as its user wrote them."""
         by_family = {"4": ["10.0.0.200"], "6": ["fe80::200"], "46": ["10.0.0.200", "fe80::200"]}
-        return given or [ip_address(text).packed for text in self._one_of("families", by_family)]
+        return self._list("addresses") or self._one_of("families", by_family)
 
-    def configuration(self, others: list[Settings]) -> Configuration:
-        """The core's configuration among these other nodes."""
-        widths = sorted({len(address) for address in self.addresses})
-        return Configuration(
-            vrid=int(self["vrid"]),
-            families=tuple(self._family(width, others) for width in widths),
-            version=int(self["version"]),
+    @property
+    def interval(self) -> Duration:
+        """Between two advertisements."""
+        return nanoseconds(self["interval"])
+
+    def wanted(self, others: list[Settings]) -> Wanted:
+        """The node among these others: its VirtualIPs, and its addresses. The owner's VIP is its own address."""
+        routers = [self._router(VIRTUAL_IP, self.addresses, int(self["vrid"]), others)]
+        if self["also"]:
+            routers.append(self._router(SECOND_VIRTUAL_IP, self._list("also"), int(self["vrid"]) + 1, others))
+        own = [(source, 24 if len(source) == 4 else 64) for source in self.sources]
+        if self.values["priority"] == "255":
+            own += map(packed_interface, self.addresses)
+        return Wanted(tuple(routers), tuple(own))
+
+    def _router(self, name: str, addresses: list[str], vrid: int, others: list[Settings]) -> VirtualRouterConfiguration:
+        transport = self._one_of("transport", {one.value: one for one in Transport})
+        known = self._one_of("members", {"known": True, "unknown": False})
+        others_addresses = [_text(source) for other in others for source in other.sources]
+        members = [*others_addresses, *map(_text, self.sources)]
+        configuration = VirtualRouterConfiguration(
+            name=name,
+            addresses=addresses,
+            virtual_router_id=vrid,
+            version=self._one_of("version", {"2": 2, "3": 3}),
             priority=int(self.values["priority"]),
-            interval=nanoseconds(self["interval"]),
             nopreempt=self._one_of("nopreempt", {"true": True, "false": False}),
-            preempt_delay=nanoseconds(self["preemptDelay"]),
-            obey_foreign=self._one_of("foreignRouters", {"Obey": True, "Refuse": False}),
-            password=self["password"].encode() or None,
-            release_when_failing=self._one_of("whenFailing", {"Degrade": False, "Release": True}),
-            recovery_hold=nanoseconds(self["recoveryHold"]),
-            quiet_period=nanoseconds(self["quietPeriod"]),
-            start_delay=nanoseconds(self["startDelay"]),
-            announcement_interval=nanoseconds(self["announcementInterval"]),
-            partial=self._one_of("partial", {"true": True, "false": False}),
+            preempt_delay_milliseconds=self._span("preemptDelay", MILLISECOND),
+            advertisement_interval_milliseconds=self._span("interval", MILLISECOND),
+            interface=self["interface"] or None,
+            transport=transport,
+            members=members if known else [],
+            unicast_peers=others_addresses if transport is Transport.UNICAST else [],
+            foreign_routers=self._one_of("foreignRouters", {one.value: one for one in ForeignRouters}),
+            simple_password=self["password"] or None,
+            when_failing=self._one_of("whenFailing", {one.value: one for one in WhenFailing}),
+            start_delay_milliseconds=self._span("startDelay", MILLISECOND),
+            announcement_interval_seconds=self._span("announcementInterval", SECOND),
+            conflict_detection=self._one_of("conflictDetection", {one.value: one for one in ConflictDetection}),
+            tracks_services=True,
+            recovery_hold_milliseconds=self._span("recoveryHold", MILLISECOND),
+            last_holder_elsewhere=self._one_of("lastHolder", {"here": False, "elsewhere": True}),
         )
+        try:
+            return msgspec.convert(msgspec.to_builtins(configuration), VirtualRouterConfiguration)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"that is no configuration of an engine: {error}") from None
 
-    def _family(self, width: int, others: list[Settings]) -> Family:
-        members = tuple(source for other in others for source in other.sources if len(source) == width)
-        unicast = self._one_of("transport", {"Multicast": False, "Unicast": True})
-        return Family(
-            source=next(source for source in self.sources if len(source) == width),
-            addresses=tuple(address for address in self.addresses if len(address) == width),
-            destinations=members if unicast else (MULTICAST_GROUPS[width],),
-            members=self._one_of("members", {"known": frozenset(members), "unknown": None}),
-        )
+    def _list(self, key: str) -> list[str]:
+        return [text for text in self[key].split(",") if text]
+
+    def _span(self, key: str, unit: int) -> int:
+        whole, rest = divmod(nanoseconds(self[key]), unit)
+        if rest:
+            raise ConfigurationError(f"{key} is not {self[key]}: an engine is told whole milliseconds, or seconds")
+        return whole
 
     def _one_of(self, key: str, values: dict[str, Value]) -> Value:
         if self[key] not in values:
             raise ConfigurationError(f"{key} is one of {', '.join(values)}, not {self[key]}")
         return values[self[key]]
+
+
+def _text(address: bytes) -> str:
+    return str(ip_address(address))

@@ -35,6 +35,8 @@ from holdfast_testing.sim.routes import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, Ro
 LOOPBACK = 1
 """The index of `lo`."""
 
+NEVER = Instant(1 << 62)
+
 _LOOPBACK_MTU = 65536
 _LOOPBACK_NET = 127
 
@@ -64,7 +66,6 @@ class SimulatedKernel:
         self.routes = Routes(now)
         self.ipv4 = IPv4(self.interfaces, self.routes, self._tell_address)
         self.ipv6 = IPv6(self.interfaces, self.routes, self._tell_address, now)
-        self._caught_up_at: Instant | None = None
         self._last_index = 0
         self._events: list[Event] = []
         self._lost = False
@@ -72,6 +73,8 @@ class SimulatedKernel:
         self._half_dumps: list[Callable[[], None]] = []
         self._renewal: tuple[Instant, Sequence[Request]] | None = None
         self._results: Sequence[int] | None = None
+        self._quiet_until: Instant | None = None
+        """Nothing happens by itself before; None: that has to be found out."""
 
         self.expires_late = ZERO
         """How much later than it said the kernel removes an address: up to 1.25 s (include/net/addrconf.h rounds)."""
@@ -81,6 +84,10 @@ class SimulatedKernel:
         """How long a renewal beside the loop waits for it."""
         self.refuse: Callable[[Request], int] = lambda _request: 0
         """The errno with which a request of the engine is refused."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called whenever a link or an address is not what it was."""
+        self.answered: Callable[[Request, int], None] = lambda _request, _errno: None
+        """Called with each request of the engine that was carried out, and its errno."""
 
         self.add_link("lo", bytes(6), loopback=True, mtu=_LOOPBACK_MTU)
         self.add_address(LOOPBACK, bytes((127, 0, 0, 1)), 8, scope=SCOPE_HOST)
@@ -98,22 +105,20 @@ class SimulatedKernel:
 
     def advance(self) -> None:
         """Let happen what is due by now. Every other method does so first."""
-        self._caught_up_at = self._now()
+        if self._quiet_until is not None and self._now() < self._quiet_until:
+            return
         while (due := self.next_deadline()) is not None and due <= self._now():
             if self._renewal is not None and self._renewal[0] <= due:
                 _, requests = self._renewal
                 self._renewal = None
-                self._results = [self._carry_out(request) for request in requests]
+                self._results = [self._answer(request) for request in requests]
                 continue
             address = next(a for a in self._addresses() if due in (a.expires, a.usable_at))
             if address.expires == due:
                 self._delete(address)
             else:
                 self.ipv6.end_detection(address)
-
-    def _catch_up(self) -> None:
-        if self._caught_up_at != self._now():
-            self.advance()
+        self._quiet_until = due or NEVER
 
     def _addresses(self) -> Iterable[Address]:
         interfaces = sorted(self.interfaces.items())
@@ -134,7 +139,7 @@ class SimulatedKernel:
         own_mac: bool = True,
     ) -> int:
         """A new link, switched off; its index: the wanted one, or one that never was."""
-        self._catch_up()
+        self.advance()
         index = index or self._last_index + 1
         assert index not in self.interfaces, f"index {index} is in use"
         self._last_index = max(index, self._last_index)
@@ -158,7 +163,7 @@ class SimulatedKernel:
 
     def remove_link(self, index: int) -> None:
         """It is destroyed, or goes to another network namespace."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         for port in self.ports(interface):
             port.controller = 0
@@ -171,13 +176,14 @@ class SimulatedKernel:
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
+        self._something_changed()
         self._tell(LinkRemoved(index))
         if controller is not None:
             self._look_at_ports(controller)
 
     def rename(self, index: int, name: str) -> None:
         """Another name, also while it is up (since Linux 6.2)."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         interface.name = name
         self._tell_link(index)
@@ -187,7 +193,7 @@ class SimulatedKernel:
 
     def set_mac(self, index: int, mac: bytes) -> None:
         """Another MAC address; nobody is told on the link."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         interface.own_mac = True
         self._change_mac(interface, mac)
@@ -196,7 +202,7 @@ class SimulatedKernel:
 
     def set_mtu(self, index: int, mtu: int) -> None:
         """Below 1280 everything of IPv6 vanishes, until it is 1280 again."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         interface.own_mtu = True
         self._change_mtu(interface, mtu)
@@ -212,7 +218,7 @@ class SimulatedKernel:
 
     def set_up(self, index: int, up: bool) -> None:
         """Switched on or off by an administrator."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         if interface.admin_up == up:
             return
@@ -236,7 +242,7 @@ class SimulatedKernel:
 
     def set_carrier(self, index: int, carrier: bool) -> None:
         """The cable is plugged or pulled, or the other end is switched on or off."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         interface.cable = carrier
         self._carrier_changed(interface)
@@ -244,7 +250,7 @@ class SimulatedKernel:
 
     def enslave(self, index: int, controller: int) -> None:
         """It becomes a port of a bridge or bond. It keeps its addresses, but nothing that arrives gets to them."""
-        self._catch_up()
+        self.advance()
         self.interfaces[index].controller = controller
         self._tell_link(index)
         self._take_mac_of_ports(self.interfaces[controller])
@@ -253,7 +259,7 @@ class SimulatedKernel:
 
     def release(self, index: int) -> None:
         """It is a port no longer."""
-        self._catch_up()
+        self.advance()
         controller = self._leave(self.interfaces[index])
         self._look_at_ports(controller)
 
@@ -311,7 +317,7 @@ class SimulatedKernel:
 
     def set_disable_ipv6(self, index: int, disabled: bool) -> None:
         """net.ipv6.conf.<link>.disable_ipv6."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces[index]
         if interface.disable_ipv6 == disabled:
             return
@@ -338,7 +344,7 @@ class SimulatedKernel:
         exclusive: bool = True,
     ) -> int:
         """RTM_NEWADDR: `ip address add`; without `exclusive` `ip address replace`."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces.get(index)
         if interface is None:
             return errno.ENODEV
@@ -367,7 +373,7 @@ class SimulatedKernel:
 
     def remove_address(self, index: int, address: bytes, prefix_length: int) -> int:
         """RTM_DELADDR."""
-        self._catch_up()
+        self.advance()
         interface = self.interfaces.get(index)
         if interface is None:
             return errno.ENODEV
@@ -395,14 +401,14 @@ class SimulatedKernel:
 
     def add_route(self, route: Route, *, replace: bool = False, onlink: bool = False) -> int:
         """RTM_NEWROUTE: `ip route add`; with `onlink` nobody asks whether the gateway can be reached."""
-        self._catch_up()
+        self.advance()
         if len(route.network) == 4:
             return self.ipv4.add_route(route, replace=replace, onlink=onlink)
         return self.ipv6.add_route(route, replace=replace)
 
     def remove_route(self, index: int, network: bytes, prefix_length: int, metric: int) -> int:
         """RTM_DELROUTE."""
-        self._catch_up()
+        self.advance()
         found = self.routes.remove(
             lambda route: (route.index, *route.place) == (index, False, network, prefix_length, metric)
         )
@@ -410,7 +416,7 @@ class SimulatedKernel:
 
     def source_for(self, destination: bytes) -> bytes | None:
         """From which address the host's own traffic would come; None where there is no route, or no source."""
-        self._catch_up()
+        self.advance()
         route = self.routes.lookup(destination)
         if route is None:
             return None
@@ -419,7 +425,7 @@ class SimulatedKernel:
     def answers(self, address: bytes, index: int, asker: bytes) -> bool:
         """Whether a neighbour with the address `asker` on that link is answered when it asks who has an address and
         then talks to it: the address is the host's own, packets pass, and the way back leads out there."""
-        self._catch_up()
+        self.advance()
         if not self.takes(address, index):
             return False
         back = self.routes.lookup(asker)
@@ -448,7 +454,7 @@ class SimulatedKernel:
 
     def lose_events(self) -> None:
         """ENOBUFS: what is queued is gone, and the next call of `changes` says so."""
-        self._catch_up()
+        self.advance()
         self._events.clear()
         self._lost = True
 
@@ -457,27 +463,41 @@ class SimulatedKernel:
         self._half_dumps.append(change)
 
     def _tell_link(self, index: int, *, carrier: bool = True) -> None:
+        self._something_changed()
         link = self.interfaces[index].shown(carrier)
         if self._told.get(index) != link:
             self._told[index] = link
             self._tell(LinkChanged(link))
 
     def _tell_address(self, address: Address, there: bool) -> None:
+        self._something_changed()
         shown = address.shown(self._now(), tells_protocol=self._tells_protocol)
         if not there:
             self._tell(AddressRemoved(shown))
         elif not shown.ours:
             self._tell(AddressAdded(shown))
 
+    def _something_changed(self) -> None:
+        self._quiet_until = None
+        self.changed()
+
     def _tell(self, event: Event) -> None:
         if not self._lost:
             self._events.append(event)
+
+    def process_ends(self) -> None:
+        """Whoever was told of changes is gone, and a renewal of its that waited is not made."""
+        self.advance()
+        self._events.clear()
+        self._lost = False
+        self._half_dumps.clear()
+        self._renewal = self._results = None
 
     # ----- the port of the engine -----
 
     def changes(self) -> Sequence[Event] | None:
         """As Kernel.changes."""
-        self._catch_up()
+        self.advance()
         if self._lost:
             self._lost = False
             return None
@@ -486,7 +506,7 @@ class SimulatedKernel:
 
     def dump(self) -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
         """As Kernel.dump."""
-        self._catch_up()
+        self.advance()
         links = [link.shown() for _, link in sorted(self.interfaces.items())]
         v4 = self._dump(4)
         consistent = not self._half_dumps
@@ -505,8 +525,8 @@ class SimulatedKernel:
         """As Kernel.apply."""
         if self.apply_takes:
             self._spend(self.apply_takes)
-        self._catch_up()
-        return [self._carry_out(request) for request in requests]
+        self.advance()
+        return [self._answer(request) for request in requests]
 
     def is_renewing(self) -> bool:
         """As Kernel.is_renewing."""
@@ -515,8 +535,10 @@ class SimulatedKernel:
 
     def begin_renewal(self, requests: Sequence[Request]) -> None:
         """As Kernel.begin_renewal."""
-        assert not self.is_renewing()
+        self.advance()
+        assert self._renewal is None, "one is under way"
         self._renewal = (Instant(self._now() + self.renewal_takes), list(requests))
+        self._quiet_until = None
         self.advance()
 
     def end_renewal(self) -> Sequence[int] | None:
@@ -531,6 +553,11 @@ class SimulatedKernel:
     def forwards_ipv6(self, name: str) -> bool:
         """As Kernel.forwards_ipv6."""
         return any(i.forwards_ipv6 for i in self.interfaces.values() if i.name == name)
+
+    def _answer(self, request: Request) -> int:
+        code = self._carry_out(request)
+        self.answered(request, code)
+        return code
 
     def _carry_out(self, request: Request) -> int:
         refused = self.refuse(request)

@@ -106,4 +106,4 @@ class Routes:
 
     def is_local(self, address: bytes) -> bool:
         """Whether the address is the host's own."""
-        return any(route.local and route.holds(address) for route in self)
+        return any(route.local and route.holds(address) for route in self._routes)

@@ -100,7 +100,9 @@ class Segment:
 
     def passes(self, sender: str, receiver: str, width: int) -> bool:
         """Whether anything gets from one host to another now."""
-        return (sender, receiver, width) not in self.cuts and not self.blocked & {sender, receiver}
+        if self.blocked and (sender in self.blocked or receiver in self.blocked):
+            return False
+        return (sender, receiver, width) not in self.cuts
 
     def others(self, sender: SimulatedWire, width: int) -> list[tuple[SimulatedWire, int]]:
         """The other hosts that hear this one, and the link that each has here."""
@@ -142,7 +144,8 @@ class _Socket:
 class SimulatedWire:
     """Implements `Wire` of holdfast_speaker.engine.ports for one host.
 
-    Whoever drives the host takes what comes in: `readable` and `receive`, `answered` and `receive_answers`.
+    It implements `Arrivals` of holdfast_speaker.engine.turn, too: `readable`, `overheard` and `answering` say what can
+    be taken.
     """
 
     def __init__(self, name: str, kernel: SimulatedKernel, now: Callable[[], Instant]) -> None:
@@ -159,7 +162,16 @@ class SimulatedWire:
         """By link and width: the errno with which an advertisement is refused (EPERM: a firewall; ENOBUFS)."""
         self.refuse_frames: Callable[[int], int] = lambda _index: 0
         """The same for whole frames, which no firewall sees."""
+        self.arrived: Callable[[], None] = lambda: None
+        """Called when something waits to be read."""
+        self.reached: Callable[[int, Datagram], None] = lambda _index, _datagram: None
+        """Called with every packet to the VRRP group that gets to a link of this host, heard or not."""
+        self.sent: Callable[[int, SendAdvertisement, int], None] = lambda _index, _advertisement, _errno: None
+        """Called with every advertisement of this host's, and the errno."""
+        self.transmitted: Callable[[int, Sequence[bytes], int], None] = lambda _index, _frames, _errno: None
+        """Called with whole frames of this host's, and the errno."""
         self._sockets: dict[Listener, _Socket] = {}
+        self._wanted: list[Listener] = []
         self._frame_sockets: dict[int, Interface] = {}
         self._ears: dict[int, tuple[Interface, deque[NeighbourAnswer]]] = {}
         self._neighbours: dict[tuple[int, bytes], bytes] = {}
@@ -174,9 +186,11 @@ class SimulatedWire:
         for index in self._frame_sockets.keys() - {listener.link for listener in wanted}:
             del self._frame_sockets[index]
         refused: dict[Listener, int] = {}
+        self._wanted.clear()
         for listener in sorted(wanted | overheard):
             code = 0 if listener in self._sockets else self._open(listener)
             if code == 0 and listener in wanted:
+                self._wanted.append(listener)
                 self._frame_sockets.setdefault(listener.link, self.kernel.interfaces[listener.link])
             if code and listener in wanted:
                 refused[listener] = code
@@ -222,6 +236,11 @@ class SimulatedWire:
 
     def send(self, index: int, advertisement: SendAdvertisement) -> int:
         """As Wire.send; errors as raw sockets with IP_PKTINFO and IPV6_PKTINFO have them."""
+        code = self._send(index, advertisement)
+        self.sent(index, advertisement, code)
+        return code
+
+    def _send(self, index: int, advertisement: SendAdvertisement) -> int:
         self.kernel.advance()
         width = len(advertisement.source)
         if Listener(index, width) not in self._sockets:
@@ -255,6 +274,11 @@ class SimulatedWire:
 
     def transmit(self, index: int, frames: Sequence[bytes]) -> int:
         """As Wire.transmit. A packet socket that was bound to a link before that was removed stays useless."""
+        code = self._transmit(index, frames)
+        self.transmitted(index, frames, code)
+        return code
+
+    def _transmit(self, index: int, frames: Sequence[bytes]) -> int:
         interface = self._interface(index)
         if index not in self._frame_sockets:
             return errno.ENOTCONN
@@ -273,20 +297,28 @@ class SimulatedWire:
 
     # ----- what comes in, for whoever drives the host -----
 
+    def listeners(self) -> list[Listener]:
+        """As Arrivals.listeners."""
+        return list(self._wanted)
+
     def readable(self) -> list[Listener]:
-        """The sockets on which something waits."""
-        return [listener for listener, opened in self._sockets.items() if opened.queue]
+        """The sockets on which something waits, of virtual routers of ours."""
+        return [listener for listener in self._wanted if self._sockets[listener].queue]
+
+    def overheard(self) -> list[Listener]:
+        """The sockets on which something waits, where only others' virtual routers live."""
+        return [one for one, opened in self._sockets.items() if opened.queue and one not in self._wanted]
 
     def receive(self, listener: Listener, limit: int) -> list[Datagram]:
         """Take from a socket what waits, the oldest first."""
         opened = self._sockets.get(listener)
         return [opened.queue.popleft() for _ in range(min(limit, len(opened.queue)))] if opened else []
 
-    def answered(self) -> list[int]:
+    def answering(self) -> list[int]:
         """The links on which neighbours' answers wait."""
         return [index for index, (_, queue) in self._ears.items() if queue]
 
-    def receive_answers(self, index: int, limit: int) -> list[NeighbourAnswer]:
+    def answers(self, index: int, limit: int) -> list[NeighbourAnswer]:
         """Take neighbours' answers on a link, the oldest first."""
         queue = self._ears[index][1] if index in self._ears else deque[NeighbourAnswer]()
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
@@ -296,9 +328,14 @@ class SimulatedWire:
         opened = self._sockets.get(listener)
         return opened is not None and opened.is_member(self._interface(listener.link), listener.width)
 
+    def process_dies(self) -> None:
+        """The process is killed: another one keeps the sockets that VRRP uses, and what waits in them."""
+        self._ears.clear()
+
     def close(self) -> None:
         """The process ends: its sockets are closed. The kernel answers neighbours as before."""
         self._sockets.clear()
+        self._wanted.clear()
         self._frame_sockets.clear()
         self._ears.clear()
 
@@ -338,6 +375,7 @@ class SimulatedWire:
 
     def take_in(self, index: int, datagram: Datagram) -> None:
         """A packet to the VRRP group arrives."""
+        self.reached(index, datagram)
         listener = Listener(index, len(datagram.source))
         if self.is_member(listener):
             self._queue(self._sockets[listener], datagram)
@@ -355,6 +393,7 @@ class SimulatedWire:
     def _queue(self, opened: _Socket, datagram: Datagram) -> None:
         if len(opened.queue) < QUEUE_LENGTH:
             opened.queue.append(datagram)
+            self.arrived()
         else:
             self.dropped += 1
 
@@ -368,6 +407,7 @@ class SimulatedWire:
                 self._neighbours[index, said.claimed] = said.mac
             if index in self._ears and len(self._ears[index][1]) < QUEUE_LENGTH:
                 self._ears[index][1].append(NeighbourAnswer(said.claimed, said.mac))
+                self.arrived()
         if said.wanted and self.kernel.takes(said.wanted, index) and not self.kernel.routes.is_local(said.sender):
             self._answer(index, said, interface.mac)
 

@@ -1,36 +1,44 @@
-"""The event heap: hosts on a bad link in virtual time. What a host does is what the engine's driver does."""
+"""One seed's machines on a bad link: hosts with the whole engine, others' routers, and a client that uses the VIPs."""
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter as Multiset
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from random import Random
 
-from holdfast_api.reasons import Health, Obstacle
-from holdfast_api.resources import WhenFailing
-from holdfast_speaker.vrrp.actions import Actions, SendAdvertisement, Transitioned
-from holdfast_speaker.vrrp.configuration import Configuration, Family
+from holdfast_api.addresses import packed, packed_interface
+from holdfast_api.messages import Transition
+from holdfast_api.reasons import Health
+from holdfast_api.resources import ForeignRouters
+from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.ports import Datagram, Request
+from holdfast_speaker.engine.turn import Turn
+from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, PacketError, decode
-from holdfast_speaker.vrrp.router import VirtualRouter
-from holdfast_speaker.vrrp.sentences import sentence
-from holdfast_speaker.vrrp.states import Initialize, Master
-from holdfast_testing.sim.foreign import ForeignRouter
-from holdfast_testing.sim.host import Datagram, Host
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
+from holdfast_testing.sim.foreign import ForeignHost, ForeignRouter, Stranger
+from holdfast_testing.sim.interfaces import NODAD
+from holdfast_testing.sim.kernel import SimulatedKernel
+from holdfast_testing.sim.machine import ETH0, Host, Observer, PlainHost
 from holdfast_testing.sim.options import Options
+from holdfast_testing.sim.routes import Route
+from holdfast_testing.sim.timeline import EPOCH, Timeline
+from holdfast_testing.sim.wire import Segment
 
-EPOCH = Instant(1_000 * SECOND)
-V4_VIP, V6_VIP = bytes((10, 0, 0, 200)), bytes.fromhex("fe80") + bytes(13) + b"\xc8"
 RECOVERY_HOLD = Duration(2 * SECOND)
-QUEUE_MAX = 4000
-"""Packets that a socket keeps for a process that does not run."""
+FIRST_VRID = 51
+VIRTUAL_IPS = ("default/web", "default/db")
+GATEWAY, GATEWAY_V6 = packed("10.0.0.254"), packed("fd00::fe")
+CLIENT, CLIENT_V6 = packed("10.0.0.99"), packed("fd00::99")
+STRANGER, STRANGERS_VIP = packed("10.0.0.77"), packed("10.0.0.250")
+WANDERING = "10.0.0.240/24"
+"""An address that an edit gives to one VirtualIP or the other."""
 
-RETRY_AFTER = Duration(5 * SECOND)
-"""As engine.RETRY_AFTER: how long a router stays out after its kernel refused."""
-
-TRACE = 400
+BRIDGE = "br0"
+TRACE = 600
 
 
 class Violation(AssertionError):
@@ -38,368 +46,327 @@ class Violation(AssertionError):
 
 
 class World:
-    """One seed's machines. `observe` is called after everything that any of them did."""
+    """What there is, and what can be done to it. `laws` watch it."""
 
-    def __init__(self, options: Options, make: type[VirtualRouter] = VirtualRouter) -> None:
+    def __init__(self, options: Options, make_engine: type[Engine] = Engine, make_turn: type[Turn] = Turn) -> None:
         self.options = options
         self.random = Random(options.seed + 1)
-        self.now = EPOCH
-        self.events = 0
+        self.timeline = Timeline()
+        self.segment = Segment(self.timeline.at, self._travel)
         self.loss, self.duplication = options.loss, options.duplication
-        self.cuts: dict[tuple[str, str], Instant] = {}
         self.trace: deque[str] = deque(maxlen=TRACE)
         self.moves: Multiset[str] = Multiset()
-        self.observe: Callable[[Host, Transitioned | None], None] = lambda _host, _transition: None
-        self._heap: list[tuple[Instant, int, Callable[[], None]]] = []
-        self._sequence = 0
-        self._wakes: dict[str, Instant] = {}
-        self.hosts = {
-            name: Host(name, self.configuration(number), options.drift_ppm[number], make)
-            for number, name in enumerate("abcde"[: options.holdfast_hosts])
-        }
-        self.foreign: ForeignRouter | None = None
-        if options.foreign:
-            self.foreign = ForeignRouter(
-                source=bytes((10, 0, 0, options.hosts)),
-                group=MULTICAST_GROUP_V4,
-                vip=V4_VIP,
-                priority=options.priorities[-1],
-                interval=options.interval,
-                version=options.version,
-                preempts=options.foreign_preempts,
+        self.watching: list[Observer] = []
+        self.cuts: dict[tuple[str, str], Instant] = {}
+        """When nothing began to get from one host to another."""
+        self.disturbed: dict[str, Instant] = {}
+        """When something last happened to a host, or ended: what it does for a while after that is no surprise."""
+        self.edited_at = Instant(0)
+        self.wandering_to = 0
+        """Which VirtualIP has the wandering address; -1: none."""
+        self.interface: str | None = None
+        self.families = 2 if options.two_families else 1
+        self.priorities = list(options.priorities)
+        self.recovered_at: dict[str, Instant] = {}
+        """When a host's services became well again, as long as its engine is one that remembers."""
+        self.wished_at = Instant(0)
+        self.refusing: set[str] = set()
+        """Hosts whose kernel takes no address, or did not a moment ago."""
+        self.late_since: dict[str, Instant] = {}
+        """When a host's port began not to forward."""
+        self.open_at: dict[str, Instant] = {}
+        """When it forwarded again."""
+        self._observer = _Fanned(self)
+        self._without_address: set[str] = set()
+        self.hosts: dict[str, Host] = {}
+        for number, name in enumerate("abcde"[: options.holdfast_hosts]):
+            drift = options.drift_ppm[number]
+            self.disturbed[name] = self.now
+            self.hosts[name] = Host(
+                name,
+                self.timeline,
+                self.segment,
+                self._prepare,
+                self._observer,
+                drift_ppm=drift,
+                make_engine=make_engine,
+                make_turn=make_turn,
             )
+            self.hosts[name].health = dict.fromkeys(self.names, Health.HEALTHY)
+        for name, host in self.hosts.items():
+            host.configuration = self.configuration(name)
+        self.client = PlainHost("client", self.timeline, self.segment, b"\x02\0\0\0\1\1")
+        self.client.add_address(CLIENT, 24)
+        self.client.add_address(CLIENT_V6, 64)
+        self.segment.snooped |= {("client", 4), ("client", 16)}
+        self.foreign = self._foreign() if options.foreign else None
+        self.stranger: Stranger | None = None
 
-    def configuration(self, number: int, priority: int | None = None) -> Configuration:
-        """A host's, by its place."""
+    # ----- who is there -----
+
+    @property
+    def now(self) -> Instant:
+        """Virtual time."""
+        return self.timeline.now
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The VirtualIPs."""
+        return VIRTUAL_IPS[: self.options.virtual_ips]
+
+    def vrid(self, virtual_ip: str) -> int:
+        """The virtual router ID of a VirtualIP."""
+        return FIRST_VRID + VIRTUAL_IPS.index(virtual_ip)
+
+    def addresses(self, virtual_ip: str) -> list[str]:
+        """The addresses of a VirtualIP by the configuration of now."""
+        number = VIRTUAL_IPS.index(virtual_ip)
+        found = [f"10.0.0.{200 + number}/24"]
+        if self.wandering_to == number:
+            found.append(WANDERING)
+        if self.families == 2:
+            found.append(f"fd00::{200 + number}/64")
+        return found
+
+    def vips(self) -> set[bytes]:
+        """Every address that is a VirtualIP's now."""
+        return {packed_interface(text)[0] for name in self.names for text in self.addresses(name)}
+
+    def own_addresses(self, name: str) -> list[tuple[bytes, int]]:
+        """A host's own addresses."""
+        number = self.number(name) + 1
+        v4 = [(packed(f"10.0.0.{number}"), 24), (packed(f"10.0.0.{100 + number}"), 24)]
+        return [*v4, (packed(f"fd00::{number}"), 64), (packed(f"fe80::{number}"), 64)]
+
+    @staticmethod
+    def number(name: str) -> int:
+        """A host's place."""
+        return "abcde".index(name)
+
+    def mac(self, name: str) -> bytes:
+        """A host's MAC address after a boot."""
+        return bytes((2, 0, 0, 0, 0, self.number(name) + 1))
+
+    def configuration(self, name: str) -> SpeakerConfiguration:
+        """What a host shall run now."""
+        routers = [self._router(name, virtual_ip) for virtual_ip in self.names]
+        return SpeakerConfiguration(node_name=name, virtual_routers=routers)
+
+    def _router(self, name: str, virtual_ip: str) -> VirtualRouterConfiguration:
         options = self.options
-        v4_hosts = [bytes((10, 0, 0, last)) for last in range(1, options.hosts + 1)]
-        v6_hosts = [bytes.fromhex("fe80") + bytes(13) + bytes((last,)) for last in range(1, options.hosts + 1)]
-        v4 = self._family(number, v4_hosts, V4_VIP, MULTICAST_GROUP_V4)
-        v6 = self._family(number, v6_hosts, V6_VIP, MULTICAST_GROUP_V6)
-        return Configuration(
-            51,
-            (v4, v6) if options.two_families else (v4,),
-            version=options.version,
-            priority=priority or options.priorities[number],
-            interval=options.interval,
+        members = [
+            str(ip_address(address))
+            for other in self.hosts or ()
+            for address, _ in self.own_addresses(other)
+            if options.members_known
+        ]
+        return VirtualRouterConfiguration(
+            name=virtual_ip,
+            addresses=self.addresses(virtual_ip),
+            virtual_router_id=self.vrid(virtual_ip),
+            version=3 if options.version == 3 else 2,
+            priority=self.priorities[self.number(name)],
             nopreempt=options.nopreempt,
-            release_when_failing=options.when_failing is WhenFailing.RELEASE,
-            recovery_hold=RECOVERY_HOLD,
-            obey_foreign=not options.members_known,
+            advertisement_interval_milliseconds=options.interval // MILLISECOND,
+            interface=self.interface,
+            members=members,
+            foreign_routers=ForeignRouters.REFUSE if options.members_known else ForeignRouters.OBEY,
+            when_failing=options.when_failing,
+            tracks_services=True,
+            recovery_hold_milliseconds=RECOVERY_HOLD // MILLISECOND,
         )
 
-    def _family(self, number: int, hosts: list[bytes], vip: bytes, group: bytes) -> Family:
-        members = frozenset(hosts) - {hosts[number]} if self.options.members_known else None
-        return Family(hosts[number], (vip,), (group,), members)
+    def _foreign(self) -> ForeignHost:
+        options = self.options
+        router = ForeignRouter(
+            source=bytes((10, 0, 0, options.hosts)),
+            group=MULTICAST_GROUP_V4,
+            vip=packed("10.0.0.200"),
+            priority=options.priorities[-1],
+            interval=options.interval,
+            version=options.version,
+            preempts=options.foreign_preempts,
+            vrid=FIRST_VRID,
+        )
+        mac = b"\x02\0\0\0\1\2"
+        return ForeignHost(self.timeline, self.segment, mac, router, lambda: self._foreign_moved(router))
 
-    # ----- time -----
+    def _foreign_moved(self, router: ForeignRouter) -> None:
+        self.say(f"foreign is {'Master' if router.master else 'Backup'}")
 
-    def at(self, when: int, do: Callable[[], None]) -> None:
-        """Do something later."""
-        self._sequence += 1
-        heapq.heappush(self._heap, (Instant(when), self._sequence, do))
+    def _prepare(self, host: Host) -> None:
+        """A host boots: `eth0`, its own addresses, and ways to elsewhere."""
+        kernel = host.kernel
+        kernel.expires_late = Duration(self.random.randrange(SECOND // 4))
+        kernel.add_link("eth0", self.mac(host.name))
+        link = kernel.interfaces[ETH0]
+        link.generates_link_local = False
+        link.promote_secondaries = self.options.promote_secondaries
+        kernel.set_up(ETH0, True)
+        host.segment.plug(host.wire, ETH0)
+        if host.name not in self._without_address:
+            self.give_addresses(kernel, host.name, ETH0)
 
-    def run(self, duration: int) -> None:
-        """Let time pass."""
-        end = Instant(self.now + duration)
-        while self._heap and self._heap[0][0] <= end:
-            when, _, do = heapq.heappop(self._heap)
-            self.now = max(self.now, when)
-            self.events += 1
-            do()
-        self.now = end
+    def give_addresses(self, kernel: SimulatedKernel, name: str, index: int) -> None:
+        """Give a link the host's own addresses and routes, as far as they are not there."""
+        for address, length in self.own_addresses(name):
+            kernel.add_address(index, address, length, flags=NODAD if len(address) == 16 else 0)
+        kernel.add_route(Route(index, bytes(4), 0, gateway=GATEWAY))
+        kernel.add_route(Route(index, bytes(16), 0, metric=1024, gateway=GATEWAY_V6))
+
+    # ----- what is done to it -----
+
+    def disturb(self, *names: str) -> None:
+        """Something happened to these hosts, or ended."""
+        for name in names or self.hosts:
+            self.disturbed[name] = self.now
+
+    def act(self, host: Host, do: Callable[[SimulatedKernel], object]) -> None:
+        """Somebody changes a host's links or addresses."""
+        if host.powered:
+            self.disturb(host.name)
+            host.act(do)
+
+    def start(self, host: Host) -> None:
+        """The engine begins anew; its probes may need some time to say what they said before."""
+        self.disturb(host.name)
+        self.recovered_at.pop(host.name, None)
+        if self.random.random() < 0.5:
+            host.start()
+            return
+        host.start_unknowing()
+
+        def report() -> None:
+            if host.process is not None:
+                self.disturb(host.name)
+                self.recovered_at[host.name] = self.now
+                for name, health in host.health.items():
+                    host.report_health(name, health)
+
+        self.timeline.at(self.now + self.random.randrange(MILLISECOND, SECOND), report)
+
+    def power_on(self, host: Host, *, without_address: bool = False) -> None:
+        """It boots, and its engine is started."""
+        if host.powered:
+            return
+        (self._without_address.add if without_address else self._without_address.discard)(host.name)
+        host.boot()
+        self.start(host)
+
+    def set_health(self, host: Host, health: Health) -> None:
+        """What all probes of a host say from now on."""
+        if all(known is health for known in host.health.values()):
+            return
+        self.disturb(host.name)
+        if health is Health.HEALTHY:
+            self.recovered_at[host.name] = self.now
+        else:
+            self.recovered_at.pop(host.name, None)
+        for name in host.health:
+            host.report_health(name, health)
+
+    def edit(self) -> None:
+        """Everybody is told the configuration of now, some sooner and some later."""
+        self.edited_at = self.now
+        for host in self.hosts.values():
+            self.timeline.at(self.now + self.random.randrange(SECOND), self._tell(host))
+
+    def _tell(self, host: Host) -> Callable[[], None]:
+        def tell() -> None:
+            if host.configuration != self.configuration(host.name):
+                host.configure(self.configuration(host.name))
+
+        return tell
+
+    def call_stranger(self) -> None:
+        """Other people's virtual router begins to advertise."""
+        vrid, interval = FIRST_VRID, self.options.interval
+        payload = encode(3, vrid, 254, interval, (STRANGERS_VIP,), STRANGER, MULTICAST_GROUP_V4)
+        self.stranger = Stranger(self.timeline, self.segment, payload, STRANGER, MULTICAST_GROUP_V4)
+        self.stranger.speak(interval)
+
+    def send_stranger_away(self) -> None:
+        """And ends."""
+        if self.stranger is not None:
+            self.stranger.leave()
+            self.stranger = None
+
+    # ----- the link -----
+
+    def cut(self, pair: tuple[str, str]) -> None:
+        """Nothing gets from the first to the second."""
+        self.cuts[pair] = self.now
+        self.segment.cuts |= {(*pair, 4), (*pair, 16)}
+
+    def heal(self, pair: tuple[str, str]) -> None:
+        """That is mended."""
+        if self.cuts.pop(pair, None) is not None:
+            self.segment.cuts -= {(*pair, 4), (*pair, 16)}
+            self.disturb()
+
+    def connected(self, one: str, other: str) -> bool:
+        """Whether two hosts hear each other."""
+        return all(
+            self.segment.passes(*pair, width) for width in (4, 16) for pair in ((one, other), (other, one))
+        ) and all(name not in self.hosts or self._is_plugged(self.hosts[name]) for name in (one, other))
+
+    @staticmethod
+    def _is_plugged(host: Host) -> bool:
+        return host.powered and any(map(host.wire.hears, host.wire.segments))
+
+    def _travel(self, _sender: str, _receiver: str, _width: int) -> Iterator[Duration]:
+        random, slowest = self.random, self.options.slowest
+        if self.loss and random.random() < self.loss:
+            return
+        yield Duration(10_000 + int(random.random() * (slowest - 10_000)))
+        if self.duplication and random.random() < self.duplication:
+            yield Duration(10_000 + int(random.random() * (slowest - 10_000)))
+
+    # ----- what was seen -----
 
     def say(self, text: str) -> None:
         """A line of the trace."""
         self.trace.append(f"{(self.now - EPOCH) / 1e9:12.6f}  {text}")
 
-    # ----- a host's life -----
 
-    def start(self, host: Host) -> None:
-        """Begin anew: nothing is remembered."""
-        host.recovered_at = None
-        host.router = host.make(host.configuration)
-        host.disturbed_at = self.now
-        self._carry_out(host, host.router.start(host.local(self.now), host.health, self._obstacles(host)))
+class _Fanned(Observer):
+    """Tells the trace and every law what happens."""
 
-    def _obstacles(self, host: Host) -> frozenset[Obstacle]:
-        return host.obstacles | (frozenset() if host.link_up else frozenset({Obstacle.LINK_DOWN}))
+    def __init__(self, world: World) -> None:
+        self._world = world
 
-    def tell(self, host: Host, give: Callable[[VirtualRouter, Instant], Actions]) -> None:
-        """Give a host's router an input, if there is one that runs."""
-        host.disturbed_at = self.now
-        if host.frozen:
-            host.pending.append(give)
-        elif host.router is not None:
-            self._carry_out(host, give(host.router, host.local(self.now)))
+    def moved(self, host: Host, move: Transition) -> None:
+        world = self._world
+        world.moves[str(move.reason)] += 1
+        which = "" if len(world.names) == 1 else f"{move.virtual_ip}: "
+        world.say(f"{host.name} {which}{move.from_state} -> {move.to_state}: {move.message}")
+        for law in world.watching:
+            law.moved(host, move)
 
-    def power_off(self, host: Host) -> None:
-        """Everything is gone at once, what its kernel held too."""
-        host.powered, host.router, host.frozen = False, None, False
-        host.holding, host.expires_at = False, None
-        host.queue.clear()
-        host.arrivals.clear()
-        host.pending.clear()
-        host.disturbed_at = self.now
-        self.observe(host, None)
+    def logged(self, host: Host, level: str, message: str, facts: Mapping[str, object]) -> None:
+        if level != "info":
+            self._world.say(f"{host.name} {level}: {message}")
 
-    def kill_engine(self, host: Host) -> None:
-        """kill -9: the keeper forks another some milliseconds later, which goes on from the last snapshot."""
-        old, host.router = host.router, None
-        if old is None:
-            return
-        seen = host.local(self.now)
-        was_master, was_out = isinstance(old.state, Master), isinstance(old.state, Initialize)
-        host.leave_unrefreshed(self.now, self.random)
-        host.disturbed_at = self.now
+    def requested(self, host: Host, request: Request, errno: int) -> None:
+        for law in self._world.watching:
+            law.requested(host, request, errno)
 
-        def forked() -> None:
-            if not host.powered or host.router is not None:
-                return
-            if host.frozen:  # the keeper, too
-                self.at(self.now + MILLISECOND, forked)
-                return
-            host.router = host.make(host.configuration)
-            host.router.health = old.health
-            host.disturbed_at = self.now
-            if was_out or self._obstacles(host):
-                host.expires_at = host.recovered_at = None
-                self._carry_out(host, host.router.start(host.local(self.now), host.health, self._obstacles(host)))
-                return
-            if was_master:
-                host.router.resume_as_master(seen, old.recovered_at)
-            else:
-                host.router.resume_as_backup(host.local(self.now), old.recovered_at)
-            if host.health is not old.health:  # its probes tell the new process
-                self._carry_out(host, host.router.report_health(host.health, host.local(self.now)))
-            self._drain(host)
+    def sent(self, host: Host, advertisement: SendAdvertisement, errno: int) -> None:
+        for law in self._world.watching:
+            law.sent(host, advertisement, errno)
 
-        self.at(self.now + self.random.randrange(2 * MILLISECOND, 12 * MILLISECOND), forked)
-        self.observe(host, None)
+    def transmitted(self, host: Host, frames: Sequence[bytes], errno: int) -> None:
+        return
 
-    def hand_over(self, host: Host) -> None:
-        """SIGTERM while a successor waits, which goes on some milliseconds later."""
-        if host.router is None or self._obstacles(host):
-            return
-        self._carry_out(host, host.router.hand_over(host.local(self.now)))
-        self.kill_engine(host)
+    def reached(self, host: Host, index: int, datagram: Datagram) -> None:
+        for law in self._world.watching:
+            law.reached(host, index, datagram)
 
-    def stop(self, host: Host) -> None:
-        """SIGTERM without a successor."""
-        if host.router is not None:
-            self.tell(host, lambda router, now: router.stop(now))
-            host.router = None
-        host.disturbed_at = self.now
+    def turned(self, host: Host) -> None:
+        for law in self._world.watching:
+            law.turned(host)
 
-    def freeze(self, host: Host) -> None:
-        """The process does not run; its sockets go on queueing, and its kernel's addresses run out."""
-        host.frozen = True
-        host.disturbed_at = self.now
-        host.leave_unrefreshed(self.now, self.random)
-        self.observe(host, None)
-
-    def thaw(self, host: Host, *, queue_lost: bool) -> None:
-        """It runs again: what arrived is read before a timer acts."""
-        host.frozen = False
-        host.disturbed_at = self.now
-        if queue_lost:
-            host.queue.clear()
-            host.arrivals.clear()
-        pending, host.pending = host.pending, []
-        if host.router is not None:
-            self._drain(host)
-            for give in pending:
-                self.tell(host, give)
-
-    def set_link(self, host: Host, *, up: bool) -> None:
-        """Carrier."""
-        host.link_up = up
-        host.disturbed_at = self.now
-        if up:
-            self.tell(host, lambda router, now: router.clear(Obstacle.LINK_DOWN, now))
-        else:
-            self.tell(host, lambda router, now: router.obstruct(Obstacle.LINK_DOWN, now))
-
-    def refuse(self, host: Host) -> None:
-        """The kernel takes no address for a while."""
-        host.kernel_refuses = True
-        host.disturbed_at = self.now
-        if host.holding:
-            host.holding = False
-            self._refused(host)
-
-    def _refused(self, host: Host) -> None:
-        host.obstacles |= {Obstacle.KERNEL_REFUSED}
-        self.tell(host, lambda router, now: router.obstruct(Obstacle.KERNEL_REFUSED, now))
-        self.at(self.now + RETRY_AFTER, lambda: self._try_again(host))
-
-    def _try_again(self, host: Host) -> None:
-        if Obstacle.KERNEL_REFUSED in host.obstacles and host.powered:
-            host.obstacles -= {Obstacle.KERNEL_REFUSED}
-            self.tell(host, lambda router, now: router.clear(Obstacle.KERNEL_REFUSED, now))
-
-    # ----- the driver -----
-
-    def _drain(self, host: Host) -> None:
-        queue, host.queue = host.queue, []
-        for datagram in queue:
-            self._take_in(host, datagram)
-        self._poll(host)
-
-    def _deliver(self, host: Host, datagram: Datagram) -> None:
-        if not (host.powered and host.link_up):
-            return
-        if host.frozen or host.router is None or self.now < host.busy_until:
-            if len(host.queue) < QUEUE_MAX:
-                host.queue.append(datagram)
-                host.arrivals[datagram.source] = self.now
-            return
-        host.arrivals[datagram.source] = self.now
-        if host.queue:
-            self._drain(host)
-        self._take_in(host, datagram)
-
-    def _take_in(self, host: Host, datagram: Datagram) -> None:
-        if host.router is None:
-            return
-        try:
-            advertisement = decode(datagram.payload, datagram.source, datagram.destination, 255)
-        except PacketError as error:
-            host.router.counters[error.counter] += 1
-            return
-        self._carry_out(host, host.router.receive(advertisement, host.local(self.now)))
-
-    def _wake(self, host: Host) -> None:
-        """Have its timer fire when it is due."""
-        if host.router is None or host.frozen:
-            return
-        deadline = host.router.next_deadline()
-        if deadline is None:
-            return
-        due = max(host.when(deadline), host.busy_until, self.now)
-        known = self._wakes.get(host.name)
-        if known is None or due < known or known < self.now:
-            self._wakes[host.name] = due
-            self.at(due, lambda: self._fire(host, due))
-
-    def _fire(self, host: Host, due: Instant) -> None:
-        if self._wakes.get(host.name) != due:
-            return
-        del self._wakes[host.name]
-        if host.runs and self.now >= host.busy_until:
-            self._drain(host)
-        self._wake(host)
-
-    def _poll(self, host: Host) -> None:
-        router = host.router
-        if router is None:
-            return
-        now = host.local(self.now)
-        deadline = router.next_deadline()
-        if deadline is not None and deadline <= now:
-            self._carry_out(host, router.poll(now))
-            later = router.next_deadline()
-            if later is not None and later <= now:
-                raise Violation(f"{host.name} is due again at once, after a poll: {router.state}")
-        if isinstance(router.state, Initialize) and router.next_deadline() is not None:
-            raise Violation(f"{host.name} has a timer in Initialize")
-        self._wake(host)
-
-    def _carry_out(self, host: Host, actions: Actions) -> None:
-        router = host.router
-        if router is None:
-            return
-        wanted = router.holds_addresses
-        if wanted and not host.holding and host.kernel_refuses:
-            host.expires_at = None
-            self._refused(host)
-            return
-        if wanted != host.holding:
-            host.holding = wanted
-            host.busy_until = Instant(self.now + host.kernel_delay)
-        if not wanted or host.holding:
-            host.expires_at = None
-        transition = None
-        for action in actions:
-            if isinstance(action, Transitioned):
-                transition = action
-                self.moves[action.reason] += 1
-                self.say(f"{host.name} {action.from_state} -> {action.to_state}: {sentence(action)}")
-                self.observe(host, action)
-            elif isinstance(action, SendAdvertisement):
-                self._send(host.name, Datagram(action.payload, action.source, action.destination))
-        if transition is None:
-            self.observe(host, None)
-        self._wake(host)
-
-    # ----- the link -----
-
-    def reaches(self, sender: str, receiver: str) -> bool:
-        """Whether packets can get from one host to another."""
-        return (sender, receiver) not in self.cuts
-
-    def _send(self, sender: str, datagram: Datagram) -> None:
-        sending = self.hosts.get(sender)
-        if sending is not None and not (sending.link_up and sending.powered):
-            return
-        for name, receiver in self.hosts.items():
-            if name != sender and self.reaches(sender, name):
-                for delay in self._delays():
-                    self.at(self.now + delay, self._arrival(receiver, datagram))
-        if self.foreign is not None and sender != "foreign" and self.reaches(sender, "foreign"):
-            for delay in self._delays():
-                self.at(self.now + delay, lambda: self._deliver_to_foreign(datagram))
-
-    def _arrival(self, receiver: Host, datagram: Datagram) -> Callable[[], None]:
-        return lambda: self._deliver(receiver, datagram)
-
-    def _delays(self) -> Iterator[int]:
-        if self.loss and self.random.random() < self.loss:
-            return
-        yield self.random.randrange(10_000, self.options.slowest)
-        if self.duplication and self.random.random() < self.duplication:
-            yield self.random.randrange(10_000, self.options.slowest)
-
-    # ----- the router of another make -----
-
-    def start_foreign(self) -> None:
-        """It begins as a Backup."""
-        if self.foreign is not None:
-            self.foreign.start(self.now)
-            self._foreign_wakes()
-
-    def _foreign_wakes(self) -> None:
-        foreign = self.foreign
-        if foreign is not None:
-            due = foreign.deadline
-            self.at(due, lambda: self._foreign_fires(due))
-
-    def _foreign_fires(self, due: Instant) -> None:
-        foreign = self.foreign
-        if foreign is None or foreign.deadline != due:
-            return
-        self._foreign_says(foreign.poll(self.now))
-        self._foreign_wakes()
-
-    def _deliver_to_foreign(self, datagram: Datagram) -> None:
-        foreign = self.foreign
-        if foreign is None:
-            return
-        was, before = foreign.master, foreign.deadline
-        heard = decode(datagram.payload, datagram.source, datagram.destination, 255)
-        self._foreign_says(foreign.receive(heard, self.now))
-        if foreign.master != was:
-            self.say(f"foreign is {'Master' if foreign.master else 'Backup'}")
-        if foreign.deadline != before:
-            self._foreign_wakes()
-
-    def _foreign_says(self, payload: bytes | None) -> None:
-        if payload is not None and self.foreign is not None:
-            self._send("foreign", Datagram(payload, self.foreign.source, self.foreign.group))
-
-    # ----- what can be seen -----
-
-    def healthy(self, host: Host) -> bool:
-        """Whether it could hold the VIP in good health."""
-        out = self._obstacles(host) or host.kernel_refuses
-        return host.runs and not out and host.health is Health.HEALTHY
+    def acted(self, host: Host) -> None:
+        """Somebody other than Holdfast changed the host's links or addresses."""
+        for law in self._world.watching:
+            law.acted(host)
