@@ -485,10 +485,12 @@ class VirtualRouter:
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
         """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-        One that would be too soon is made up for: the rival may have announced the addresses after the last one.
+        One that would be too soon is made up for: the rival may have announced the addresses after the last one. Who has
+        heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not known
+        yet.
         """
         state = self.state
-        if not isinstance(state, Master):
+        if not isinstance(state, Master) or self.unproved:
             return answer
         last = state.answer_announced_at
         if answer and (last is None or now - last >= SECOND):
@@ -579,7 +581,8 @@ class VirtualRouter:
                 return NOTHING
             return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
         self.state = state = self._without_ended_wish(state, now)
-        if state.asserts_at is not None and now >= state.asserts_at:
+        asserts = state.asserts_at is not None and now >= state.asserts_at
+        if asserts:
             self.state = state = replace(state, asserts_at=None, next_advertisement_at=now)
         actions: Actions = NOTHING
         due = state.next_advertisement_at
@@ -591,6 +594,8 @@ class VirtualRouter:
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
+            actions = (*actions, AnnounceAddresses())
+        elif asserts:  # from now on it is known who has the better right
             actions = (*actions, AnnounceAddresses())
         return actions
 
