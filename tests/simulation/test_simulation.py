@@ -1,25 +1,38 @@
-"""Elections under faults in virtual time: at least twenty hours of them, and the proof that each law can fail.
+"""The whole engine under faults in virtual time: at least twenty hours of it, and the proof that each law can fail.
 
 By hand for longer: make simulate HOURS=100. A failure names its seed: make simulate ARGS="--seed 4711".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import msgspec
 import pytest
 
-from holdfast_speaker.vrrp.actions import NOTHING, Actions
+from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_speaker.engine.addresses import HeldAddresses
+from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.listening import Listening
+from holdfast_speaker.engine.ports import KernelAddress
+from holdfast_speaker.engine.sending import Sending
+from holdfast_speaker.engine.turn import Turn
+from holdfast_speaker.vrrp.actions import NOTHING, Actions, SendAdvertisement
 from holdfast_speaker.vrrp.instants import Duration, Instant
 from holdfast_speaker.vrrp.packet import Advertisement
 from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import Master
+from holdfast_testing.sim import kernel as simulated_kernel
 from holdfast_testing.sim.options import draw
+from holdfast_testing.sim.routes import SCOPE_GLOBAL
 from holdfast_testing.sim.run import Run, simulate
 from holdfast_testing.sim.world import Violation
 
 CHUNKS = 18
 SEEDS_IN_CHUNK = 10
 HOURS_IN_ALL = 20
+SEEDS_UNTIL_FOUND = 200
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -27,6 +40,8 @@ def test_no_law_is_broken(chunk: int) -> None:
     report = simulate(range(chunk * SEEDS_IN_CHUNK, (chunk + 1) * SEEDS_IN_CHUNK))
     assert report.seeds == SEEDS_IN_CHUNK
     assert report.moves
+    # The law of stickiness has something to say of nearly every takeover.
+    assert report.judged >= 0.8 * (report.judged + report.excused)
 
 
 def test_the_chunks_are_twenty_hours() -> None:
@@ -43,88 +58,179 @@ def test_a_seed_is_played_the_same_again() -> None:
 
 # ----- mutants: each law catches the bug that it is there for -----
 
+Plant = Callable[[pytest.MonkeyPatch], None]
 
-class NeverYields(VirtualRouter):
+
+def never_yields(patch: pytest.MonkeyPatch) -> None:
     """A Master that does not mind others."""
+    receive = VirtualRouter.receive
 
-    def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
-        return NOTHING if isinstance(self.state, Master) else super().receive(advertisement, now)
+    def deaf(router: VirtualRouter, advertisement: Advertisement, now: Instant) -> Actions:
+        return NOTHING if isinstance(router.state, Master) else receive(router, advertisement, now)
 
-
-class KeepsAddresses(VirtualRouter):
-    """Once it held the addresses, it does not let go."""
-
-    held = False
-
-    @property
-    def holds_addresses(self) -> bool:
-        self.held |= isinstance(self.state, Master)
-        return self.held
+    patch.setattr(VirtualRouter, "receive", deaf)
 
 
-class KnowsNoBands(VirtualRouter):
+def keeps_addresses(patch: pytest.MonkeyPatch) -> None:
+    """What is given up is not taken off the kernel, and is renewed."""
+    patch.setattr(HeldAddresses, "take", lambda *_: None)
+
+
+def knows_no_bands(patch: pytest.MonkeyPatch) -> None:
     """What keepalived's nopreempt is: a failing Master is as good as any."""
-
-    def _may_challenge(self, advertisement: Advertisement, now: Instant) -> bool:
-        return False
+    patch.setattr(VirtualRouter, "_may_challenge", lambda *_: False)
 
 
-class Preempts(VirtualRouter):
+def preempts(patch: pytest.MonkeyPatch) -> None:
     """nopreempt is not obeyed: a Backup that hears a lower priority does not wait."""
 
-    def _may_challenge(self, advertisement: Advertisement, now: Instant) -> bool:
-        return 0 < advertisement.priority < self.configuration.priority
+    def may_challenge(router: VirtualRouter, advertisement: Advertisement, _now: Instant) -> bool:
+        return 0 < advertisement.priority < router.configuration.priority
+
+    patch.setattr(VirtualRouter, "_may_challenge", may_challenge)
 
 
-class Impatient(VirtualRouter):
+def is_impatient(patch: pytest.MonkeyPatch) -> None:
     """Two intervals are enough."""
+    down_at = VirtualRouter._down_at
 
-    def _down_at(self, now: Instant, interval: Duration) -> Instant:
-        return Instant(super()._down_at(now, interval) - interval - interval // 2)
+    def sooner(router: VirtualRouter, now: Instant, interval: Duration) -> Instant:
+        return Instant(down_at(router, now, interval) - interval - interval // 2)
+
+    patch.setattr(VirtualRouter, "_down_at", sooner)
 
 
-class ForgetsItsRecovery(VirtualRouter):
+def forgets_its_recovery(patch: pytest.MonkeyPatch) -> None:
     """A restarted engine knows no recovery hold."""
+    resume = VirtualRouter.resume_as_backup
 
-    def resume_as_backup(self, now: Instant, recovered_at: Instant | None = None) -> None:
-        super().resume_as_backup(now)
+    def forgetful(router: VirtualRouter, now: Instant, *_: object) -> None:
+        resume(router, now)
+
+    patch.setattr(VirtualRouter, "resume_as_backup", forgetful)
 
 
-class DoesNothingInTime(VirtualRouter):
+def does_nothing_in_time(patch: pytest.MonkeyPatch) -> None:
     """Its timer is due for ever."""
+    patch.setattr(VirtualRouter, "poll", lambda *_: NOTHING)
 
-    def poll(self, now: Instant) -> Actions:
-        return NOTHING
+
+def timers_before_ingress(patch: pytest.MonkeyPatch) -> None:
+    """What has arrived is read when the timers have acted."""
+    run = Turn.run
+
+    def hasty(turn: Turn, *arguments: object, **named: object) -> None:
+        turn._engine.poll(turn._clock.now())
+        run(turn, *arguments, **named)  # type: ignore[arg-type]  # as they came
+
+    patch.setattr(Turn, "run", hasty)
+
+
+def never_puts_back(patch: pytest.MonkeyPatch) -> None:
+    """An address that somebody took away, and that nobody renews, stays away."""
+    patch.setattr(HeldAddresses, "_renew", lambda *_: {})
+    patch.setattr(HeldAddresses, "_put_back", lambda *_: frozenset())
+
+
+def takes_what_is_the_hosts(patch: pytest.MonkeyPatch) -> None:
+    """With a VIP that is released goes an address of the host's own."""
+    take = HeldAddresses.take
+
+    def greedy(held: HeldAddresses, addresses: Collection[KernelAddress], owner: str) -> None:
+        take(held, addresses, owner)
+        for address in addresses:
+            others = [one for one in held.table.others(address.index) if len(one.address) == len(address.address)]
+            held._remove([KernelAddress(one.index, one.address, one.prefix_length) for one in others[:1]])
+
+    patch.setattr(HeldAddresses, "take", greedy)
+
+
+def takes_before_it_gives(patch: pytest.MonkeyPatch) -> None:
+    """An address that changes hands leaves the kernel in between."""
+    patch.setattr(Engine, "_heir", lambda *_: None)
+    patch.setattr(HeldAddresses, "change_hands", lambda *_: None)
+
+
+def is_a_source(patch: pytest.MonkeyPatch) -> None:
+    """A VIP of the scope of other addresses is one that the host's own traffic can come from."""
+    patch.setattr(simulated_kernel, "SCOPE_HOST", SCOPE_GLOBAL)
+
+
+def never_joins_again(patch: pytest.MonkeyPatch) -> None:
+    """A socket that has lost its group goes on without it."""
+    patch.setattr(Listening, "doubt", lambda *_: None)
+
+    def no_poll(_listening: Listening, _instances: object, _now: Instant) -> bool:
+        return False
+
+    patch.setattr(Listening, "poll", no_poll)
+    patch.setattr(Listening, "next_deadline", lambda _listening: None)
+
+
+def does_not_see_that_nothing_leaves(patch: pytest.MonkeyPatch) -> None:
+    """What could not be sent is taken for sent."""
+    send = Sending.send
+
+    def blind(sending: Sending, instance: Instance, action: SendAdvertisement, now: Instant) -> bool:
+        send(sending, instance, action, now)
+        return False
+
+    patch.setattr(Sending, "send", blind)
+
+
+def begins_anew_when_edited(patch: pytest.MonkeyPatch) -> None:
+    """An edit makes it another virtual router."""
+
+    def becomes_another(instance: Instance, configuration: VirtualRouterConfiguration) -> bool:
+        return (instance.configuration.interface, instance.configuration.addresses) != (
+            configuration.interface,
+            configuration.addresses,
+        )
+
+    patch.setattr(Instance, "becomes_another_router", becomes_another)
+
+
+def announces_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is told where the addresses are."""
+    patch.setattr(Sending, "announce", lambda *_: None)
 
 
 @pytest.mark.parametrize(
-    ("mutant", "told"),
+    ("plant", "told"),
     [
-        (NeverYields, "both answer|these hold"),
-        (KeepsAddresses, "its kernel holds: True"),
-        (KnowsNoBands, "fails and holds|in a lower band"),
-        (Preempts, "took over from|it moves though nothing happens"),
-        (Impatient, "from a silent Master that was heard"),
-        (ForgetsItsRecovery, "and took over from one that fails"),
-        (DoesNothingInTime, "due again at once"),
+        (never_yields, "both answer|these hold"),
+        (keeps_addresses, "holds what it should not|both answer"),
+        (knows_no_bands, "fails and holds|in a lower band"),
+        (preempts, "took over from|it moves though nothing happens"),
+        (is_impatient, "took over from"),
+        (forgets_its_recovery, "and took over from one that fails"),
+        (does_nothing_in_time, "due again at once"),
+        (timers_before_ingress, "took over from"),
+        (never_puts_back, "has not what it should hold"),
+        (takes_what_is_the_hosts, "other addresses or routes of its own"),
+        (takes_before_it_gives, "and put it back"),
+        (is_a_source, "would send to"),
+        (never_joins_again, "is deaf in the family|took over from"),
+        (does_not_see_that_nothing_leaves, "is Master and dumb"),
+        (begins_anew_when_edited, "after an edit|and put it back"),
+        (announces_nothing, "a client does not find it"),
     ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_planted_bug_breaks_its_law(
-    mutant: type[VirtualRouter], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    plant: Plant, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     monkeypatch.setenv("HOLDFAST_ARTIFACTS", str(tmp_path))
-    broken = []
-    for seed in range(150):
+    plant(monkeypatch)
+    for seed in range(SEEDS_UNTIL_FOUND):
         try:
-            Run(seed, mutant).play()
+            Run(seed).play()
         except Violation as violation:
-            broken.append(str(violation))
+            assert f"seed {seed}, commit " in str(violation)
             with pytest.raises(Violation, match=told):
                 raise
-            break
-    assert broken, "no seed found it"
-    assert f"seed {seed}, commit " in broken[0]
+            return
+    pytest.fail("no seed found it")
 
 
 def test_what_is_kept_of_a_violation_can_be_read(
@@ -136,7 +242,6 @@ def test_what_is_kept_of_a_violation_can_be_read(
     run.play()
     kept = run.keep("nothing was wrong")
     assert "-- everything is mended" in (kept / "trace.txt").read_text(encoding="utf-8")
-    routers = {host.name: host.router.checkpoint() for host in run.world.hosts.values() if host.router is not None}
-    assert routers
-    for name, known in routers.items():
-        assert msgspec.json.decode((kept / f"{name}.json").read_bytes(), type=Checkpoint) == known
+    for name, host in run.world.hosts.items():
+        decoded = msgspec.json.decode((kept / f"{name}.json").read_bytes(), type=dict[str, Checkpoint])
+        assert decoded == {key: one.router.checkpoint() for key, one in host.engine.instances.items()}

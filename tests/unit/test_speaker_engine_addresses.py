@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from holdfast_api.reasons import Obstacle, State
+from holdfast_speaker.engine.addresses import HeldAddresses
 from holdfast_speaker.engine.ports import AddAddress, Link, LinkAddress, RemoveAddress, Request
 from holdfast_speaker.engine.state import PublishedRouter
-from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
+from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_testing.engine_lan import Lan, SimulatedHost, WatchedKernel, packed, router
 from holdfast_testing.sim.routes import Route
 
 VIP = "10.9.0.200"
@@ -198,13 +200,26 @@ def test_who_takes_an_address_away_again_and_again_is_told_of_and_not_fought():
 
 def test_what_holdfast_itself_takes_away_is_no_attack():
     lan, n1, _ = master(A, B)
-    n1.configure(router("web", A))
-    lan.run(0.5)
-    n1.configure(router("web", A, B))
-    lan.run(0.5)
-    n1.configure(router("web", B))
+    for addresses in ((A,), (A, B), (B,), (A, B)):  # before anybody reads what the kernel says of it
+        n1.configure(router("web", *addresses))
     lan.run(0.5)
     assert n1.log.messages("warning", "error") == []
+    assert (n1.has("10.9.0.201"), n1.has("10.9.0.202")) == (True, True)
+
+
+def test_an_address_that_somebody_puts_there_in_the_last_moment_is_not_taken_over():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router())
+    lan.run(1.0)
+    assert n1.state() == "Backup"
+    n1.add(f"{VIP}/32")
+    n1.running.poll(Instant(lan.clock.at + SECOND))  # it has not read of it yet
+    _, addresses, _ = n1.kernel.dump()
+    assert [item.valid_seconds for item in addresses if item.address == packed(VIP)] == [None]
+    assert n1.state() != "Master"
+    lan.run(1.0)
+    assert n1.instance().router.obstacles >= {Obstacle.ADDRESS_IN_USE}
 
 
 @pytest.mark.parametrize("tells_protocol", [True, False], ids=["Linux 5.18", "older"])
@@ -280,6 +295,38 @@ def test_lost_events_and_a_dump_that_is_interrupted_cost_nothing_and_what_was_mi
     lan.run(2.0)
     assert packed("10.66.0.1") in n1.running.table.own(n1.eth0), "the second dump was whole"
     assert n1.state() == "Master"
+
+
+class HalfADump:
+    """A kernel that lost events, and in the middle of whose next dump everything changes."""
+
+    def __init__(self, kernel: WatchedKernel) -> None:
+        self.dumps: list[bool] = []
+        self._kernel = kernel
+
+    def changes(self) -> None:
+        return None
+
+    def dump(self) -> tuple[Any, Any, bool]:
+        links, addresses, _ = self._kernel.dump()
+        self.dumps.append(len(self.dumps) != 1)
+        return (links, addresses, True) if self.dumps[-1] else ([], [], False)
+
+
+def test_what_an_interrupted_dump_lacks_is_not_proven_to_be_gone_and_it_is_read_again():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    kernel = HalfADump(n1.kernel)
+    held = HeldAddresses(kernel, n1.log)  # type: ignore[arg-type]
+    now = lan.clock.now()
+    changes = held.take_in(now)
+    assert changes.gone == frozenset()
+    assert packed("10.9.0.1") in held.table.own(n1.eth0)
+    due = held.next_deadline()
+    assert due is not None
+    held.poll(due)
+    assert kernel.dumps == [True, False, True]
+    assert held.next_deadline() is None
 
 
 @pytest.mark.parametrize("tells_protocol", [True, False], ids=["Linux 5.18", "older"])

@@ -74,7 +74,7 @@ def test_packets_come_before_links_answers_and_timers():
 
 def test_after_a_bounded_number_of_full_reads_the_timers_run():
     one, engine, arrivals, _ = turn({ONE: 10**6})
-    one.run(Clock.at, [ONE], links_changed=False)
+    one.run(None, [ONE], links_changed=False)
     assert engine.told.count(f"receive {DATAGRAMS_PER_READ} on 2/4") == READS
     assert engine.told[-1] == "poll"
     assert arrivals.waiting[ONE] > 0
@@ -97,12 +97,12 @@ def test_after_a_stall_what_came_meanwhile_is_read_although_nobody_said_that_it_
 def test_what_is_only_overheard_is_bounded_for_all_together_and_comes_last():
     pods = [Listener(index, 4) for index in range(10, 60)]
     one, engine, _, _ = turn(dict.fromkeys(pods, 10**6) | {ONE: 1})
-    one.run(Clock.at, [ONE], pods, links_changed=False)
+    one.run(None, [ONE], pods, links_changed=False)
     assert engine.told[:2] == ["receive 1 on 2/4", "poll"]
     assert len(engine.told) - 2 == READS_OF_OVERHEARD
 
 
 def test_overheard_links_that_are_quiet_take_nothing_from_those_that_are_not():
     one, engine, _, _ = turn({THIRD: 5})
-    one.run(Clock.at, [], [ONE, OTHER, THIRD], links_changed=False)
+    one.run(None, [], [ONE, OTHER, THIRD], links_changed=False)
     assert engine.told == ["poll", "receive 5 on 3/4"]

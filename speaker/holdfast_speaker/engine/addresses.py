@@ -40,11 +40,11 @@ from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instan
 
 RENEWAL_INTERVAL = Duration(300 * MILLISECOND)
 
-FIGHT_TIMES = 5
-FIGHT_WITHIN = Duration(10 * SECOND)
+CONTESTED_TIMES = 5
+CONTESTED_WITHIN = Duration(10 * SECOND)
 """Who takes an address away so often in so short a time does it on purpose: it is put back once a second then."""
 
-_FIGHT_PAUSE = Duration(SECOND)
+_CONTESTED_PAUSE = Duration(SECOND)
 _DUMP_AGAIN_AFTER = Duration(SECOND)
 _ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO, errno.ESRCH})
 _OF_KUBE_PROXY = "kube-ipvs0"  # a dummy; where a kernel has none, whatever stands in for it
@@ -60,7 +60,7 @@ class _Held:
     beside: KernelAddress | None = None
     """What an engine before this one put there with its subnet, and could not be removed yet."""
     route: AddRoute | None = None
-    put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=FIGHT_TIMES))
+    put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=CONTESTED_TIMES))
 
     def renewal(self) -> list[Request]:
         """What puts it there again, or renews it. A route over IPv4 goes with its source and comes once."""
@@ -152,7 +152,7 @@ class HeldAddresses:
         self.table.held.clear()
         self._held, self._owned = {}, {}
         for item in known.held:
-            times = deque(item.put_back_at, maxlen=FIGHT_TIMES)
+            times = deque(item.put_back_at, maxlen=CONTESTED_TIMES)
             self._own(item.key, _Held(item.owner, item.address, item.beside, item.route, times))
         self._renew_at = known.renew_at
         self._renewing = list(known.renewing)
@@ -226,8 +226,8 @@ class HeldAddresses:
         at_once = []
         for key in sorted(missing):
             times = self._held[key].put_back_at
-            if len(times) == FIGHT_TIMES and now - times[0] < FIGHT_WITHIN:
-                self._waiting.setdefault(key, Instant(now + _FIGHT_PAUSE))
+            if len(times) == CONTESTED_TIMES and now - times[0] < CONTESTED_WITHIN:
+                self._waiting.setdefault(key, Instant(now + _CONTESTED_PAUSE))
             else:
                 at_once.append(key)
         return self._put_back_now(at_once, now)
@@ -241,14 +241,14 @@ class HeldAddresses:
                 there.add(key)
         return frozenset(there)
 
-    def fought_over(self, owner: str, now: Instant) -> list[KernelAddress]:
+    def contested(self, owner: str, now: Instant) -> list[KernelAddress]:
         """The addresses of a VirtualIP that somebody takes away again and again."""
         return [
             key
             for key in sorted(self.owned(owner))
-            if len((held := self._held[key]).put_back_at) == FIGHT_TIMES
-            and held.put_back_at[-1] - held.put_back_at[0] < 2 * FIGHT_WITHIN
-            and now - held.put_back_at[-1] < 3 * FIGHT_WITHIN
+            if len((held := self._held[key]).put_back_at) == CONTESTED_TIMES
+            and held.put_back_at[-1] - held.put_back_at[0] < 2 * CONTESTED_WITHIN
+            and now - held.put_back_at[-1] < 3 * CONTESTED_WITHIN
         ]
 
     def elsewhere(self, addresses: Iterable[KernelAddress]) -> list[LinkAddress]:

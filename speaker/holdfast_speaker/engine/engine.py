@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, S
 
 from msgspec import Struct
 
+from holdfast_api.addresses import packed_interface
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -26,7 +27,7 @@ from holdfast_speaker.engine.conflicts import (
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
-from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid, parse_address
+from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
@@ -201,7 +202,7 @@ class Engine:
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
                 self._sending.begin_anew(instance)
-                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                instance.work_out_kernel_addresses()  # it may be given what leaves
                 if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
                     instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
@@ -274,7 +275,7 @@ class Engine:
     def _remove_leftovers(self, left: Collection[PublishedRouter]) -> None:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
         former = list(self._former.values()) or list(left)
-        known = {parse_address(told)[0] for router in former for told in router.addresses}
+        known = {packed_interface(told)[0] for router in former for told in router.addresses}
         self.addresses.claim(known)
         known |= self._by_address.keys()
         for name, router in self._former.items():
@@ -444,12 +445,12 @@ class Engine:
         if instance.link is not None:
             for listener in instance.listeners:
                 width = listener.width
-                deaf = self._listening.why_not(listener)
+                why_not = self._listening.why_not(listener)
                 if width not in instance.sources:
                     why = instance.why_no_source(self.table, width)
                     lacking[width] = (Obstacle.NO_SOURCE_ADDRESS, why)
-                elif deaf is not None:
-                    lacking[width] = deaf
+                elif why_not is not None:
+                    lacking[width] = why_not
                 elif width in instance.failed:
                     lacking[width] = instance.failed[width]
         instance.lacking = lacking
@@ -830,12 +831,12 @@ class Engine:
     def _release(self, instance: Instance, addresses: Set[KernelAddress]) -> None:
         """Take addresses off, but for those that another VirtualIP has now and holds: they change hands."""
         for address in sorted(addresses):
-            heir = self._heir(instance, address)
-            if heir is not None:
-                self.addresses.change_hands(address, heir.name)
+            next_holder = self._next_holder(instance, address)
+            if next_holder is not None:
+                self.addresses.change_hands(address, next_holder.name)
         self.addresses.take(addresses, instance.name)
 
-    def _heir(self, former: Instance, address: KernelAddress) -> Instance | None:
+    def _next_holder(self, former: Instance, address: KernelAddress) -> Instance | None:
         for instance in self._by_address.get(address.address, ()):
             if instance is not former and instance.router.holds_addresses and address in instance.kernel_addresses:
                 return instance
@@ -974,14 +975,14 @@ class Engine:
 
     def warnings_of(self, instance: Instance, now: Instant) -> list[str]:
         """What people should know of a VirtualIP now."""
-        fought = self.addresses.fought_over(instance.name, now)
-        texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
+        contested = self.addresses.contested(instance.name, now)
+        texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in contested]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
 
 
 def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
     """What makes two configurations one virtual router for everybody else."""
-    addresses = frozenset(parse_address(text)[0] for text in configuration.addresses)
+    addresses = frozenset(packed_interface(text)[0] for text in configuration.addresses)
     return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, Transport, WhenFailing
@@ -29,7 +28,7 @@ from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS, Decoder
 from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
 
@@ -44,27 +43,6 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
-
-GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
-"""The VRRP group of each width."""
-
-_PARSED_MAX = 16384
-"""An engine has 255 times 40 addresses at most, and asks for each several times when it starts."""
-
-FAMILY_NAMES = {4: "IPv4", 16: "IPv6"}
-
-
-@functools.lru_cache(_PARSED_MAX)
-def parse_address(text: str) -> tuple[bytes, int]:
-    """The packed address and its prefix length; without one, /32 or /128. Raises ValueError."""
-    interface = ip_interface(text)
-    return interface.ip.packed, interface.network.prefixlen
-
-
-@functools.lru_cache(_PARSED_MAX)
-def packed(text: str) -> bytes:
-    """An address without a prefix length. Raises ValueError."""
-    return ip_address(text).packed
 
 
 @dataclass(slots=True)
@@ -167,7 +145,7 @@ class Instance:
         self.router = VirtualRouter(self.core_configuration(frozenset()))
 
     def _parse(self) -> None:
-        self.addresses = tuple(map(parse_address, self.configuration.addresses))
+        self.addresses = tuple(map(packed_interface, self.configuration.addresses))
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
         self.members = frozenset(map(packed, self.configuration.members))
 
@@ -472,7 +450,7 @@ class Instance:
         return Family(
             source=source,
             addresses=tuple(address for address, _ in self.addresses if len(address) == width),
-            destinations=self._destinations(width, others) if self.unicast else (GROUPS[width],),
+            destinations=self._destinations(width, others) if self.unicast else (MULTICAST_GROUPS[width],),
             members=others if self.members else None,
         )
 
@@ -528,7 +506,7 @@ class Instance:
         """Those of the router in the other process; an edit that came between the two is an edit."""
         met, addresses = map(packed, former.met), map(packed, former.former_addresses)
         known = Acquaintances(tuple(met), frozenset(addresses))
-        before = [parse_address(text)[0] for text in former.addresses]
+        before = [packed_interface(text)[0] for text in former.addresses]
         now = self.router.configuration
         families = tuple(
             replace(family, addresses=tuple(address for address in before if len(address) == family.width))

@@ -19,6 +19,7 @@ from holdfast_speaker.engine.ports import (
     LinkChanged,
     LinkRemoved,
 )
+from holdfast_speaker.vrrp.packet import is_link_local
 
 # linux/rtnetlink.h and linux/if_addr.h
 _SCOPE_GLOBAL = 0
@@ -329,11 +330,6 @@ def _count(counts: Multiset[_Counted], key: _Counted, change: int) -> None:
     counts[key] += change
     if not counts[key]:
         del counts[key]
-
-
-def is_link_local(address: bytes) -> bool:
-    """fe80::/10 (RFC 4291 section 2.5.6)."""
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:

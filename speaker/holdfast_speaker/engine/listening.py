@@ -15,9 +15,9 @@ from msgspec import Struct
 from holdfast_api.reasons import Obstacle
 from holdfast_speaker.engine.addresses import Changes
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import FAMILY_NAMES, Instance
+from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.links import LinkTable
-from holdfast_speaker.engine.ports import AddressRemoved, Listener, Wire
+from holdfast_speaker.engine.ports import FAMILY_NAMES, AddressRemoved, Listener, Wire
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 RENEW_EVERY = Duration(60 * SECOND)

@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from msgspec import Struct
 
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import FAMILY_NAMES, Instance
-from holdfast_speaker.engine.ports import Log, Wire
+from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.ports import FAMILY_NAMES, Log, Wire
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter as Multiset
 from collections.abc import Container, Iterable
-from ipaddress import ip_address
 
 from msgspec import Struct
 
+from holdfast_api.addresses import packed
 from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
@@ -54,7 +54,7 @@ class Strangers:
 
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
-        self._known = frozenset(ip_address(text).packed for text in addresses)
+        self._known = frozenset(map(packed, addresses))
         self._heard = {router: at for router, at in self._heard.items() if router[2] not in self._known}
 
     def keep_links(self, there: Container[int]) -> None:

@@ -108,7 +108,7 @@ def _die_with(parent: int) -> None:
 
 
 def _is_told_something(descriptor: int) -> bool:
-    """Wait for the first word, which stays unread. Returns False where there will be none."""
+    """Wait for the first message, which stays unread. Returns False where there will be none."""
     with socket.socket(fileno=os.dup(descriptor)) as control:
         try:
             return bool(control.recv(1, socket.MSG_PEEK))

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
 from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.failure import SystemCallFailure
+from holdfast_speaker.host.families import FAMILIES
 from holdfast_speaker.host.kept_sockets import KeptSockets
 from holdfast_speaker.host.memberships import Memberships
 from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-
-_FAMILIES = {4: int(socket.AF_INET), 16: int(socket.AF_INET6)}
 
 _ANNOUNCER = 0
 """The width under which sockets for frames are kept. (To close a packet socket takes the kernel milliseconds, and the
@@ -67,7 +65,7 @@ class Wire:
         for listener in sorted(overheard - self._overheard.keys()):
             # Nothing of ours is there that would miss it.
             with contextlib.suppress(SystemCallFailure):
-                self._overheard[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width])
+                self._overheard[listener] = VRRPSocket(listener.link, FAMILIES[listener.width])
                 self.epoch += 1
         return refused
 
@@ -79,7 +77,7 @@ class Wire:
                 self._kept_sockets.put((listener.link, _ANNOUNCER), announcer.socket)
         if listener not in self._listeners:
             kept = self._kept_sockets.take((listener.link, listener.width))
-            self._listeners[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width], kept)
+            self._listeners[listener] = VRRPSocket(listener.link, FAMILIES[listener.width], kept)
             self.epoch += 1
             if kept is None:
                 self._kept_sockets.put((listener.link, listener.width), self._listeners[listener].receiver)

@@ -86,13 +86,13 @@ class Node:
 
     def answers(self, index: int, limit: int) -> Sequence[NeighbourAnswer]:
         """As turn.Arrivals has it."""
-        return self.wire.receive_answers(index, limit)
+        return self.wire.answers(index, limit)
 
     def go_on(self) -> None:
         """One turn, if there is something to do."""
         self.kernel.advance()
         due = self.engine.next_deadline()
-        readable, answered = self.wire.readable(), self.wire.answered()
+        readable, answered = self.wire.readable(), self.wire.answering()
         changed = bool(self.kernel.readable)
         if readable or answered or changed or (due is not None and due <= self.lan.time):
             self.turn.run(due, readable, (), answered, links_changed=changed)
@@ -100,7 +100,7 @@ class Node:
 
     def next_deadline(self) -> Instant | None:
         """When there is something to do, as far as is known."""
-        if self.wire.readable() or self.wire.answered() or self.kernel.readable:
+        if self.wire.readable() or self.wire.answering() or self.kernel.readable:
             return self.lan.time
         times = (self.engine.next_deadline(), self.kernel.next_deadline())
         return min((at for at in times if at is not None), default=None)

@@ -205,15 +205,15 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "priority 0 is said before the addresses are gone",
         ROUTER,
-        "        return (transition, *self._advertise(0)) if says_farewell else (transition,)\n",
-        "        return (*self._advertise(0), transition) if says_farewell else (transition,)\n",
+        "        return (transition, *self._advertise(0)) if says_so else (transition,)\n",
+        "        return (*self._advertise(0), transition) if says_so else (transition,)\n",
         "tests/scenarios/test_scenarios.py::test_scenario[kernel-refuses]",
     ),
     Mutant(
         "a Master that is told to stop says nothing",
         ROUTER,
-        "        return self._leave(now, reason, farewell=True)\n\n    def receive(",
-        "        return self._leave(now, reason, farewell=False)\n\n    def receive(",
+        "        return self._leave(now, reason, with_priority_zero=True)\n\n    def receive(",
+        "        return self._leave(now, reason, with_priority_zero=False)\n\n    def receive(",
         "tests/scenarios/test_scenarios.py::test_scenario[failing-backup-is-slower]",
     ),
     Mutant(
@@ -301,7 +301,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "who fights for an address is answered as often as it likes",
         ADDRESSES,
-        "            if len(times) == FIGHT_TIMES and now - times[0] < FIGHT_WITHIN:\n",
+        "            if len(times) == CONTESTED_TIMES and now - times[0] < CONTESTED_WITHIN:\n",
         "            if False:\n",
     ),
     Mutant(
@@ -479,7 +479,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an address that changes hands leaves the kernel",
         ENGINE,
-        "            if heir is not None:\n                self.addresses.change_hands(address, heir.name)\n",
+        "            if next_holder is not None:\n                self.addresses.change_hands(address, next_holder.name)\n",
         "",
     ),
     Mutant(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_speaker.engine.engine import RETRY_AFTER
-from holdfast_speaker.engine.instance import Instance, packed, parse_address
+from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, RemoveAddress, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.configuration import band, failing_priority
@@ -235,13 +236,21 @@ class Laws(Observer):
             return
         mine = instance.router.configuration
         own = _own_priority(instance)
-        for source, word in evidence.words.items() if evidence is not None else ():
+        words = evidence.words if evidence is not None else {}
+        decisive = words.get(packed(move.peer)) if move.peer else None
+        for source, word in words.items():
             age = now - word.at
-            if age >= 3 * interval * 99 // 100 or word.width not in instance.served_widths:  # clocks drift
+            # Who is not silent, but failing or gone, was heard after whoever was heard an interval ago.
+            counts = 3 if move.reason in (Reason.MASTER_SILENT, Reason.NO_MASTER_HEARD) else 1
+            if age >= counts * interval * 99 // 100 or word.width not in instance.served_widths:  # clocks drift
                 continue
             stays = band(word.priority) >= band(own) and (mine.nopreempt or word.priority >= own)
             other = self._master_at(source, move.virtual_ip)
             if word.priority and stays and other and word.at > self._master_since.get((other, move.virtual_ip), 0):
+                if not mine.nopreempt and decisive is not None and decisive.at > word.at:
+                    # In a preempting group: the successor of who asked to be replaced overtook that on its way.
+                    self.judged, self.excused = self.judged - 1, self.excused + 1
+                    return
                 told = f"{other}, which was heard {age / 1e9:.3f} s ago with priority {word.priority}"
                 raise Violation(f"{host.name} took over from {told}: {move.reason}, {move.message}")
 
@@ -317,7 +326,7 @@ class Laws(Observer):
                     self._nobody_is_dumb(host, instance)
 
     def _address(self, virtual_ip: str) -> bytes:
-        return parse_address(self.world.addresses(virtual_ip)[0])[0]
+        return packed_interface(self.world.addresses(virtual_ip)[0])[0]
 
     def _answering(self, virtual_ip: str) -> list[str]:
         address = self._address(virtual_ip)
