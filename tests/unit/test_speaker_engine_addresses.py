@@ -10,7 +10,7 @@ import pytest
 
 from holdfast_api.reasons import Obstacle, State
 from holdfast_speaker.engine.addresses import HeldAddresses
-from holdfast_speaker.engine.ports import AddAddress, Link, LinkAddress, RemoveAddress, Request
+from holdfast_speaker.engine.ports import AddAddress, KernelAddress, Link, LinkAddress, RemoveAddress, Request
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.instants import SECOND, Instant
 from holdfast_testing.engine_lan import Lan, SimulatedHost, WatchedKernel, packed, router
@@ -425,3 +425,13 @@ def test_dumps_that_lack_an_address_again_and_again_do_not_take_it_away():
     lan.run(60.0)
     assert n1.kernel.deleted == []
     assert n1.warnings == []
+
+
+def test_an_address_that_is_there_already_is_refused_and_not_renewed_in_passing():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start()
+    key = KernelAddress(n1.eth0, packed(VIP), 32)
+    n1.kernel.add_address(n1.eth0, packed(VIP), 32)
+    assert n1.running.addresses.give("default/web", [key], {}, lan.clock.now()) == {key: errno.EEXIST}
+    assert n1.running.addresses.owned("default/web") == frozenset()

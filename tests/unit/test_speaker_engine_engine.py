@@ -9,7 +9,8 @@ from ipaddress import IPv6Address
 import pytest
 
 from holdfast_api.errors import ConfigurationError
-from holdfast_api.reasons import Obstacle, Reason
+from holdfast_api.reasons import Health, Obstacle, Reason
+from holdfast_api.resources import ForeignRouters
 from holdfast_speaker.engine.ports import Datagram, Listener
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
@@ -117,6 +118,31 @@ def test_a_host_that_was_suspended_yields_to_who_took_over_meanwhile():
     lan.run(1.0)
     assert (n1.state(), n2.state(), lan.holders()) == ("Backup", "Master", ["n2"])
     assert n1.instance().last_move.reason is Reason.SUPERSEDED_WHILE_STALLED
+
+
+# ----- what is known -----
+
+
+def test_not_knowing_the_health_is_no_reason_to_forget_it():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router(tracks_services=True))
+    for health in (Health.HEALTHY, Health.UNKNOWN):
+        n1.running.report_health("default/web", health, "", lan.clock.now())
+    assert n1.instance().router.health is Health.HEALTHY
+
+
+def test_a_list_that_names_this_node_alone_names_no_other():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    own, other = "10.9.0.1", "10.9.0.2"
+    n1.add("10.9.0.7/24")
+    n1.start(router(members=[own, "10.9.0.7"], foreign_routers=ForeignRouters.REFUSE))
+    n2.start(router("both", "10.9.0.210/24", vrid=52, members=[own, other], foreign_routers=ForeignRouters.REFUSE))
+    lan.run(3.0)
+    assert n1.instance().router.configuration.families[0].members == frozenset()
+    assert n2.instance("both").router.configuration.families[0].members == {packed(own)}
+    assert not n1.instance().router.unproved, "there is nobody whom it could have heard"
 
 
 # ----- many -----

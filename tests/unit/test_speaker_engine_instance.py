@@ -8,6 +8,7 @@ import pytest
 
 from holdfast_api.reasons import Obstacle
 from holdfast_api.resources import ForeignRouters
+from holdfast_speaker.vrrp.instants import SECOND, Instant
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 
 VIP = "10.9.0.200"
@@ -234,3 +235,15 @@ def test_a_virtual_ip_of_another_name_is_the_same_router_with_its_history():
     n1.configure()
     lan.run(1.0)
     assert (lan.holders(), n1.running.instances) == (["n2"], {})
+
+
+def test_the_source_in_use_stays_however_long_another_is_before_it():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.add("10.9.0.7/24")
+    n1.start(router())
+    instance, table = n1.instance(), n1.running.table
+    instance.sources[4] = packed("10.9.0.7")
+    for second in (0, 5, 60):
+        instance.find_sources(table, frozenset(), Instant(lan.clock.now() + second * SECOND))
+        assert instance.sources[4] == packed("10.9.0.7")

@@ -485,9 +485,9 @@ class VirtualRouter:
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
         """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-        One that would be too soon is made up for: the rival may have announced the addresses after the last one. Who has
-        heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not known
-        yet.
+        One that would be too soon is made up for: the rival may have announced the addresses after the last one. Who
+        has heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not
+        known yet.
         """
         state = self.state
         if not isinstance(state, Master) or self.unproved:

@@ -30,4 +30,5 @@ def table_in(text: str) -> str:
 def write_table(path: Path, mutants: Iterable[Mutant]) -> None:
     """Put the table in place of the one that is there."""
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(table_in(text), table(mutants)), encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    path.write_text(f"{text[:begin]}\n\n{table(mutants)}\n\n{text[end:]}", encoding="utf-8")
