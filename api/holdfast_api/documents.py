@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import yaml
+from msgspec import inspect
 
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_api.resources import API_VERSION, VirtualIP
@@ -241,6 +242,9 @@ def _virtual_ip(written: Any, file: str, name: str) -> VirtualIP:
         return msgspec.convert(written, VirtualIP)
     except msgspec.ValidationError as error:
         where, reason = path_and_reason(error)
+        found = re.fullmatch(r"invalid enum value (.*)", reason)
+        if found and (choices := _choices(where)):
+            reason = f"must be {' or '.join(choices)}, not {found[1]}"
         raise ConfigurationError(reason, file=file, field=f"{name}: {where}" if where else name) from error
 
 
@@ -304,6 +308,23 @@ def path_and_reason(error: msgspec.ValidationError) -> tuple[str, str]:
         where = f"{where}.{unknown[1]}".removeprefix(".")
         reason = "unknown field"
     return where, reason[:1].lower() + reason[1:]
+
+
+def _choices(where: str) -> list[str]:
+    """The values that a field of a VirtualIP can have, by its path; nothing where that is more than a choice."""
+    here: inspect.Type = inspect.type_info(VirtualIP)
+    for name in re.sub(r"\[[^]]*]", "", where).split("."):
+        found = [field.type for field in getattr(here, "fields", ()) if field.encode_name == name]
+        if not found:
+            return []
+        here = found[0]
+        if isinstance(here, inspect.UnionType):  # it may be left out
+            here = next(kind for kind in here.types if not isinstance(kind, inspect.NoneType))
+        if isinstance(here, inspect.ListType):
+            here = here.item_type
+    if isinstance(here, inspect.EnumType):
+        return [str(member.value) for member in here.cls]
+    return [str(value) for value in here.values] if isinstance(here, inspect.LiteralType) else []
 
 
 def _name_of(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The demo: keepalived's configurations of two hosts, converted, and played through the scenes of a VIP's life."""
+"""The demo: keepalived's configurations of two hosts, converted, and played through the scenes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,39 +12,18 @@ from typing import Any
 import pytest
 
 from holdfast_testing.hosts import Host, eventually
+from holdfast_testing.restarts import VIP, holder_and_backup
+from holdfast_testing.restarts import web as document
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
-VIP = "10.77.0.200"
 BURNERS_SECONDS = float(os.environ.get("HOLDFAST_OVERLOAD_SECONDS", "10"))
 """120 by hand, as docs/testing.md says."""
 
 
 def web(interval_ms: int = 100, **spec: Any) -> str:
-    """A VirtualIP document in which n1 is preferred."""
-    priorities = [{"nodeName": "n1", "priority": 110}, {"nodeName": "n2", "priority": 100}]
-    return json.dumps(
-        {
-            "apiVersion": "holdfast.dev/v1alpha1",
-            "kind": "VirtualIP",
-            "metadata": {"name": "web"},
-            "spec": {
-                "addresses": [f"{VIP}/24"],
-                "virtualRouterID": 51,
-                "interface": "eth0",
-                "advertisementIntervalMilliseconds": interval_ms,
-                "nodes": {"priorities": priorities},
-                **spec,
-            },
-        }
-    )
-
-
-def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
-    n1, n2 = segment.hosts
-    n1.run(document).becomes("Master")
-    n2.run(document).becomes("Backup")
-    return n1, n2
+    """The same as in the tests of restarts, on an interface that is named."""
+    return document(interval_ms, interface="eth0", **spec)
 
 
 def test_a_partition_has_a_holder_on_each_side_and_its_end_leaves_one(segment: Any) -> None:

@@ -148,9 +148,15 @@ def end_with(action: str, lan: Any, n1: Host, n2: Host) -> None:
 @pytest.mark.parametrize("action", ["switchover", "stop", "kill", "freeze"])
 def test_when_the_vip_goes_the_host_has_its_addresses_and_routes(segment: Any, promotes: int, action: str) -> None:
     lan = segment("n1", "n2")
-    for host in lan.hosts:
+    for last, host in enumerate(lan.hosts, start=11):
         for link in ("all", "eth0"):
             set_sysctl(host.namespace, f"net/ipv4/conf/{link}/promote_secondaries", promotes)
+        # Advertisements come from another subnet, so that the VIP is held while the own address is away.
+        host.namespace.ip(
+            f"address del 10.77.0.{last}/24 dev eth0",
+            f"address add 10.78.0.{last}/24 dev eth0",
+            f"address add 10.77.0.{last}/24 dev eth0",
+        )
         host.namespace.ip("route add default via 10.77.0.1", "address add 10.77.0.71/24 dev eth0")
     n1, n2 = lan.hosts
     addresses, routes = own_addresses(n1.namespace), own_routes(n1.namespace)
@@ -161,6 +167,7 @@ def test_when_the_vip_goes_the_host_has_its_addresses_and_routes(segment: Any, p
     n1.namespace.ip("address del 10.77.0.11/24 dev eth0")
     if promotes:
         n1.namespace.ip("address del 10.77.0.71/24 dev eth0")
+    time.sleep(0.05)  # within an interval: the VIP is put back, and is the first of its subnet
     n1.namespace.ip("address add 10.77.0.11/24 dev eth0", "address add 10.77.0.71/24 dev eth0")
     n1.namespace.ip("route replace default via 10.77.0.1")
     assert (own_addresses(n1.namespace), own_routes(n1.namespace)) == (addresses, routes)

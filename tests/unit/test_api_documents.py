@@ -51,7 +51,15 @@ def refusal(text: str) -> str:
         (GOOD.replace("name: web, ", ""), "vip.yaml: document 1: metadata: object missing required field `name`"),
         (GOOD.replace("kind: VirtualIP\n", ""), "vip.yaml: VirtualIP web: kind: is missing"),
         (GOOD.replace("apiVersion: holdfast.dev/v1alpha1\n", ""), "vip.yaml: VirtualIP web: apiVersion: is missing"),
-        (GOOD.replace("VirtualIP\n", "Pod\n"), "vip.yaml: VirtualIP web: kind: invalid enum value 'Pod'"),
+        (GOOD.replace("VirtualIP\n", "Pod\n"), "vip.yaml: VirtualIP web: kind: must be VirtualIP, not 'Pod'"),
+        (
+            GOOD + "  conflictDetection: warn\n",
+            "vip.yaml: VirtualIP web: spec.conflictDetection: must be Refuse or Warn, not 'warn'",
+        ),
+        (
+            GOOD + "  track: {probes: [{name: http, httpGet: {port: 80, scheme: https}}]}\n",
+            "vip.yaml: VirtualIP web: spec.track.probes[0].httpGet.scheme: must be HTTP or HTTPS, not 'https'",
+        ),
         (
             GOOD + "  priority: 99\n",
             "vip.yaml: line 7, column 3: is not YAML: priority comes twice",

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from holdfast_api.reasons import State
+from holdfast_api.reasons import Reason, State
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_cli.commands import status
 from holdfast_testing.agent_fixtures import FakeEngine, router_status
@@ -41,6 +41,19 @@ def test_each_warning_is_a_line(lines: Any) -> None:
     told = lines(warnings=["10.0.0.9 is in use by 02:00:00:00:00:07", "another"])
     assert "  warning    10.0.0.9 is in use by 02:00:00:00:00:07" in told
     assert "  warning    another" in told
+
+
+def test_what_is_told_as_an_obstacle_is_not_told_again_as_a_warning(lines: Any) -> None:
+    told = lines(state=State.INITIALIZE, obstacle_detail="in use", warnings=["in use", "another"])
+    assert [line.split() for line in told if "in use" in line or "another" in line] == [
+        ["obstacle", "in", "use"],
+        ["warning", "another"],
+    ]
+
+
+def test_one_move_is_not_several(lines: Any) -> None:
+    assert any(line.endswith("(1 move)") for line in lines(reason=Reason.MASTER_SILENT, transitions=1))
+    assert any(line.endswith("(2 moves)") for line in lines(reason=Reason.MASTER_SILENT, transitions=2))
 
 
 def test_a_master_without_proof_that_it_hears_says_what_it_waits_for(lines: Any) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from holdfast_api.reasons import Obstacle, State
-from holdfast_speaker.engine.ports import AddAddress, Request
+from holdfast_speaker.engine.addresses import HeldAddresses
+from holdfast_speaker.engine.ports import AddAddress, Link, LinkAddress, RemoveAddress, Request
 from holdfast_speaker.engine.state import PublishedRouter
-from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
+from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_testing.engine_lan import Lan, SimulatedHost, WatchedKernel, packed, router
 from holdfast_testing.sim.routes import Route
 
 VIP = "10.9.0.200"
@@ -197,13 +200,26 @@ def test_who_takes_an_address_away_again_and_again_is_told_of_and_not_fought():
 
 def test_what_holdfast_itself_takes_away_is_no_attack():
     lan, n1, _ = master(A, B)
-    n1.configure(router("web", A))
-    lan.run(0.5)
-    n1.configure(router("web", A, B))
-    lan.run(0.5)
-    n1.configure(router("web", B))
+    for addresses in ((A,), (A, B), (B,), (A, B)):  # before anybody reads what the kernel says of it
+        n1.configure(router("web", *addresses))
     lan.run(0.5)
     assert n1.log.messages("warning", "error") == []
+    assert (n1.has("10.9.0.201"), n1.has("10.9.0.202")) == (True, True)
+
+
+def test_an_address_that_somebody_puts_there_in_the_last_moment_is_not_taken_over():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router())
+    lan.run(1.0)
+    assert n1.state() == "Backup"
+    n1.add(f"{VIP}/32")
+    n1.running.poll(Instant(lan.clock.at + SECOND))  # it has not read of it yet
+    _, addresses, _ = n1.kernel.dump()
+    assert [item.valid_seconds for item in addresses if item.address == packed(VIP)] == [None]
+    assert n1.state() != "Master"
+    lan.run(1.0)
+    assert n1.instance().router.obstacles >= {Obstacle.ADDRESS_IN_USE}
 
 
 @pytest.mark.parametrize("tells_protocol", [True, False], ids=["Linux 5.18", "older"])
@@ -281,6 +297,38 @@ def test_lost_events_and_a_dump_that_is_interrupted_cost_nothing_and_what_was_mi
     assert n1.state() == "Master"
 
 
+class HalfADump:
+    """A kernel that lost events, and in the middle of whose next dump everything changes."""
+
+    def __init__(self, kernel: WatchedKernel) -> None:
+        self.dumps: list[bool] = []
+        self._kernel = kernel
+
+    def changes(self) -> None:
+        return None
+
+    def dump(self) -> tuple[Any, Any, bool]:
+        links, addresses, _ = self._kernel.dump()
+        self.dumps.append(len(self.dumps) != 1)
+        return (links, addresses, True) if self.dumps[-1] else ([], [], False)
+
+
+def test_what_an_interrupted_dump_lacks_is_not_proven_to_be_gone_and_it_is_read_again():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    kernel = HalfADump(n1.kernel)
+    held = HeldAddresses(kernel, n1.log)  # type: ignore[arg-type]
+    now = lan.clock.now()
+    changes = held.take_in(now)
+    assert changes.gone == frozenset()
+    assert packed("10.9.0.1") in held.table.own(n1.eth0)
+    due = held.next_deadline()
+    assert due is not None
+    held.poll(due)
+    assert kernel.dumps == [True, False, True]
+    assert held.next_deadline() is None
+
+
 @pytest.mark.parametrize("tells_protocol", [True, False], ids=["Linux 5.18", "older"])
 def test_the_next_engine_goes_on_with_what_the_one_before_held(tells_protocol):
     lan = Lan("n1", "n2", tells_protocol=tells_protocol)
@@ -336,3 +384,44 @@ def test_a_subnet_that_an_older_engine_put_there_becomes_a_host_address(tells_pr
     if tells_protocol:
         assert own(n1)[0] == before
     assert n1.has("10.9.0.1"), "the host's own address stays"
+
+
+def test_a_subnet_of_an_older_engine_that_cannot_be_removed_is_kept_by_every_engine_after_it():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.remove("10.9.0.1/24")
+    n1.kernel.add_address(n1.eth0, packed(VIP), 24, flags=0x200, valid_seconds=1, protocol=72)
+    n1.add("10.9.0.1/24")  # a secondary of it, on a host that promotes none
+    apply = n1.kernel.apply
+
+    def in_a_container(requests: Sequence[Request]) -> list[int]:
+        return [
+            errno.EROFS if isinstance(request, RemoveAddress) and request.keeps_others else apply([request])[0]
+            for request in requests
+        ]
+
+    n1.kernel.apply = in_a_container
+    left = [
+        PublishedRouter(virtual_ip="default/web", state=State.MASTER, since="", reason=None, addresses=[f"{VIP}/24"])
+    ]
+    for _ in range(3):
+        n1.start(router(), former=left)
+        lan.run(3.0)
+        assert n1.state() == "Master"
+        assert n1.has("10.9.0.1"), "the host's own address stays"
+        left = n1.die()
+
+
+def test_dumps_that_lack_an_address_again_and_again_do_not_take_it_away():
+    lan, n1, _ = master()
+    dump = n1.kernel.dump
+
+    def interrupted() -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
+        links, addresses, _ = dump()
+        return links, [item for item in addresses if item.address != packed(VIP)], False
+
+    n1.kernel.dump = interrupted
+    n1.kernel.lose_events()
+    lan.run(60.0)
+    assert n1.kernel.deleted == []
+    assert n1.warnings == []

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from holdfast_api.resources import ForeignRouters, Transport
+from holdfast_speaker.engine.ports import Datagram, Listener
+from holdfast_speaker.vrrp.instants import SECOND
+from holdfast_speaker.vrrp.packet import encode
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 
 VIP = "10.9.0.200"
@@ -139,3 +142,87 @@ def test_when_two_parts_of_a_network_are_joined_neighbours_learn_at_once_who_hol
     assert lan.holders() == [winner]
     assert seen.get(None, 0) <= 1
     assert seen[winner] >= 280
+
+
+@pytest.mark.parametrize("interval", [100, 1000, 5000])
+def test_a_peer_that_answers_again_and_again_is_a_proof_at_whatever_interval(interval):
+    lan = Lan("n1", "n2")
+    n1, _ = lan.hosts
+    n1.start(router(advertisement_interval_milliseconds=interval, **UNICAST))
+    lan.run(60.0)
+    assert n1.state() == "Master"
+    assert not n1.instance().router.unproved
+
+
+def stranger_beside(interval: int) -> tuple[Lan, SimulatedHost]:
+    """n1 has just heard another virtual router on its link for the first time."""
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    n2.start(router("other", "10.9.0.222/24", vrid=77))
+    lan.until(lambda: n2.state("other") == "Master")
+    n1.start(router(advertisement_interval_milliseconds=interval))
+    lan.run(0.2)
+    assert not n1.instance().router.proven, "an interval and a half later it counts"
+    return lan, n1
+
+
+@pytest.mark.parametrize("away_seconds", [0.0, 0.2])
+def test_what_was_heard_before_the_carrier_went_is_no_proof_after_it(away_seconds):
+    lan, n1 = stranger_beside(1000)
+    lan.segment.blocked.add("n1")
+    n1.kernel.set_carrier(n1.eth0, False)
+    if away_seconds:
+        lan.run(away_seconds)
+    n1.kernel.set_carrier(n1.eth0, True)
+    lan.run(2.5)
+    assert not n1.instance().router.proven
+
+
+def test_a_link_that_is_another_one_by_now_has_to_be_heard_itself():
+    lan, n1 = stranger_beside(100)
+    lan.run(1.0)
+    assert n1.instance().router.proven
+    lan.segment.unplug(n1.wire, n1.eth0)
+    n1.kernel.remove_link(n1.eth0)
+    n1.eth0 = n1.kernel.add_link("eth0", bytes((2, 0, 0, 0, 0, 1)), index=n1.eth0)
+    n1.kernel.set_up(n1.eth0, True)
+    n1.add("10.9.0.1/24")
+    lan.run(2.0)
+    assert not n1.instance().router.proven
+    lan.segment.plug(n1.wire, n1.eth0)
+    lan.run(2.0)
+    assert n1.instance().router.proven
+
+
+def test_a_vip_that_moves_to_a_link_where_others_were_heard_is_proved_there():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    eth1 = n1.kernel.add_link("eth1", bytes((2, 0, 0, 0, 1, 1)))
+    n1.kernel.set_up(eth1, True)
+    n1.add("10.8.0.1/24", eth1)
+    n2.start(router("other", "10.9.0.222/24", vrid=77))
+    beside = router("beside", "10.9.0.230/24", vrid=80)
+    known = KNOWN | {"members": ["10.9.0.1", "10.8.0.1", "10.9.0.7"]}
+    n1.start(router(interface="eth1", **known), beside)
+    lan.run(5.0)
+    assert n1.instance().router.unproved
+    n1.configure(router(interface="eth0", **known), beside)
+    lan.run(5.0)
+    assert (n1.state(), n1.instance().router.unproved) == ("Master", False)
+
+
+def test_what_another_engine_on_the_same_host_sends_is_no_proof():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router())
+    lan.run(0.1)
+    own, group = packed("10.9.0.1"), packed("224.0.0.18")
+    packet = encode(3, 77, 100, SECOND, (packed("10.9.0.222"),), own, group, None)
+    n1.running.receive(Listener(n1.eth0, 4), [Datagram(packet, own, group, 255)], lan.clock.now())
+    lan.run(0.5)
+    assert not n1.instance().router.proven
+    other = packed("10.9.0.7")
+    packet = encode(3, 77, 100, SECOND, (packed("10.9.0.222"),), other, group, None)
+    n1.running.receive(Listener(n1.eth0, 4), [Datagram(packet, other, group, 255)], lan.clock.now())
+    lan.run(0.5)
+    assert n1.instance().router.proven == {4}

@@ -72,6 +72,20 @@ def test_a_renewal_that_reorders_the_addresses_changes_nothing():
     assert (n1.state(), n2.state(), n2.log.messages()) == ("Master", "Backup", [])
 
 
+def test_a_source_that_went_and_came_behind_another_stays_the_source():
+    lan, n1, n2, _ = pair(**MEMBERS)
+    n1.kernel.interfaces[n1.eth0].promote_secondaries = True
+    n1.add("10.9.0.11/24")
+    n1.remove("10.9.0.1/24")
+    lan.run(0.05)
+    n1.add("10.9.0.1/24")
+    n1.kernel.lose_events()  # what is known is in the kernel's order from now on
+    lan.run(2.0)
+    assert n1.running.table.sources(n1.eth0, 4)[0] == packed("10.9.0.11")
+    assert n1.instance().sources == {4: packed("10.9.0.1")}
+    assert (n1.state(), n2.state(), n2.warnings) == ("Master", "Backup", [])
+
+
 def test_a_host_that_is_renumbered_among_its_known_addresses_moves_nothing():
     members = {"members": ["10.9.0.1", "10.9.0.11", "10.9.0.2"], "foreign_routers": ForeignRouters.REFUSE}
     lan, n1, n2, _ = pair(**members)
@@ -192,6 +206,20 @@ def test_a_wider_prefix_that_was_there_first_is_left_for_the_subnet_itself():
     lan.run(3.0)
     assert link_of(n1) == "eth0"
     assert (n1.state(), n1.has(VIP)) == ("Master", True)
+
+
+def test_a_wider_prefix_is_no_place_to_go_while_the_subnet_is_away_for_a_moment():
+    lan, n1, n2, client = pair()
+    vpn = n1.kernel.add_link("tun0", bytes(6), answers_arp=False)
+    n1.kernel.set_up(vpn, True)
+    n1.add("10.200.0.1/8", vpn)
+    lan.run(0.5)
+    n1.remove("10.9.0.1/24")
+    assert lan.probe(client, VIP, 0.08) == {"n1": 8}
+    n1.add("10.9.0.1/24")
+    lan.run(2.0)
+    assert (link_of(n1), n1.state(), n2.state()) == ("eth0", "Master", "Backup")
+    assert VIP not in n1.kernel.deleted
 
 
 def test_a_virtual_ip_of_another_name_is_the_same_router_with_its_history():

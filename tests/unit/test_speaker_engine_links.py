@@ -226,7 +226,7 @@ def test_where_an_address_is_that_is_not_ours():
     here, ours = on(3, "10.0.0.200/32"), on(2, "10.0.0.200/32", protocol=ADDRESS_PROTOCOL)
     known = table([ETH0, ETH1], [here, ours])
     assert list(known.places_of(packed("10.0.0.200"))) == [here]
-    assert known.find_ours(2, packed("10.0.0.200")) == ours
+    assert known.find_ours(2, packed("10.0.0.200")) == [ours]
     known.apply(LinkRemoved(3))
     assert list(known.places_of(packed("10.0.0.200"))) == []
 

@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from holdfast_api.reasons import Obstacle
+from holdfast_api.resources import Transport
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
 
@@ -115,3 +116,37 @@ def test_announcements_repeat_while_the_vip_is_held_and_never_where_nobody_wants
         client.wire.where(packed(VIP))
         client.wire._neighbours[client.eth0, packed(VIP)] = bytes(6)
         assert lan.probe(client, VIP, 3.0).get(None, 0) <= lost
+
+
+def test_one_peer_of_several_that_cannot_be_sent_to_is_in_status_and_in_the_log_once_a_minute():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    send = n1.wire.send
+    n1.wire.send = lambda index, one: errno.EPERM if one.destination == packed("10.9.0.2") else send(index, one)
+    n1.start(router(transport=Transport.UNICAST, members=["10.9.0.1", "10.9.0.2", "10.9.0.3"]))
+    lan.run(90.0)
+    assert n1.state() == "Master"
+    assert len(n1.log.messages("error")) == 2
+    (warning,) = n1.warnings
+    assert warning.startswith("advertisements to 10.9.0.2 cannot be sent: the firewall")
+    n1.configure(router(transport=Transport.UNICAST, members=["10.9.0.1", "10.9.0.3"]))
+    assert n1.warnings == []
+
+
+def test_what_could_not_be_sent_before_the_vip_was_held_again_is_no_reason_to_give_it_up():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.start(router(nopreempt=False))
+    lan.until(lambda: n1.state() == "Master")
+    send = n1.wire.send
+    n1.wire.send = lambda index, one: send(index, one) if one.payload[2] else errno.ENOBUFS
+    n2.start(router(nopreempt=False, priority=120))
+    lan.until(lambda: n2.state() == "Master")
+    lan.run(60.0)
+    n2.die()
+    refusals = [errno.ENOBUFS]
+    n1.wire.send = lambda index, one: refusals.pop() if refusals else send(index, one)
+    lan.run(5.0)
+    assert refusals == []
+    assert not [message for message in n1.log.messages() if message.startswith("Master -> Initialize")]
+    assert n1.state() == "Master"

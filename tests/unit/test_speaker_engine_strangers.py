@@ -82,4 +82,30 @@ def test_a_link_that_is_gone_is_forgotten() -> None:
     strangers = Strangers()
     strangers.hear(3, advertisement(77), SOURCE, MULTICAST_GROUP_V4, 255, NOW)
     assert strangers.by_link(table("eth0"), NOW) == {}
+    strangers.keep_links({2})
     assert strangers.by_link(table("eth0", "eth1"), NOW) == {}
+
+
+class _CountedInstant(int):
+    """A time that knows how often another one was taken from it."""
+
+    asked = 0
+
+    def __sub__(self, other: int) -> int:
+        _CountedInstant.asked += 1
+        return int(self) - other
+
+
+def test_a_flood_from_made_up_sources_costs_no_look_at_all_of_them_for_each_packet() -> None:
+    strangers = Strangers()
+
+    def hear(number: int, now: Instant) -> bool:
+        source = number.to_bytes(4, "big")
+        packet = encode(3, 9, 100, SECOND, (bytes((10, 0, 0, 200)),), source, MULTICAST_GROUP_V4, None)
+        return strangers.hear(2, packet, source, MULTICAST_GROUP_V4, 255, now)
+
+    assert all(hear(number, NOW) for number in range(1024))
+    now = Instant(_CountedInstant(NOW + SECOND))
+    assert not any(hear(number, now) for number in range(2000, 2100))
+    assert _CountedInstant.asked < 5000
+    assert hear(2000, Instant(NOW + REMEMBERED)), "there is room again"

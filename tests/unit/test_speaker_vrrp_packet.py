@@ -18,6 +18,7 @@ from holdfast_speaker.vrrp.instants import CENTISECOND, SECOND, Duration
 from holdfast_speaker.vrrp.packet import (
     MULTICAST_GROUP_V4,
     MULTICAST_GROUP_V6,
+    MULTICAST_GROUPS,
     PROTOCOL,
     Advertisement,
     Decoder,
@@ -263,7 +264,6 @@ def test_unicast_has_its_own_destination_in_the_pseudo_header() -> None:
 
 # ----- any bytes at all -----
 
-GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
 COUNTERS_OF_PACKETS = {
     Counter.CHECKSUM_ERRORS,
     Counter.VERSION_ERRORS,
@@ -290,7 +290,7 @@ def read_or_refused(payload: bytes, source: bytes, ttl: int) -> None:
 
 def outcome_of(payload: bytes, source: bytes, ttl: int) -> Advertisement | PacketError:
     try:
-        return decode(payload, source, GROUPS[len(source)], ttl)
+        return decode(payload, source, MULTICAST_GROUPS[len(source)], ttl)
     except PacketError as error:
         return error
 

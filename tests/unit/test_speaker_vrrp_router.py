@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from holdfast_api.reasons import Health
+from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval, skew_time
-from holdfast_speaker.vrrp.packet import Advertisement
+from holdfast_speaker.vrrp.packet import Advertisement, decode
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.states import Master
 
@@ -38,6 +40,25 @@ def test_a_backup_that_is_restarted_has_the_patience_that_a_hand_over_may_have_a
     assert backup.poll(Instant(NOW + silence - 1)) == ()
     backup.poll(Instant(NOW + silence))
     assert backup.holds_addresses
+
+
+@pytest.mark.parametrize(
+    ("version", "interval", "asked"), [(3, Duration(100 * MILLISECOND), SECOND), (3, Duration(2 * SECOND), 2 * SECOND)]
+)
+def test_who_hands_over_asks_for_patience_twice(version: int, interval: Duration, asked: int) -> None:
+    master = router(version, interval)
+    master.resume_as_master(NOW)
+    said = [action for action in master.hand_over(NOW) if isinstance(action, SendAdvertisement)]
+    heard = [decode(sent.payload, sent.source, sent.destination, 255) for sent in said]
+    assert [(advertisement.priority, advertisement.interval) for advertisement in heard] == [(192, asked)] * 2
+    assert master.holds_addresses
+
+
+def test_a_recovered_service_begins_no_quiet_period_as_the_link_was_up_all_the_time() -> None:
+    releasing = router(3, SECOND, release_when_failing=True, quiet_period=Duration(10 * SECOND))
+    releasing.start(NOW, Health.FAILING)
+    releasing.report_health(Health.HEALTHY, NOW)
+    assert releasing.next_deadline() == NOW + master_down_interval(3, 192, SECOND)
 
 
 def test_a_restart_does_not_end_a_recovery_hold() -> None:

@@ -250,12 +250,12 @@ def heal(name: str, host: str) -> None:
     click.echo(f"{host}: healed from {', '.join(healed)}" if healed else f"nothing had failed on {host}")
 
 
-@command.command(short_help="Play a VIP's life in eight scenes.")
+@command.command(short_help="Play eight scenes: failures, returns, a switchover.")
 @click.option("--compare", is_flag=True, help="Play the same with the real keepalived beside it, at the same times.")
 @click.option("--release", is_flag=True, help="Play with `whenFailing: Release`: nobody holds when all services fail.")
 @click.option("--keepalived", metavar="HOST", help="This host (n1 or n2) runs keepalived beside a Holdfast.")
 def demo(compare: bool, release: bool, keepalived: str | None) -> None:
-    """Play a VIP's life in eight scenes, in under a minute: two hosts with keepalived's configurations, converted.
+    """Play eight scenes, in under a minute: two hosts with keepalived's configurations, converted.
 
     Exit status 0 when every promise was kept, 1 otherwise. Nothing is left behind.
 

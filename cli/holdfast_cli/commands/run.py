@@ -43,7 +43,12 @@ import click
     type=click.Choice(["text", "json"]),
     help="Lines for people, or JSON objects.",
 )
-@click.option("--journal", is_flag=True, help="Keep what each virtual router heard and decided, for why and replay.")
+@click.option(
+    "--journal",
+    is_flag=True,
+    help="Keep what the engine is told and decides, for why and replay: a few MiB of memory; with 255 VIPs, a pause of "
+    "some 6 ms every 13 s.",
+)
 def command(
     files: tuple[Path, ...],
     node_name: str,

@@ -86,12 +86,14 @@ def _router_lines(router: RouterStatus) -> list[str]:
         f"  health     {health}{detail}",
     ]
     if router.reason is not None:
-        lines.append(f"  last move  {router.reason}: {router.message} ({router.transitions} moves)")
+        moves = "1 move" if router.transitions == 1 else f"{router.transitions} moves"
+        lines.append(f"  last move  {router.reason}: {router.message} ({moves})")
     if router.master:
         lines.append(f"  master     {router.master} with priority {router.master_priority}")
     if router.obstacle_detail:
         lines.append(click.style(f"  obstacle   {router.obstacle_detail}", fg="red"))
-    lines += [click.style(f"  warning    {warning}", fg="yellow") for warning in router.warnings]
+    warnings = [warning for warning in router.warnings if warning != router.obstacle_detail]
+    lines += [click.style(f"  warning    {warning}", fg="yellow") for warning in warnings]
     if router.counters:
         lines.append(f"  counters   {_counted(router.counters)}")
     return lines

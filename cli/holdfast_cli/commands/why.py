@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_api.messages import GetHistory, History, Transition
 from holdfast_api.reasons import State
+from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_cli.client import ask
 from holdfast_cli.commands.status import STATE_DIRECTORY
 
@@ -25,7 +24,8 @@ _NANOSECONDS = 1_000_000_000
 def command(virtual_ip: str, journal_file: Path | None, state_dir: Path) -> None:
     """Tell the story of the last moves of a VIP on this host: when, why, who decided it, and how long nobody held.
 
-    Where holdfast run keeps a journal (--journal), also what was heard last before each move.
+    Where holdfast run keeps a journal (--journal), also what was heard last before each move. The journal is of the
+    whole engine: all its VirtualIPs, their configuration and, with VRRPv2, its simple passwords.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def command(virtual_ip: str, journal_file: Path | None, state_dir: Path) -> None
         raise EnvironmentFailure("the engine answered something else than a history")
     if journal_file is not None:
         _write(journal_file, answer)
-    heard = _heard_before_each(answer.journal)
+    heard = _heard_before_each(answer.virtual_ip, answer.journal)
     lines = [line for transition in answer.transitions for line in _story(transition, heard)]
     click.echo("\n".join(lines) if lines else f"{answer.virtual_ip} has not moved since the engine started")
 
@@ -65,20 +65,35 @@ def _story(transition: Transition, heard: list[tuple[str, str, list[str]]]) -> l
     return lines
 
 
-def _heard_before_each(journal: list[str]) -> list[tuple[str, str, list[str]]]:
+def _heard_before_each(virtual_ip: str, lines: list[str]) -> list[tuple[str, str, list[str]]]:
     """For each recorded transition, to which state and why, the last advertisement of each router heard before it."""
+    if not lines:
+        return []
+    from holdfast_speaker.engine.replay import read, transitions_of
+
+    head, inputs = read(line.encode() for line in lines)
+    vrid = _vrid(virtual_ip, head.checkpoint.configuration)
     found: list[tuple[str, str, list[str]]] = []
     last: dict[str, tuple[int, int]] = {}
-    for line in journal[1:]:
-        entry: dict[str, Any] = msgspec.json.decode(line)
-        if entry["verb"] == "receive":
-            advertisement, now = entry["arguments"]
-            source = str(ip_address(msgspec.convert(advertisement[5], bytes)))
-            last[source] = (now, advertisement[2])
-        for transition in entry["transitions"]:
-            told = [
-                f"last heard of {source}: priority {priority}, {(transition['at'] - at) / _NANOSECONDS:.3f} s before"
-                for source, (at, priority) in sorted(last.items())
-            ]
-            found.append((transition["to_state"], transition["reason"], told))
+    for recorded in inputs:
+        now = recorded.at or 0
+        match recorded.verb, recorded.arguments:
+            case "configure", (configuration,):
+                vrid = _vrid(virtual_ip, configuration)
+            case "receive", (_, datagrams):
+                for payload, source, _, _ in datagrams:
+                    if len(payload) > 2 and payload[1] == vrid:  # RFC 9568 section 5.2: the VRID, then the priority
+                        last[str(ip_address(source))] = (now, payload[2])
+        for transition in transitions_of(recorded):
+            if transition.virtual_ip == virtual_ip:
+                told = [
+                    f"last heard of {source}: priority {priority}, {(now - at) / _NANOSECONDS:.3f} s before"
+                    for source, (at, priority) in sorted(last.items())
+                ]
+                found.append((transition.to_state, transition.reason, told))
     return found
+
+
+def _vrid(virtual_ip: str, configuration: SpeakerConfiguration) -> int | None:
+    asked = (item for item in configuration.virtual_routers if item.name == virtual_ip)
+    return next((item.virtual_router_id for item in asked), None)

@@ -9,9 +9,9 @@ from holdfast_cli.convert.keywords import GLOBAL, SYNC_GROUP, TOP_LEVEL
 from holdfast_cli.convert.ledger import Ledger, Place, Statement
 from holdfast_cli.convert.model import Host, Instance, Script, SyncGroup
 from holdfast_cli.convert.scripts import read_script, read_tracked_interfaces, read_tracked_scripts
-from holdfast_cli.convert.values import argument, block_of, flag, multicast_group, settings, whole
+from holdfast_cli.convert.values import MULTICAST_GROUPS, argument, block_of, flag, multicast_group, settings, whole
 
-_GROUPS = {"vrrp_mcast_group4": "224.0.0.18", "vrrp_mcast_group6": "ff02::12"}
+_GROUPS = {"vrrp_mcast_group4": MULTICAST_GROUPS["IPv4"], "vrrp_mcast_group6": MULTICAST_GROUPS["IPv6"]}
 _OWN = ("global_defs", "vrrp_script", "vrrp_instance", "vrrp_sync_group")
 
 

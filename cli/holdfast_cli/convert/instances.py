@@ -7,12 +7,21 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 
+from holdfast_api.addresses import parse_address, parse_interface
 from holdfast_cli.convert.keywords import ADDRESS_OPTIONS, ADDRESS_OPTIONS_WITH_VALUE, INSTANCE
 from holdfast_cli.convert.ledger import Ledger, Statement
 from holdfast_cli.convert.model import Address, Instance, Script
 from holdfast_cli.convert.scripts import is_interface_name, read_tracked_interfaces, read_tracked_scripts
-from holdfast_cli.convert.values import argument, block_of, flag, multicast_group, seconds, settings, whole
-from holdfast_operator.planner.addresses import parse_address, parse_interface
+from holdfast_cli.convert.values import (
+    MULTICAST_GROUPS,
+    argument,
+    block_of,
+    flag,
+    multicast_group,
+    seconds,
+    settings,
+    whole,
+)
 
 _BLOCKS = frozenset(
     (
@@ -25,7 +34,6 @@ _BLOCKS = frozenset(
     )
 )
 _FAMILY_FROM = {"virtual_ipaddress": 0, "virtual_ipaddress_excluded": 1}
-_GROUPS = ("224.0.0.18", "ff02::12")
 _DEFAULTS = ("accept", "check_unicast_src")
 """What Holdfast always does: the VIP accepts, and `foreignRouters: Refuse` is the default."""
 
@@ -79,7 +87,7 @@ class InstanceReader:
                 if flag(line, self._ledger):
                     self._ledger.carry(line)
             elif line.keyword == "mcast_dst_ip":
-                multicast_group(line, _GROUPS, self._ledger)
+                multicast_group(line, tuple(MULTICAST_GROUPS.values()), self._ledger)
             elif line.keyword in INSTANCE:
                 self._ledger.leave_out(line, INSTANCE[line.keyword])
             else:

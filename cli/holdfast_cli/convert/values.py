@@ -104,6 +104,10 @@ def settings(block: Iterable[Statement], repeatable: frozenset[str], ledger: Led
             ledger.leave_out(statement, f"line {final.place.line} says it again, and keepalived goes by the last one")
 
 
+MULTICAST_GROUPS = {"IPv4": "224.0.0.18", "IPv6": "ff02::12"}
+"""RFC 9568 sections 5.1.1.2 and 5.1.2.2."""
+
+
 def multicast_group(statement: Statement, groups: Sequence[str], ledger: Ledger) -> None:
     """A group that adverts are sent to, which is the RFCs' own in Holdfast."""
     text = argument(statement, ledger)

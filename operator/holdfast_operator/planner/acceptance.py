@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
+from holdfast_api.addresses import parse_interface
 from holdfast_api.cluster import NODES_MAX, ConditionReason, SpeakerConfig, VirtualIPStatus
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.addresses import parse_interface
 from holdfast_operator.planner.claims import Candidate, Refusal, Tenure, Verdict, places_of, seats_of, settle
 from holdfast_operator.planner.membership import Membership, find_members, foreign_vrids, segments_of
 from holdfast_operator.planner.policies import violations

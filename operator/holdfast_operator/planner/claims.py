@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from holdfast_api.addresses import Interface
 from holdfast_api.cluster import ConditionReason
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.addresses import Interface
 from holdfast_operator.planner.links import families, interfaces, is_link_local
 from holdfast_operator.planner.membership import Membership
 from holdfast_operator.planner.vrid import choices

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError
-from holdfast_operator.planner.addresses import Address, parse_interface
 from holdfast_operator.planner.links import families, interfaces, is_link_local, link_key
 
 

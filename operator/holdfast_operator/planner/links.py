@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
 
+from holdfast_api.addresses import Interface, parse_interface
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.addresses import Interface, parse_interface
 
 
 def interfaces(virtual_ip: VirtualIP) -> list[Interface]:

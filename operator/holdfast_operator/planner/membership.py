@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
+from holdfast_api.addresses import Interface, parse_address, parse_interface
 from holdfast_api.cluster import NODE_ADDRESSES_MAX, Link, SpeakerConfig
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.addresses import Interface, parse_address, parse_interface
 from holdfast_operator.planner.links import families, interfaces, is_link_local, telling
 from holdfast_operator.planner.selection import is_open, selected
 from holdfast_operator.planner.view import NodeView

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast_api.addresses import Address, Interface, parse_address, parse_interface, why_no_address
 from holdfast_api.resources import PRIORITY_OWNER, Probe, VirtualIP
-from holdfast_operator.planner.addresses import Address, Interface, parse_address, parse_interface, why_no_address
 
 ADDRESSES_PER_FAMILY_MAX = 20
 """One family's addresses travel in one advertisement; keepalived sends no more than 20 either (keepalived.conf(5))."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from holdfast_api.addresses import parse_address
 from holdfast_api.cluster import Tracking
 from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, Transport, VirtualIP
 from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
-from holdfast_operator.planner.addresses import parse_address
 from holdfast_operator.planner.claims import Accepted
 from holdfast_operator.planner.standalone import recovery_hold_ms
 from holdfast_operator.planner.view import NodeView

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from holdfast_api.addresses import Address, parse_address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner import conflicts
-from holdfast_operator.planner.addresses import Address, parse_address, parse_interface
 from holdfast_operator.planner.links import families
 from holdfast_operator.planner.policies import violations
 from holdfast_operator.planner.vrid import Claim, allocate, first_choice

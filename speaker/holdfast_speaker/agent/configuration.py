@@ -9,7 +9,7 @@ SpeakerConfig and say the same, and an agent that is behind must not undo what t
   anew, whose generation begins at 1. Which of both it is, a read tells that began after the engine had said so and that
   no cache answers: if the object's generation is still lower, the object is another one, and is sent.
 * An engine that runs something else than what was sent here has been told by somebody else: that is read and decided
-  in the same way. Without an API server nothing is sent a second time, so that two agents cannot fight.
+  in the same way. Without an API server nothing is sent a second time, so that two agents cannot replace it by turns.
 * What comes from the cache of an agent that has not reached the API server yet is sent only to an engine that runs a
   lower generation: the engine has a copy of its own.
 

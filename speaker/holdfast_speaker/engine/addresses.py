@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from msgspec import Struct
+
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.links import LinkTable
+from holdfast_speaker.engine.links import LinksCheckpoint, LinkTable
 from holdfast_speaker.engine.ports import (
     LIFETIME_SECONDS,
     AddAddress,
@@ -38,11 +40,11 @@ from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instan
 
 RENEWAL_INTERVAL = Duration(300 * MILLISECOND)
 
-FIGHT_TIMES = 5
-FIGHT_WITHIN = Duration(10 * SECOND)
+CONTESTED_TIMES = 5
+CONTESTED_WITHIN = Duration(10 * SECOND)
 """Who takes an address away so often in so short a time does it on purpose: it is put back once a second then."""
 
-_FIGHT_PAUSE = Duration(SECOND)
+_CONTESTED_PAUSE = Duration(SECOND)
 _DUMP_AGAIN_AFTER = Duration(SECOND)
 _ALREADY_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO, errno.ESRCH})
 _OF_KUBE_PROXY = "kube-ipvs0"  # a dummy; where a kernel has none, whatever stands in for it
@@ -58,7 +60,7 @@ class _Held:
     beside: KernelAddress | None = None
     """What an engine before this one put there with its subnet, and could not be removed yet."""
     route: AddRoute | None = None
-    put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=FIGHT_TIMES))
+    put_back_at: deque[Instant] = field(default_factory=lambda: deque(maxlen=CONTESTED_TIMES))
 
     def renewal(self) -> list[Request]:
         """What puts it there again, or renews it. A route over IPv4 goes with its source and comes once."""
@@ -83,6 +85,30 @@ class Changes:
     """Whether a link, or a subnet of the host's own on one, is not what it was."""
 
 
+class HeldCheckpoint(Struct, frozen=True):
+    """One address that is held."""
+
+    key: KernelAddress
+    owner: str
+    address: KernelAddress
+    route: AddRoute | None
+    put_back_at: list[Instant]
+    beside: KernelAddress | None
+
+
+class AddressesCheckpoint(Struct, frozen=True):
+    """Everything that HeldAddresses knows."""
+
+    links: LinksCheckpoint
+    held: list[HeldCheckpoint]
+    """In the order in which they are renewed."""
+    renew_at: Instant | None
+    renewing: list[KernelAddress | None]
+    waiting: list[tuple[KernelAddress, Instant]]
+    own_removals: list[tuple[KernelAddress, int]]
+    dump_at: Instant | None
+
+
 class HeldAddresses:
     """What this engine has on its kernel, and the table of links that is kept up to date beside it.
 
@@ -104,6 +130,35 @@ class HeldAddresses:
         self.table.replace(links, addresses)
         if not whole:
             self._dump_at = Instant(0)
+
+    def checkpoint(self) -> AddressesCheckpoint:
+        """What is held and what is known of the links."""
+        return AddressesCheckpoint(
+            links=self.table.checkpoint(),
+            held=[
+                HeldCheckpoint(key, held.owner, held.address, held.route, list(held.put_back_at), held.beside)
+                for key, held in self._held.items()
+            ],
+            renew_at=self._renew_at,
+            renewing=list(self._renewing),
+            waiting=list(self._waiting.items()),
+            own_removals=[(address, count) for address, count in self._own_removals.items() if count],
+            dump_at=self._dump_at,
+        )
+
+    def restore(self, known: AddressesCheckpoint) -> None:
+        """Know what another one knew; the kernel is asked nothing."""
+        self.table.restore(known.links)
+        self.table.held.clear()
+        self._held, self._owned = {}, {}
+        for item in known.held:
+            times = deque(item.put_back_at, maxlen=CONTESTED_TIMES)
+            self._own(item.key, _Held(item.owner, item.address, item.beside, item.route, times))
+        self._renew_at = known.renew_at
+        self._renewing = list(known.renewing)
+        self._waiting = dict(known.waiting)
+        self._own_removals = Multiset(dict(known.own_removals))
+        self._dump_at = known.dump_at
 
     # ----- what the kernel says -----
 
@@ -156,7 +211,12 @@ class HeldAddresses:
         missing = {key for key, held in self._held.items() if held.address not in present}
         gone = frozenset(key.index for key in self._held) - self.table.by_index.keys()
         self._forget_links(gone)
-        return Changes(None, self._put_back(missing & self._held.keys(), now), gone)
+        missing &= self._held.keys()
+        if whole:
+            return Changes(None, self._put_back(missing, now), gone)
+        # Renewed, in case that it is gone; but nobody is accused of having taken it away.
+        self._apply([request for key in sorted(missing) for request in self._held[key].renewal()])
+        return Changes(None, gone=gone)
 
     def _forget_links(self, gone: Set[int]) -> None:
         for key in [key for key in self._held if key.index in gone]:
@@ -166,8 +226,8 @@ class HeldAddresses:
         at_once = []
         for key in sorted(missing):
             times = self._held[key].put_back_at
-            if len(times) == FIGHT_TIMES and now - times[0] < FIGHT_WITHIN:
-                self._waiting.setdefault(key, Instant(now + _FIGHT_PAUSE))
+            if len(times) == CONTESTED_TIMES and now - times[0] < CONTESTED_WITHIN:
+                self._waiting.setdefault(key, Instant(now + _CONTESTED_PAUSE))
             else:
                 at_once.append(key)
         return self._put_back_now(at_once, now)
@@ -181,14 +241,14 @@ class HeldAddresses:
                 there.add(key)
         return frozenset(there)
 
-    def fought_over(self, owner: str, now: Instant) -> list[KernelAddress]:
+    def contested(self, owner: str, now: Instant) -> list[KernelAddress]:
         """The addresses of a VirtualIP that somebody takes away again and again."""
         return [
             key
-            for key in self.owned(owner)
-            if len((held := self._held[key]).put_back_at) == FIGHT_TIMES
-            and held.put_back_at[-1] - held.put_back_at[0] < 2 * FIGHT_WITHIN
-            and now - held.put_back_at[-1] < 3 * FIGHT_WITHIN
+            for key in sorted(self.owned(owner))
+            if len((held := self._held[key]).put_back_at) == CONTESTED_TIMES
+            and held.put_back_at[-1] - held.put_back_at[0] < 2 * CONTESTED_WITHIN
+            and now - held.put_back_at[-1] < 3 * CONTESTED_WITHIN
         ]
 
     def elsewhere(self, addresses: Iterable[KernelAddress]) -> list[LinkAddress]:
@@ -198,8 +258,9 @@ class HeldAddresses:
         asks on a link that is off.
         """
         found = []
-        for address in addresses:
-            for place in self.table.places_of(address.address):
+        for address in sorted(addresses):
+            places = self.table.places_of(address.address)
+            for place in sorted(places, key=lambda place: (place.index, place.prefix_length)):
                 link = self.table.by_index.get(place.index)
                 if link is not None and _has_neighbours(link):
                     found.append(place)
@@ -271,7 +332,7 @@ class HeldAddresses:
 
     def set_routes(self, owner: str, routes: Mapping[KernelAddress, AddRoute]) -> None:
         """Make the routes that come with a VirtualIP's addresses what they should be by now."""
-        self._set_routes(self.owned(owner), routes)
+        self._set_routes(sorted(self.owned(owner)), routes)
 
     def _set_routes(self, keys: Iterable[KernelAddress], routes: Mapping[KernelAddress, AddRoute]) -> None:
         """Where the link has no prefix that holds an address, a route comes with it, and goes when there is one."""
@@ -295,18 +356,22 @@ class HeldAddresses:
         Engines up to 0.1 put them there with the user's prefix length. Over IPv4 the full length is added before the
         other is removed, so that the host answers all the time; over IPv6 an address is there once, and stays.
         """
-        for key in sorted(addresses):
-            found = self.table.find_ours(key.index, key.address)
-            if found is None:
+        wanted = sorted(addresses)
+        for key in wanted:
+            places = self.table.find_ours(key.index, key.address)
+            found = [KernelAddress(place.index, place.address, place.prefix_length) for place in places]
+            if not found:
                 continue
-            there = KernelAddress(found.index, found.address, found.prefix_length)
             self.table.claimed.add((key.index, key.address))
-            if there == key or len(key.address) == 16:
-                self._own(key, _Held(owner, there))
+            if found[0] == key or len(key.address) == 16:
+                self._own(key, _Held(owner, found.pop(0)))
             elif self._apply([AddAddress(key, LIFETIME_SECONDS)]) == [0]:
                 self._own(key, _Held(owner, key))
-                self._replace(there, key)
-        self._set_routes([key for key in addresses if key in self._held], routes)
+            else:
+                continue
+            for other in found:
+                self._replace(other, key)
+        self._set_routes([key for key in wanted if key in self._held], routes)
         if self._held:
             self._renew_at = now
 

@@ -8,8 +8,10 @@ on their loopback.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import NeighbourAnswer, Wire
@@ -41,6 +43,13 @@ class _Check:
     """The MAC addresses of members, as far as they answered for themselves."""
 
 
+class ConflictsCheckpoint(Struct, frozen=True):
+    """Everything that Conflicts knows."""
+
+    checks: dict[str, _Check]
+    passed: dict[str, Instant]
+
+
 class Conflicts:
     """The checks that are under way, by the name of the VirtualIP."""
 
@@ -48,6 +57,14 @@ class Conflicts:
         self._wire = wire
         self._checks: dict[str, _Check] = {}
         self._passed: dict[str, Instant] = {}
+
+    def checkpoint(self) -> ConflictsCheckpoint:
+        """The checks that are under way, and those that found nobody a moment ago."""
+        return ConflictsCheckpoint(_copies(self._checks), dict(self._passed))
+
+    def restore(self, known: ConflictsCheckpoint) -> None:
+        """Know what another one knew."""
+        self._checks, self._passed = _copies(known.checks), dict(known.passed)
 
     # ----- before a hold -----
 
@@ -138,6 +155,12 @@ class Conflicts:
                 check.members.add(answer.mac)
             elif answer.address in wanted:
                 check.answers[answer.address] = answer.mac
+
+
+def _copies(checks: dict[str, _Check]) -> dict[str, _Check]:
+    return {
+        name: replace(check, answers=dict(check.answers), members=set(check.members)) for name, check in checks.items()
+    }
 
 
 def sentence(conflict: dict[bytes, bytes]) -> str:

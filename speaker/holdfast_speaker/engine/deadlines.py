@@ -18,6 +18,16 @@ class Deadlines:
         self._heap: list[tuple[Instant, str]] = []
         self._entry: dict[str, Instant] = {}
 
+    def checkpoint(self) -> dict[str, Instant]:
+        """The live entries; those in the heap that are none decide nothing."""
+        return dict(self._entry)
+
+    def restore(self, known: dict[str, Instant]) -> None:
+        """Know what another one knew."""
+        self._entry = dict(known)
+        self._heap = [(at, key) for key, at in known.items()]
+        heapq.heapify(self._heap)
+
     def set(self, key: str, at: Instant | None) -> None:
         """From now on `key` is due at `at`; None: never."""
         if at is None:

@@ -9,20 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 
+from msgspec import Struct
+
+from holdfast_api.addresses import packed_interface
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine import conflicts
-from holdfast_speaker.engine.addresses import Changes, HeldAddresses, text
-from holdfast_speaker.engine.conflicts import ASK_AGAIN_AFTER, ASK_AGAIN_FIRST_AFTER, Conflicts
+from holdfast_speaker.engine.addresses import AddressesCheckpoint, Changes, HeldAddresses, text
+from holdfast_speaker.engine.conflicts import (
+    ASK_AGAIN_AFTER,
+    ASK_AGAIN_FIRST_AFTER,
+    Conflicts,
+    ConflictsCheckpoint,
+)
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.hearing import Hearing
-from holdfast_speaker.engine.instance import Instance, LastMove, first_by_vrid, parse_address
+from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
+from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
-from holdfast_speaker.engine.listening import Listening
+from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
 from holdfast_speaker.engine.ports import (
     AddressAdded,
     AddressRemoved,
@@ -39,9 +47,9 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.engine.refusals import Refusals
 from holdfast_speaker.engine.reports import find_virtual_ip, published_router, transition_message
-from holdfast_speaker.engine.sending import Sending
+from holdfast_speaker.engine.sending import Sending, SendingCheckpoint
 from holdfast_speaker.engine.state import PublishedRouter
-from holdfast_speaker.engine.strangers import Strangers
+from holdfast_speaker.engine.strangers import Strangers, StrangersCheckpoint
 from holdfast_speaker.vrrp.actions import (
     NOTHING,
     Action,
@@ -64,6 +72,26 @@ RETRY_AFTER = Duration(5 * SECOND)
 
 _ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
 """How long after a takeover an answer for the addresses may still be the former holder's."""
+
+
+class EngineCheckpoint(Struct, frozen=True):
+    """Everything that decides what an engine does next: what each of its parts knows."""
+
+    configuration: SpeakerConfiguration
+    instances: list[InstanceCheckpoint]
+    addresses: AddressesCheckpoint
+    listening: ListeningCheckpoint
+    hearing: HearingCheckpoint
+    conflicts: ConflictsCheckpoint
+    sending: SendingCheckpoint
+    strangers: StrangersCheckpoint
+    deadlines: dict[str, Instant]
+    neighbours_of: frozenset[int]
+    deaf_to_neighbours: dict[int, int]
+    prove_at: dict[str, tuple[Instant, int]]
+    former: list[PublishedRouter]
+    former_seen_at: Instant
+    left: list[PublishedRouter] | None
 
 
 class Engine:
@@ -108,6 +136,46 @@ class Engine:
         self._former_seen_at = Instant(0)
         self._left: Collection[PublishedRouter] | None = ()
 
+    def checkpoint(self) -> EngineCheckpoint:
+        """Everything that this engine knows now, as values. What people are told of refusals decides nothing."""
+        return EngineCheckpoint(
+            configuration=self.configuration,
+            instances=[instance.checkpoint() for instance in self.instances.values()],
+            addresses=self.addresses.checkpoint(),
+            listening=self._listening.checkpoint(),
+            hearing=self._hearing.checkpoint(),
+            conflicts=self._conflicts.checkpoint(),
+            sending=self._sending.checkpoint(),
+            strangers=self.strangers.checkpoint(),
+            deadlines=self._deadlines.checkpoint(),
+            neighbours_of=self._neighbours_of,
+            deaf_to_neighbours=dict(self._deaf_to_neighbours),
+            prove_at=dict(self._prove_at),
+            former=list(self._former.values()),
+            former_seen_at=self._former_seen_at,
+            left=None if self._left is None else list(self._left),
+        )
+
+    def restore(self, known: EngineCheckpoint) -> None:
+        """Know what another engine knew, to go on from there. Nobody is asked anything."""
+        self.configuration = known.configuration
+        self.instances = {item.configuration.name: Instance.restored(item) for item in known.instances}
+        self.addresses.restore(known.addresses)
+        self._listening.restore(known.listening)
+        self._hearing.restore(known.hearing)
+        self._conflicts.restore(known.conflicts)
+        self._sending.restore(known.sending)
+        self.strangers.restore(known.strangers)
+        self._deadlines.restore(known.deadlines)
+        self._neighbours_of = known.neighbours_of
+        self._deaf_to_neighbours = dict(known.deaf_to_neighbours)
+        self._prove_at = dict(known.prove_at)
+        self._former = {router.virtual_ip: router for router in known.former}
+        self._former_seen_at = known.former_seen_at
+        self._left = known.left
+        self._by_vrid = first_by_vrid(self.instances)
+        self._index_addresses(self.instances.values())
+
     # ----- configuration -----
 
     def go_on_from(self, former: Iterable[PublishedRouter], seen_at: Instant) -> None:
@@ -133,7 +201,8 @@ class Engine:
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
                 instance.change(wanted[name])
-                instance.work_out_kernel_addresses()  # it may be the heir of what leaves
+                self._sending.begin_anew(instance)
+                instance.work_out_kernel_addresses()  # it may be given what leaves
                 if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
                     instance.retry_at = now  # it may be about other addresses now
         self._index_addresses(instance for instance in self.instances.values() if instance not in leaving)
@@ -156,23 +225,37 @@ class Engine:
 
     def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
         """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
-        new = {_on_the_link(item): name for name, item in wanted.items() if name not in self.instances}
-        for former in [name for name in self.instances if name not in wanted]:
-            instance = self.instances[former]
-            name = new.pop(_on_the_link(instance.configuration), None)
-            if name is None:
-                continue
+        names = self._new_names(wanted)
+        going = [(former, name, self.instances.pop(former)) for former, name in names.items()]
+        owned = {former: self.addresses.owned(former) for former in names}
+        proofs = {former: self._prove_at.pop(former) for former in names if former in self._prove_at}
+        for former, name, instance in going:
             self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
             for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
                 kept.forget(former)
-            for key in self.addresses.owned(former):
+            for key in owned[former]:
                 self.addresses.change_hands(key, name)
             self._deadlines.set(former, None)
-            if former in self._prove_at:
-                self._prove_at[name] = self._prove_at.pop(former)
-            self.instances[name] = self.instances.pop(former)
+            if former in proofs:
+                self._prove_at[name] = proofs[former]
+            self.instances[name] = instance
             instance.change(wanted[name])
             instance.work_out_kernel_addresses()
+
+    def _new_names(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> dict[str, str]:
+        """Which VirtualIPs go on under which name; two may swap theirs, and one may leave its own to a new one."""
+        before = {name: _on_the_link(instance.configuration) for name, instance in self.instances.items()}
+        after = {name: _on_the_link(item) for name, item in wanted.items()}
+        new = {on_the_link: name for name, on_the_link in after.items() if before.get(name) != on_the_link}
+        names = {
+            former: new[on_the_link]
+            for former, on_the_link in before.items()
+            if after.get(former) != on_the_link and on_the_link in new
+        }
+        while taken := [former for former, name in names.items() if name in self.instances and name not in names]:
+            for former in taken:
+                del names[former]
+        return names
 
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
@@ -192,7 +275,7 @@ class Engine:
     def _remove_leftovers(self, left: Collection[PublishedRouter]) -> None:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
         former = list(self._former.values()) or list(left)
-        known = {parse_address(told)[0] for router in former for told in router.addresses}
+        known = {packed_interface(told)[0] for router in former for told in router.addresses}
         self.addresses.claim(known)
         known |= self._by_address.keys()
         for name, router in self._former.items():
@@ -216,6 +299,10 @@ class Engine:
         if changes.gone & self._neighbours_of:  # a link with the same index may be there again
             self._neighbours_of -= changes.gone
             self._wire.hear_neighbours(self._neighbours_of)
+        if changes.gone or changes.events is None:
+            # One with the same index may be there by now: that is another link.
+            self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
+        self._lose_proofs(changes)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -225,6 +312,22 @@ class Engine:
             concerned = self._concerned(changes.events, subnets_changed=changes.subnets_changed)
             if concerned or changes.gone:
                 self._look(concerned, now)
+
+    def _lose_proofs(self, changes: Changes) -> None:
+        """What was heard on a link before it was cut off says nothing any more, also where it is back already."""
+        if changes.events is None:
+            cut = {index for index, link in self.table.by_index.items() if not link.operational}
+        else:
+            told = (event.link for event in changes.events if isinstance(event, LinkChanged))
+            cut = {link.index for link in told if not link.operational}
+        cut |= changes.gone
+        if not cut:
+            return
+        self._hearing.lose(cut)
+        for name in [name for name in self._prove_at if name in self.instances]:
+            link = self.instances[name].link
+            if link is not None and link.index in cut:
+                del self._prove_at[name]
 
     def _tell_put_back(self, instance: Instance, taken: Set[KernelAddress]) -> None:
         texts = ", ".join(sorted(text(address) for address in taken))
@@ -246,6 +349,7 @@ class Engine:
                 case LinkChanged(link):
                     names.add(link.name)
                     links.add(link.index)
+                    addresses |= self.table.own(link.index)  # they stand in the way, or no longer (elsewhere)
                 case AddressAdded(address) | AddressRemoved(address):
                     if not self.table.is_ours(address):
                         subnets.add(address.index)
@@ -273,15 +377,29 @@ class Engine:
             instance.look_at = None
             self._find_link(instance, now)
         self._listening.listen(self.instances.values(), now)
-        self._by_vrid = first_by_vrid(self.instances)
+        rivals = self._share_virtual_router_ids(instances)
         for instance in instances:
             instance.find_sources(self.table, self._by_address.keys(), now)
             self._find_lacking(instance)
             instance.work_out_kernel_addresses()
         for instance in instances:
             self._take_off(instance)
-        for instance in list(instances):
+        for instance in (*instances, *rivals):
             self._settle(instance, now)
+
+    def _share_virtual_router_ids(self, looked_at: Sequence[Instance]) -> list[Instance]:
+        """Find anew who has the packets of each VRID; the others that another one took them from, or left them to."""
+        before, self._by_vrid = self._by_vrid, first_by_vrid(self.instances)
+        moved = {key for key in before.keys() | self._by_vrid if before.get(key) is not self._by_vrid.get(key)}
+        if not moved:
+            return []
+        names = {instance.name for instance in looked_at}
+        return [
+            instance
+            for name, instance in self.instances.items()
+            if name not in names
+            and any((*listener, instance.configuration.virtual_router_id) in moved for listener in instance.listeners)
+        ]
 
     def _find_link(self, instance: Instance, now: Instant) -> None:
         link = instance.find_link(self.table, now)
@@ -295,8 +413,6 @@ class Engine:
         instance.prepare_announcements(link is not None and self._forwards(link.name))
         if link is None or before is None or before.index != link.index:
             return
-        if not link.operational:
-            self._hearing.lose(link.index)
         if link.mac != before.mac and instance.router.holds_addresses:
             self._log.info(
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
@@ -312,9 +428,16 @@ class Engine:
 
     def _leave_link(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.obstruct(Obstacle.INTERFACE_MISSING, now), now)
+        self._prove_at.pop(instance.name, None)
+        # What was refused on that link, and how often, says nothing of the next.
+        instance.failed.clear()
+        self._sending.forget(instance.name)
+        if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
+            instance.retry_at = now
         instance.link = None
         instance.sources.clear()
         instance.work_out_kernel_addresses()
+        instance.prepare_announcements(forwards_ipv6=False)
 
     def _find_lacking(self, instance: Instance) -> None:
         """Which families cannot be served here now: no address to send from, no socket, or nothing leaves."""
@@ -322,12 +445,12 @@ class Engine:
         if instance.link is not None:
             for listener in instance.listeners:
                 width = listener.width
-                deaf = self._listening.why_not(listener)
+                why_not = self._listening.why_not(listener)
                 if width not in instance.sources:
                     why = instance.why_no_source(self.table, width)
                     lacking[width] = (Obstacle.NO_SOURCE_ADDRESS, why)
-                elif deaf is not None:
-                    lacking[width] = deaf
+                elif why_not is not None:
+                    lacking[width] = why_not
                 elif width in instance.failed:
                     lacking[width] = instance.failed[width]
         instance.lacking = lacking
@@ -356,6 +479,7 @@ class Engine:
         self._tell_lacking(instance)
         own = self._own_members(instance)
         if instance.is_settled(self.table.revision, own):
+            self._schedule(instance)  # it may be that it is to be looked at again
             return
         configuration = instance.core_configuration(own)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
@@ -369,9 +493,14 @@ class Engine:
                 proven = self._hearing.of(instance)
                 self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
         else:
+            had_no_link = Obstacle.INTERFACE_MISSING in router.obstacles
             # Looked at again: what was done in the meantime may have met another obstacle.
-            for obstacle in router.obstacles - self._obstacles(instance).keys() - _NOT_OF_THE_MACHINE:
+            for obstacle in sorted(router.obstacles - self._obstacles(instance).keys() - _NOT_OF_THE_MACHINE):
                 self._carry_out(instance, router.clear(obstacle, now), now)
+            if had_no_link and instance.link is not None:
+                # On the one that it has now somebody may have been heard already; that is told once.
+                for width in sorted(self._hearing.of(instance)):
+                    self._prove_soon(instance, width, now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
 
@@ -462,7 +591,8 @@ class Engine:
             payload, source, destination, ttl = datagram
             instance = by_vrid.get((index, width, payload[1])) if len(payload) > 1 else None
             if instance is None:
-                if self.strangers.hear(index, payload, source, destination, ttl, now) and not proven:
+                is_one = self.strangers.hear(index, payload, source, destination, ttl, now)
+                if is_one and not proven and not self._is_own(index, source):
                     proven = self._prove(listener, now)
                 continue
             try:
@@ -506,18 +636,18 @@ class Engine:
 
     def _prove_soon(self, instance: Instance, width: int, now: Instant) -> None:
         """A proof counts an interval and a half later: whoever holds this VIP is heard until then, and comes first."""
-        if width not in instance.router.proven:
+        if width not in instance.router.proven and instance.name not in self._prove_at:
             self._prove_at[instance.name] = (Instant(now + instance.interval + instance.interval // 2), width)
             self._schedule(instance)
 
     def hear(self, index: int, answers: Sequence[NeighbourAnswer], now: Instant) -> None:
         """Neighbours on a link answered to ARP or neighbour discovery."""
-        for name in {*self._conflicts.names, *self._hearing.names}:
+        for name in sorted({*self._conflicts.names, *self._hearing.names}):
             instance = self.instances.get(name)
             if instance is None or instance.link is None or instance.link.index != index:
                 continue
             self._conflicts.hear(instance, answers)
-            for width in self._hearing.answered(instance, answers):
+            for width in sorted(self._hearing.answered(instance, answers)):
                 self._prove_soon(instance, width, now)
 
     def _hear_neighbours(self) -> None:
@@ -572,7 +702,8 @@ class Engine:
         del self._prove_at[instance.name]
         self._hearing.stop_asking(instance.name)
         self.is_unpublished = True
-        self._carry_out(instance, instance.router.hearing_proven(width, now), now)
+        for proven in sorted({width, *self._hearing.of(instance)}):
+            self._carry_out(instance, instance.router.hearing_proven(proven, now), now)
 
     # ----- conflicts: RFC 5227 and RFC 4862 -----
 
@@ -605,8 +736,11 @@ class Engine:
         """Act on what a check found. Returns whether the router's own timers may act."""
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
+        before = instance.warnings.get("conflict")
         instance.warn("conflict", sentence or self._why_unasked(instance))
         if sentence and router.holds_addresses:
+            if sentence == before:
+                return True
             self._log.warning(f"somebody else answers for it: {sentence}", virtualIP=instance.name)
         elif sentence and instance.refuses_conflicts:
             if Obstacle.ADDRESS_CONFLICT not in router.obstacles and not self._is_about_to_hold_first(instance):
@@ -696,13 +830,13 @@ class Engine:
 
     def _release(self, instance: Instance, addresses: Set[KernelAddress]) -> None:
         """Take addresses off, but for those that another VirtualIP has now and holds: they change hands."""
-        for address in addresses:
-            heir = self._heir(instance, address)
-            if heir is not None:
-                self.addresses.change_hands(address, heir.name)
+        for address in sorted(addresses):
+            next_holder = self._next_holder(instance, address)
+            if next_holder is not None:
+                self.addresses.change_hands(address, next_holder.name)
         self.addresses.take(addresses, instance.name)
 
-    def _heir(self, former: Instance, address: KernelAddress) -> Instance | None:
+    def _next_holder(self, former: Instance, address: KernelAddress) -> Instance | None:
         for instance in self._by_address.get(address.address, ()):
             if instance is not former and instance.router.holds_addresses and address in instance.kernel_addresses:
                 return instance
@@ -743,6 +877,7 @@ class Engine:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
         instance.master_since = now if action.to_state is State.MASTER else None
+        self._sending.begin_anew(instance)
         if action.from_state is State.MASTER:
             # What was asked while it was held: whoever answers now may be the next holder.
             self._conflicts.drop(instance.name)
@@ -840,14 +975,14 @@ class Engine:
 
     def warnings_of(self, instance: Instance, now: Instant) -> list[str]:
         """What people should know of a VirtualIP now."""
-        fought = self.addresses.fought_over(instance.name, now)
-        texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in fought]
+        contested = self.addresses.contested(instance.name, now)
+        texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in contested]
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
 
 
 def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
     """What makes two configurations one virtual router for everybody else."""
-    addresses = frozenset(parse_address(text)[0] for text in configuration.addresses)
+    addresses = frozenset(packed_interface(text)[0] for text in configuration.addresses)
     return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 

@@ -18,6 +18,7 @@ _MEANINGS = {
     errno.ENFILE: "too many open files on this host",
     errno.EMFILE: "too many open files",
     errno.ENOSPC: "no space left",
+    errno.EROFS: "read-only file system",
     errno.EPROTONOSUPPORT: "protocol not supported",
     errno.EOPNOTSUPP: "operation not supported",
     errno.EAFNOSUPPORT: "address family not supported",
@@ -25,6 +26,7 @@ _MEANINGS = {
     errno.ENETDOWN: "the network is down",
     errno.ENETUNREACH: "the network is unreachable",
     errno.ENOBUFS: "no buffer space",
+    errno.ENOTCONN: "nothing is open there",
     errno.ETIMEDOUT: "no answer in time",
     errno.EHOSTUNREACH: "no route to host",
 }

@@ -7,7 +7,9 @@ learns groups by IGMP, or a port that does not forward yet, lets one through and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+
+from msgspec import Struct
 
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import Listener, NeighbourAnswer, Wire
@@ -17,6 +19,13 @@ _ASK_EVERY = Duration(200 * MILLISECOND)
 _ASK_AS_MASTER_EVERY = SECOND
 
 
+class HearingCheckpoint(Struct, frozen=True):
+    """Everything that Hearing knows."""
+
+    proven: frozenset[Listener]
+    asking: dict[str, Instant]
+
+
 class Hearing:
     """Where this node has proof that it hears the group, and which VirtualIPs ask their peers for it."""
 
@@ -24,6 +33,14 @@ class Hearing:
         self._wire = wire
         self._proven: set[Listener] = set()
         self._asking: dict[str, Instant] = {}
+
+    def checkpoint(self) -> HearingCheckpoint:
+        """What is proven, and who asks."""
+        return HearingCheckpoint(frozenset(self._proven), dict(self._asking))
+
+    def restore(self, known: HearingCheckpoint) -> None:
+        """Know what another one knew."""
+        self._proven, self._asking = set(known.proven), dict(known.asking)
 
     # ----- multicast -----
 
@@ -35,9 +52,9 @@ class Hearing:
         """The group was heard there."""
         self._proven.add(listener)
 
-    def lose(self, index: int) -> None:
-        """The link was cut off: what was proven before says nothing any more."""
-        self._proven = {listener for listener in self._proven if listener.link != index}
+    def lose(self, indexes: Set[int]) -> None:
+        """These links were cut off: what was proven before says nothing any more."""
+        self._proven = {listener for listener in self._proven if listener.link not in indexes}
 
     def of(self, instance: Instance) -> frozenset[int]:
         """The families of a VirtualIP in which hearing is proven by what others say on its link."""

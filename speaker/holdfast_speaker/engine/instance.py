@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface
+from typing import NamedTuple
 
+from msgspec import Struct
+
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, Transport, WhenFailing
@@ -25,7 +28,8 @@ from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Decoder
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS, Decoder
+from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
 
 HISTORY = 10
@@ -40,22 +44,6 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
 
-GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
-"""The VRRP group of each width."""
-
-FAMILY_NAMES = {4: "IPv4", 16: "IPv6"}
-
-
-def parse_address(text: str) -> tuple[bytes, int]:
-    """The packed address and its prefix length; without one, /32 or /128. Raises ValueError."""
-    interface = ip_interface(text)
-    return interface.ip.packed, interface.network.prefixlen
-
-
-def packed(text: str) -> bytes:
-    """An address without a prefix length. Raises ValueError."""
-    return ip_address(text).packed
-
 
 @dataclass(slots=True)
 class LastMove:
@@ -65,6 +53,47 @@ class LastMove:
     reason: Reason | None = None
     message: str = ""
     moves: int = 0
+
+
+class Told(NamedTuple):
+    """What a router was last told by its link and its services, with one configuration."""
+
+    link: Link | None
+    sources: tuple[tuple[int, bytes], ...]
+    lacking: dict[int, tuple[Obstacle, str]]
+    reported_health: Health
+    revision: int
+    """Of the table of links."""
+    own: frozenset[bytes]
+    """The members' addresses that are this node's."""
+
+
+class InstanceCheckpoint(Struct, frozen=True):
+    """Everything that an Instance knows; what can be worked out of it is left out. Counters decide nothing."""
+
+    configuration: VirtualRouterConfiguration
+    last_move: LastMove
+    link: Link | None
+    sources: dict[int, bytes]
+    lacking: dict[int, tuple[Obstacle, str]]
+    failed: dict[int, tuple[Obstacle, str]]
+    reported_health: Health
+    reported_detail: str
+    health_detail: str
+    started: bool
+    obstacle_details: dict[Obstacle, str]
+    warnings: dict[str, str]
+    retry_at: Instant | None
+    master_since: Instant | None
+    look_at: Instant | None
+    history: list[Transition]
+    router: RouterCheckpoint
+    kernel_addresses: frozenset[KernelAddress]
+    forwards_ipv6: bool
+    doubted_since: Instant | None
+    lost_at: dict[int, Instant]
+    find_anew: bool
+    told: Told | None
 
 
 @dataclass(slots=True)
@@ -109,16 +138,74 @@ class Instance:
     _doubted_since: Instant | None = None
     _lost_at: dict[int, Instant] = field(default_factory=dict)
     _find_anew: bool = False
-    _told: tuple[object, ...] = ()
+    _told: Told | None = None
 
     def __post_init__(self) -> None:
         self._parse()
         self.router = VirtualRouter(self.core_configuration(frozenset()))
 
     def _parse(self) -> None:
-        self.addresses = tuple(map(parse_address, self.configuration.addresses))
+        self.addresses = tuple(map(packed_interface, self.configuration.addresses))
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
         self.members = frozenset(map(packed, self.configuration.members))
+
+    def checkpoint(self) -> InstanceCheckpoint:
+        """What this VirtualIP knows now."""
+        return InstanceCheckpoint(
+            configuration=self.configuration,
+            last_move=self.last_move,
+            link=self.link,
+            sources=dict(self.sources),
+            lacking=dict(self.lacking),
+            failed=dict(self.failed),
+            reported_health=self.reported_health,
+            reported_detail=self.reported_detail,
+            health_detail=self.health_detail,
+            started=self.started,
+            obstacle_details=dict(self.obstacle_details),
+            warnings=dict(self.warnings),
+            retry_at=self.retry_at,
+            master_since=self.master_since,
+            look_at=self.look_at,
+            history=list(self.history),
+            router=self.router.checkpoint(),
+            kernel_addresses=self.kernel_addresses,
+            forwards_ipv6=self._forwards_ipv6,
+            doubted_since=self._doubted_since,
+            lost_at=dict(self._lost_at),
+            find_anew=self._find_anew,
+            told=self._told,
+        )
+
+    @classmethod
+    def restored(cls, known: InstanceCheckpoint) -> Instance:
+        """One that knows what another one knew."""
+        instance = cls(
+            configuration=known.configuration,
+            last_move=known.last_move,
+            link=known.link,
+            sources=dict(known.sources),
+            lacking=dict(known.lacking),
+            failed=dict(known.failed),
+            reported_health=known.reported_health,
+            reported_detail=known.reported_detail,
+            health_detail=known.health_detail,
+            started=known.started,
+            obstacle_details=dict(known.obstacle_details),
+            warnings=dict(known.warnings),
+            retry_at=known.retry_at,
+            master_since=known.master_since,
+            look_at=known.look_at,
+            history=deque(known.history, maxlen=HISTORY),
+            kernel_addresses=known.kernel_addresses,
+            _doubted_since=known.doubted_since,
+            _lost_at=dict(known.lost_at),
+            _find_anew=known.find_anew,
+            _told=known.told,
+        )
+        instance.router.restore(known.router)
+        instance.prepare_announcements(known.forwards_ipv6)
+        return instance
 
     @property
     def name(self) -> str:
@@ -306,15 +393,8 @@ class Instance:
 
     def is_settled(self, revision: int, own: frozenset[bytes]) -> bool:
         """Whether nothing that its router is told has changed since this was last asked; tracked links are outside."""
-        told = (
-            self.configuration,
-            self.link,
-            tuple(self.sources.items()),
-            dict(self.lacking),
-            self.reported_health,
-            revision,
-            own,
-        )
+        sources = tuple(self.sources.items())
+        told = Told(self.link, sources, dict(self.lacking), self.reported_health, revision, own)
         before, self._told = self._told, told
         is_out = self.router.obstacles != self.obstacle_details.keys()
         return self.started and told == before and not is_out and not self.configuration.tracked_interfaces
@@ -328,6 +408,7 @@ class Instance:
             self.reported_health, self.reported_detail = Health.HEALTHY, ""
         before = telling_address(self.addresses)
         self.configuration = configuration
+        self._told = None
         self._parse()
         self._find_anew = telling_address(self.addresses) != before
         self.failed = {width: why for width, why in self.failed.items() if width in self.widths}
@@ -369,7 +450,7 @@ class Instance:
         return Family(
             source=source,
             addresses=tuple(address for address, _ in self.addresses if len(address) == width),
-            destinations=self._destinations(width, others) if self.unicast else (GROUPS[width],),
+            destinations=self._destinations(width, others) if self.unicast else (MULTICAST_GROUPS[width],),
             members=others if self.members else None,
         )
 
@@ -425,7 +506,7 @@ class Instance:
         """Those of the router in the other process; an edit that came between the two is an edit."""
         met, addresses = map(packed, former.met), map(packed, former.former_addresses)
         known = Acquaintances(tuple(met), frozenset(addresses))
-        before = [parse_address(text)[0] for text in former.addresses]
+        before = [packed_interface(text)[0] for text in former.addresses]
         now = self.router.configuration
         families = tuple(
             replace(family, addresses=tuple(address for address in before if len(address) == family.width))

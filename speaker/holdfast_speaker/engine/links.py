@@ -6,6 +6,8 @@ from collections import Counter as Multiset
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, Set
 from typing import TypeVar
 
+from msgspec import Struct
+
 from holdfast_speaker.engine.ports import (
     LIFETIME_SECONDS,
     AddressAdded,
@@ -17,6 +19,7 @@ from holdfast_speaker.engine.ports import (
     LinkChanged,
     LinkRemoved,
 )
+from holdfast_speaker.vrrp.packet import is_link_local
 
 # linux/rtnetlink.h and linux/if_addr.h
 _SCOPE_GLOBAL = 0
@@ -32,6 +35,18 @@ _Network = tuple[int, int, int]
 """Width, prefix length, and the network's bits as a number."""
 
 _Counted = TypeVar("_Counted", bound=Hashable)
+
+
+class LinksCheckpoint(Struct, frozen=True):
+    """Everything that a LinkTable knows, in the order in which it came to know it."""
+
+    links: list[Link]
+    names: dict[str, int]
+    """Which index has a name: while two links swap theirs, not every link has one."""
+    ours: dict[int, list[LinkAddress]]
+    others: dict[int, list[LinkAddress]]
+    claimed: frozenset[tuple[int, bytes]]
+    revision: int
 
 
 class LinkTable:
@@ -92,6 +107,30 @@ class LinkTable:
         for address in addresses:
             self._add(address)
 
+    def checkpoint(self) -> LinksCheckpoint:
+        """What this table knows now."""
+        return LinksCheckpoint(
+            links=list(self.by_index.values()),
+            names={name: link.index for name, link in self._by_name.items()},
+            ours={index: list(here.values()) for index, here in self._ours.items()},
+            others={index: list(here.values()) for index, here in self._others.items()},
+            claimed=frozenset(self.claimed),
+            revision=self.revision,
+        )
+
+    def restore(self, known: LinksCheckpoint) -> None:
+        """Know what a table knew, and nothing else."""
+        self.replace(known.links, ())
+        self._by_name = {name: self.by_index[index] for name, index in known.names.items()}
+        self.claimed = set(known.claimed)
+        for kept, addresses in ((self._ours, known.ours), (self._others, known.others)):
+            for index, here in addresses.items():
+                kept[index] = {(address.address, address.prefix_length): address for address in here}
+        for here in known.others.values():
+            for address in here:
+                self._know_other(address)
+        self.revision = known.revision
+
     def apply(self, event: Event) -> None:
         """Take in one event."""
         match event:
@@ -126,8 +165,11 @@ class LinkTable:
         self._forget(address)
         here[key] = address
         if not ours:
-            self._others_by_address.setdefault(address.address, {})[address.index, address.prefix_length] = address
-            self._count_network(address, 1)
+            self._know_other(address)
+
+    def _know_other(self, address: LinkAddress) -> None:
+        self._others_by_address.setdefault(address.address, {})[address.index, address.prefix_length] = address
+        self._count_network(address, 1)
 
     def _forget(self, address: LinkAddress) -> None:
         key = (address.address, address.prefix_length)
@@ -230,15 +272,15 @@ class LinkTable:
         return by_width[width]
 
     def places_of(self, address: bytes) -> Collection[LinkAddress]:
-        """Where an address is that is not ours."""
+        """Where an address is that is not ours, in no order."""
         return self._others_by_address.get(address, {}).values()
 
-    def find_ours(self, index: int, address: bytes) -> LinkAddress | None:
-        """An address of ours on a link, whatever its prefix length; None where it was not seen."""
-        for known in self._ours.get(index, {}).values():
-            if known.address == address:
-                return known
-        return None
+    def find_ours(self, index: int, address: bytes) -> list[LinkAddress]:
+        """Where an address of ours is on a link, the longest prefix first: an engine of an older version may have put
+        it there with its subnet, and one after it with its full length beside that."""
+        here = self._ours.get(index, {})
+        lengths = range(8 * len(address), -1, -1)
+        return [here[address, length] for length in lengths if (address, length) in here]
 
     def prefix_length_for(self, index: int, address: bytes) -> int:
         """The longest prefix of the link's own addresses that holds this address; 0: none does."""
@@ -288,11 +330,6 @@ def _count(counts: Multiset[_Counted], key: _Counted, change: int) -> None:
     counts[key] += change
     if not counts[key]:
         del counts[key]
-
-
-def is_link_local(address: bytes) -> bool:
-    """fe80::/10 (RFC 4291 section 2.5.6)."""
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def telling_address(addresses: Sequence[tuple[bytes, int]]) -> bytes:

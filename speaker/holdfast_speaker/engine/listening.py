@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from holdfast_api.reasons import Obstacle
 from holdfast_speaker.engine.addresses import Changes
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import FAMILY_NAMES, Instance
+from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.links import LinkTable
-from holdfast_speaker.engine.ports import AddressRemoved, Listener, Wire
+from holdfast_speaker.engine.ports import FAMILY_NAMES, AddressRemoved, Listener, Wire
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 RENEW_EVERY = Duration(60 * SECOND)
@@ -25,6 +27,20 @@ _NO_IPV6 = frozenset({errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 _PAUSE_MINIMUM = SECOND
 _PAUSE_MAXIMUM = Duration(30 * SECOND)
+
+
+class ListeningCheckpoint(Struct, frozen=True):
+    """Everything that Listening knows."""
+
+    open: frozenset[Listener]
+    overheard: frozenset[Listener]
+    refused: list[tuple[Listener, int]]
+    doubted: frozenset[Listener]
+    gone: frozenset[int]
+    renew_at: Instant | None
+    retry_at: Instant | None
+    pause: Duration
+    overhears: bool
 
 
 class Listening:
@@ -42,6 +58,28 @@ class Listening:
         self._renew_at: Instant | None = None
         self._retry_at: Instant | None = None
         self._pause = _PAUSE_MINIMUM
+
+    def checkpoint(self) -> ListeningCheckpoint:
+        """What is listened on, and what is in doubt."""
+        return ListeningCheckpoint(
+            open=self._open,
+            overheard=self._overheard,
+            refused=list(self._refused.items()),
+            doubted=frozenset(self._doubted),
+            gone=frozenset(self._gone),
+            renew_at=self._renew_at,
+            retry_at=self._retry_at,
+            pause=self._pause,
+            overhears=self._overhears,
+        )
+
+    def restore(self, known: ListeningCheckpoint) -> None:
+        """Know what another one knew; the wire is asked nothing."""
+        self._open, self._overheard = known.open, known.overheard
+        self._refused = dict(known.refused)
+        self._doubted, self._gone = set(known.doubted), set(known.gone)
+        self._renew_at, self._retry_at, self._pause = known.renew_at, known.retry_at, known.pause
+        self._overhears = known.overhears
 
     def why_not(self, listener: Listener) -> tuple[Obstacle, str] | None:
         """Why nothing is heard there; None where it is listened on."""
@@ -90,7 +128,7 @@ class Listening:
         doubted = (self._doubted & wanted) - fresh - self._refused.keys()
         self._doubted.clear()
         if doubted:
-            refused = self._wire.renew(doubted)
+            refused = self._wire.renew(sorted(doubted))
             self._refused |= refused
             self._doubted |= refused.keys()
         self._plan(now)

@@ -14,6 +14,9 @@ from typing import Final, NamedTuple, Protocol
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import Instant
 
+FAMILY_NAMES: Final = {4: "IPv4", 16: "IPv6"}
+"""The families, by width."""
+
 ADDRESS_PROTOCOL: Final = 72
 """IFA_PROTO of our addresses, and RTA_PROTOCOL of our routes: who put them there. The kernel uses 1 to 3 for addresses,
 keepalived 18 (linux/if_addr.h, linux/rtnetlink.h)."""

@@ -20,6 +20,7 @@ from holdfast_speaker.vrrp.states import Backup
 
 if TYPE_CHECKING:
     from holdfast_speaker.engine.engine import Engine
+    from holdfast_speaker.engine.journal import Journal
 
 
 _LINKS_MAX = 64
@@ -146,9 +147,10 @@ def status(
     )
 
 
-def history(instance: Instance) -> History:
-    """The last moves of a VIP."""
-    return History(virtual_ip=instance.name, transitions=list(instance.history), journal=[])
+def history(instance: Instance, journal: Journal | None) -> History:
+    """The last moves of a VIP, and the engine's journal where one is kept."""
+    lines = [] if journal is None else [line.decode() for line in journal.lines()]
+    return History(virtual_ip=instance.name, transitions=list(instance.history), journal=lines)
 
 
 def find_virtual_ip(instances: dict[str, Instance], name: str) -> Instance:

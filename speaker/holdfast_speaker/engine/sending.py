@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from msgspec import Struct
 
 from holdfast_speaker.engine.errnos import told
-from holdfast_speaker.engine.instance import FAMILY_NAMES, Instance
-from holdfast_speaker.engine.ports import Log, Wire
+from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.ports import FAMILY_NAMES, Log, Wire
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
 _PAUSE_MAXIMUM = Duration(30 * SECOND)
+
+LOG_EVERY = Duration(60 * SECOND)
+"""How often people are told that nothing leaves for one destination: it may be so every other packet."""
+
+_ABOUT = "sending to "
+"""What warnings are about: a destination among several."""
 
 _Family = tuple[str, int]
 """A VirtualIP's name and a width."""
@@ -26,6 +35,13 @@ class _Failure:
     code: int
 
 
+class SendingCheckpoint(Struct, frozen=True):
+    """Everything that Sending knows."""
+
+    failures: list[tuple[_Family, _Failure]]
+    pauses: dict[str, Duration]
+
+
 class Sending:
     """Sends for every instance, counts what really left, and knows who cannot send."""
 
@@ -34,6 +50,17 @@ class Sending:
         self._log = log
         self._failures: dict[_Family, _Failure] = {}
         self._pauses: dict[str, Duration] = {}
+        self._told_at: dict[tuple[str, bytes], Instant] = {}
+
+    def checkpoint(self) -> SendingCheckpoint:
+        """Who cannot send, and since when. What people are told of it decides nothing."""
+        failures = [(family, replace(failure)) for family, failure in self._failures.items()]
+        return SendingCheckpoint(failures, dict(self._pauses))
+
+    def restore(self, known: SendingCheckpoint) -> None:
+        """Know what another one knew."""
+        self._failures = {family: replace(failure) for family, failure in known.failures}
+        self._pauses = dict(known.pauses)
 
     def send(self, instance: Instance, action: SendAdvertisement, now: Instant) -> bool:
         """Send one advertisement. Returns whether the family it belongs to can no longer be served.
@@ -53,18 +80,38 @@ class Sending:
                 self._failures.pop(family, None)
             if self._pauses:
                 self._pauses.pop(instance.name, None)
+            if instance.unicast:
+                instance.warn(_about(action), "")
             return False
         counters[Counter.SEND_ERRORS] += 1
-        failure = self._failures.get(family)
-        if failure is None:
-            failure = self._failures[family] = _Failure(now, code)
-            self._log.error(
-                f"an advertisement could not be sent: {_why(code)}",
-                virtualIP=instance.name,
-                interface=instance.link.name,
-            )
+        self._tell(instance, action, code, now)
+        failure = self._failures.setdefault(family, _Failure(now, code))
         failure.code = code
         return now - failure.since >= 2 * instance.interval  # and one before the first that failed
+
+    def _tell(self, instance: Instance, action: SendAdvertisement, code: int, now: Instant) -> None:
+        """Which advertisement does not leave: at once in status, and in the log not too often."""
+        peer = str(ip_address(action.destination))
+        if instance.unicast:
+            instance.warn(_about(action), f"advertisements to {peer} cannot be sent: {_why(code)}")
+        told_at = self._told_at.get((instance.name, action.destination))
+        if told_at is not None and now - told_at < LOG_EVERY:
+            return
+        self._told_at[instance.name, action.destination] = now
+        interface = instance.link.name if instance.link else None
+        self._log.error(
+            f"an advertisement could not be sent: {_why(code)}",
+            virtualIP=instance.name,
+            interface=interface,
+            destination=peer,
+        )
+
+    def begin_anew(self, instance: Instance) -> None:
+        """Its state, or where it sends to, is another one: what failed before says nothing of what is sent now."""
+        for width in (4, 16):
+            self._failures.pop((instance.name, width), None)
+        for about in [about for about in instance.warnings if about.startswith(_ABOUT)]:
+            instance.warn(about, "")
 
     def why(self, instance: Instance, width: int) -> str:
         """A sentence about a family that cannot be sent in; the next attempt begins with a clean slate."""
@@ -84,6 +131,8 @@ class Sending:
         self._pauses.pop(name, None)
         for family in [family for family in self._failures if family[0] == name]:
             del self._failures[family]
+        for key in [key for key in self._told_at if key[0] == name]:
+            del self._told_at[key]
 
     def announce(self, instance: Instance) -> None:
         """Gratuitous ARP and unsolicited neighbour advertisements for all addresses that are served."""
@@ -92,6 +141,10 @@ class Sending:
         code = self._wire.transmit(instance.link.index, instance.announcements)
         if code:
             self._log.error(f"the addresses could not be announced: {told(code)}", virtualIP=instance.name)
+
+
+def _about(action: SendAdvertisement) -> str:
+    return _ABOUT + action.destination.hex()
 
 
 def _why(code: int) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter as Multiset
-from collections.abc import Iterable
-from ipaddress import ip_address
+from collections.abc import Container, Iterable
 
+from msgspec import Struct
+
+from holdfast_api.addresses import packed
 from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
@@ -21,17 +23,43 @@ _MAX = 1024
 """How many are remembered, so that nobody who makes sources up can have them fill the memory."""
 
 
+_Router = tuple[int, int, bytes]
+"""The index of a link, a VRID, and the source of its advertisements."""
+
+
+class StrangersCheckpoint(Struct, frozen=True):
+    """Everything that Strangers knows. Counters decide nothing."""
+
+    known: frozenset[bytes]
+    heard: list[tuple[_Router, Instant]]
+
+
 class Strangers:
     """Counts packets that belong to no virtual router of ours, and remembers whose they are."""
 
     def __init__(self) -> None:
         self.counters: Multiset[Counter] = Multiset()
         self._known: frozenset[bytes] = frozenset()
-        self._heard: dict[tuple[int, int, bytes], Instant] = {}
+        self._heard: dict[_Router, Instant] = {}
+        self._old_at = Instant(0)
+        """None of them is old enough to be forgotten before."""
+
+    def checkpoint(self) -> StrangersCheckpoint:
+        """Whom it knows and whom it heard."""
+        return StrangersCheckpoint(self._known, list(self._heard.items()))
+
+    def restore(self, known: StrangersCheckpoint) -> None:
+        """Know what another one knew."""
+        self._known, self._heard, self._old_at = known.known, dict(known.heard), Instant(0)
 
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
-        self._known = frozenset(ip_address(text).packed for text in addresses)
+        self._known = frozenset(map(packed, addresses))
+        self._heard = {router: at for router, at in self._heard.items() if router[2] not in self._known}
+
+    def keep_links(self, there: Container[int]) -> None:
+        """Who was heard on a link with another index than these is forgotten: that link is gone."""
+        self._heard = {router: at for router, at in self._heard.items() if router[0] in there}
 
     def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> bool:
         """Take in one packet from the link of that index. Whether it was looked at, and is an advertisement."""
@@ -42,7 +70,7 @@ class Strangers:
         key = (index, payload[1], source)
         last = self._heard.get(key)
         is_known = source in self._known
-        if not is_known and (now - last < _LOOK_AGAIN_AFTER if last is not None else len(self._heard) >= _MAX):
+        if not is_known and (now - last < _LOOK_AGAIN_AFTER if last is not None else self._is_full(now)):
             return False
         try:
             decode(payload, source, destination, ttl)
@@ -52,14 +80,25 @@ class Strangers:
             self._heard[key] = now
         return True
 
+    def _is_full(self, now: Instant) -> bool:
+        """Whether there is no room for one more, also after the old ones are forgotten."""
+        if len(self._heard) >= _MAX and now >= self._old_at:
+            self._heard = {router: at for router, at in self._heard.items() if now - at < REMEMBERED}
+            # A flood from a thousand made-up sources shall not cost a look at all of them for each packet.
+            self._old_at = Instant(min(self._heard.values(), default=now) + REMEMBERED)
+        return len(self._heard) >= _MAX
+
     def by_link(self, table: LinkTable, now: Instant) -> dict[str, list[int]]:
-        """Their VRIDs by the interface's name, sorted; of either family. Links that are gone are forgotten."""
-        self._heard = {
-            (index, vrid, source): at
-            for (index, vrid, source), at in self._heard.items()
-            if now - at < REMEMBERED and index in table.by_index and source not in self._known
+        """Their VRIDs by the interface's name, sorted; of either family.
+
+        To ask for a status changes nothing: what an engine does depends on its inputs alone (journal.py).
+        """
+        heard = {
+            (index, vrid)
+            for (index, vrid, _), at in self._heard.items()
+            if now - at < REMEMBERED and index in table.by_index
         }
         found: dict[str, list[int]] = {}
-        for index, vrid in sorted({(index, vrid) for index, vrid, _ in self._heard}):
+        for index, vrid in sorted(heard):
             found.setdefault(table.by_index[index].name, []).append(vrid)
         return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.ports import Clock, Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
 
@@ -45,7 +45,7 @@ class Arrivals(Protocol):
 class Turn:
     """Gives the engine what has arrived, and the time, in the right order."""
 
-    def __init__(self, engine: Engine, arrivals: Arrivals, clock: Clock, alive: Callable[[Instant], None]) -> None:
+    def __init__(self, engine: Inputs, arrivals: Arrivals, clock: Clock, alive: Callable[[Instant], None]) -> None:
         """`alive` is told the time in each turn, once the packets are read."""
         self._engine = engine
         self._arrivals = arrivals

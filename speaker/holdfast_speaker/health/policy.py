@@ -22,7 +22,8 @@ class Result:
 
 
 OUT_OF_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
-"""Descriptors, memory, processes or threads are used up (open(2), socket(2), fork(2)): no word about a service."""
+"""Descriptors, memory, processes or threads are used up (open(2), socket(2), fork(2)). It says nothing of a
+service."""
 
 
 def failure(message: str, error: OSError) -> Result:

@@ -21,7 +21,7 @@ import msgspec
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_api.speaker import SpeakerConfiguration
-from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.host import clock, realtime
@@ -108,7 +108,7 @@ def _die_with(parent: int) -> None:
 
 
 def _is_told_something(descriptor: int) -> bool:
-    """Wait for the first word, which stays unread. Returns False where there will be none."""
+    """Wait for the first message, which stays unread. Returns False where there will be none."""
     with socket.socket(fileno=os.dup(descriptor)) as control:
         try:
             return bool(control.recv(1, socket.MSG_PEEK))
@@ -123,7 +123,7 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
         scheduling = realtime.schedule()
         _die_with(keeper)
         driver = Driver(node_name, directory, inheritance, log)
-        _take_up(driver.engine, directory, inheritance, log)
+        _take_up(driver.inputs, node_name, directory, inheritance, log)
         driver.serve_supervisor()
         if inheritance.only_releases:
             driver.stop()
@@ -146,7 +146,7 @@ def _run_engine(node_name: str, directory: StateDirectory, inheritance: Inherita
     return 0
 
 
-def _take_up(engine: Engine, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
+def _take_up(engine: Inputs, node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
     """Begin where another process of this node left off, or anew."""
     now = clock.now()
     engine.clean_up_after(directory.published_routers())
@@ -162,7 +162,7 @@ def _take_up(engine: Engine, directory: StateDirectory, inheritance: Inheritance
     if inheritance.supervisor is None:
         configuration = directory.load_configuration()
         if configuration is not None:
-            _go_by_the_last_good_one(engine, configuration, log)
+            _go_by_the_last_good_one(engine, node_name, configuration, log)
 
 
 def _snapshot(inheritance: Inheritance, log: Log) -> Snapshot | None:
@@ -206,9 +206,9 @@ def _handed_over(directory: StateDirectory, inheritance: Inheritance, now: Insta
     return None
 
 
-def _go_by_the_last_good_one(engine: Engine, configuration: SpeakerConfiguration, log: Log) -> None:
+def _go_by_the_last_good_one(engine: Inputs, node_name: str, configuration: SpeakerConfiguration, log: Log) -> None:
     try:
-        vet(configuration, engine.node_name)
+        vet(configuration, node_name)
     except ConfigurationError as error:
         log.warning(f"the configuration in the state directory is ignored: {error}")
         return

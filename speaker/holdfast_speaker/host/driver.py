@@ -23,6 +23,8 @@ from holdfast_api.messages import (
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine import reports
 from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.inputs import Inputs
+from holdfast_speaker.engine.journal import Journal, RecordedEngine
 from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.turn import Turn
 from holdfast_speaker.engine.vetting import vet
@@ -45,12 +47,12 @@ class Driver:
 
     def __init__(self, node_name: str, directory: StateDirectory, inheritance: Inheritance, log: Log) -> None:
         """Raises EnvironmentFailure where the machine refuses what an engine needs."""
+        self._inheritance = inheritance
         self._kernel = NetlinkKernel()
         self._wire = Wire(inheritance.kept_sockets)
-        self.engine = Engine(node_name, self._kernel, self._wire, clock, log, overhears=inheritance.overhears)
-        self._turn = Turn(self.engine, self._wire, clock, inheritance.memory.beat)
+        self._begin_engine(node_name, log)
+        self._turn = Turn(self.inputs, self._wire, clock, inheritance.memory.beat)
         self._directory = directory
-        self._inheritance = inheritance
         self._log = log
         self.real_time = RealTime(scheduling="", memory="", garbage_collection="", cpu_latency="")
         self._control = ControlServer(self._answer, log)
@@ -70,6 +72,20 @@ class Driver:
         if self._control.listener_descriptor is not None:
             # Who cannot be accepted (EMFILE) shall not wake the loop again and again.
             self._poller.register(self._control.listener_descriptor, select.EPOLLIN | select.EPOLLET)
+
+    def _begin_engine(self, node_name: str, log: Log) -> None:
+        overhears = self._inheritance.overhears
+        self.engine: Engine
+        """To be asked."""
+        self.inputs: Inputs
+        """To be told: the same engine, with a journal between where one is kept."""
+        self._journal: Journal | None = None
+        if self._inheritance.keeps_journal:
+            recorded = RecordedEngine(node_name, self._kernel, self._wire, clock, log, overhears=overhears)
+            self.engine, self.inputs, self._journal = recorded.engine, recorded, recorded.journal
+        else:
+            self.engine = Engine(node_name, self._kernel, self._wire, clock, log, overhears=overhears)
+            self.inputs = self.engine
 
     def serve_supervisor(self) -> None:
         """Tell whoever started the keeper that there is an engine, and what it runs already; its end is ours."""
@@ -93,7 +109,7 @@ class Driver:
 
     def stop(self) -> None:
         """Give everything up, and keep that for the next engine."""
-        self.engine.stop(clock.now())
+        self.inputs.stop(clock.now())
         self.engine.is_unpublished = True  # a hand-over that came to nothing may stand there
         self._publish()
 
@@ -110,7 +126,7 @@ class Driver:
         if not self._directory.publish(self._state(handed_over_at=now)):
             self._log.error("no hand-over to the successor on this node, as it would find no state: stopping")
             return False
-        self.engine.hand_over(now)
+        self.inputs.hand_over(now)
         if not self._directory.successor_waits():
             self._log.error("no hand-over to the successor on this node, as it is gone: stopping")
             return False
@@ -119,7 +135,7 @@ class Driver:
     def _step_aside(self) -> None:
         """Let healthy Backups take over before the addresses go (ADR 0012); whatever is held after that is given up."""
         began = clock.now()
-        end = min(self.engine.step_aside(began), began + self._inheritance.step_aside_within)
+        end = min(self.inputs.step_aside(began), began + self._inheritance.step_aside_within)
         while self.engine.holds_addresses and (left := end - clock.now()) > 0:
             self.turn(min(left, watch.idle_turn(self._inheritance.memory.patience)) / SECOND)
 
@@ -246,15 +262,15 @@ class Driver:
                 # What is new is put in force in this turn.
                 memory = self._inheritance.memory
                 memory.patience = max(memory.patience, _patience(configuration))
-                engine.configure(configuration, now)
+                self.inputs.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
-                engine.report_health(name, health, detail, now)
+                self.inputs.report_health(name, health, detail, now)
                 return Done()
             case GetHistory(virtual_ip=name):
-                return reports.history(reports.find_virtual_ip(engine.instances, name))
+                return reports.history(reports.find_virtual_ip(engine.instances, name), self._journal)
             case Switchover(virtual_ip=name, to=to):
-                return Done(message=engine.switchover(name, to, now))
+                return Done(message=self.inputs.switchover(name, to, now))
             case _:
                 return reports.status(
                     engine,

@@ -24,7 +24,7 @@ class Inheritance:
     supervisor: socket.socket | None = None
     """The connection of whoever started the keeper."""
     keeps_journal: bool = False
-    """Record the inputs of every virtual router."""
+    """Record what the engine is told and what its ports answer."""
     overhears: bool = False
     """Listen also on links where no VIP of ours lives."""
     step_aside_within: Duration = ZERO

@@ -9,35 +9,49 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-
-def is_member(index: int, group: bytes) -> bool | None:
-    """Whether the link of this index is a member of the group; None where the kernel does not say."""
-    try:
-        if len(group) == 16:
-            return _is_listed_v6(
-                Path("/proc/self/net/igmp6").read_text(encoding="ascii", errors="replace"), index, group
-            )
-        return _is_listed_v4(Path("/proc/self/net/igmp").read_text(encoding="ascii", errors="replace"), index, group)
-    except OSError:
-        return None
+_LIST_V4, _LIST_V6 = Path("/proc/self/net/igmp"), Path("/proc/self/net/igmp6")
 
 
-def _is_listed_v6(table: str, index: int, group: bytes) -> bool:
+class Memberships:
+    """What the kernel says now: its lists are read once, however many links they are asked about."""
+
+    def __init__(self, list_v4: Path = _LIST_V4, list_v6: Path = _LIST_V6) -> None:
+        self._list_v4 = list_v4
+        self._list_v6 = list_v6
+        self._members: dict[bytes, frozenset[int] | None] = {}
+
+    def is_member(self, index: int, group: bytes) -> bool | None:
+        """Whether the link of this index is a member of the group; None where the kernel does not say."""
+        if group not in self._members:
+            self._members[group] = self._read(group)
+        members = self._members[group]
+        return None if members is None else index in members
+
+    def _read(self, group: bytes) -> frozenset[int] | None:
+        """The indexes of the links that are members."""
+        try:
+            if len(group) == 16:
+                return _members_v6(self._list_v6.read_text(encoding="ascii", errors="replace"), group)
+            return _members_v4(self._list_v4.read_text(encoding="ascii", errors="replace"), group)
+        except OSError:
+            return None
+
+
+def _members_v6(table: str, group: bytes) -> frozenset[int]:
     """A line for each link and group: index, name, group, users, flags, timer."""
     wanted = group.hex()
-    return any(
-        fields[2] == wanted and fields[0] == str(index) for line in table.splitlines() if (fields := line.split())[2:]
-    )
+    lines = (line.split() for line in table.splitlines() if wanted in line)
+    return frozenset(int(fields[0]) for fields in lines if fields[2:3] == [wanted])
 
 
-def _is_listed_v4(table: str, index: int, group: bytes) -> bool:
+def _members_v4(table: str, group: bytes) -> frozenset[int]:
     """A line for each link, indented lines for its groups, which are printed as numbers in the host's order."""
     wanted = f"{int.from_bytes(group, sys.byteorder):08X}"
+    found = set()
     current = ""
     for line in table.splitlines():
-        fields = line.split()
         if line[:1].isdigit():
-            current = fields[0]
-        elif current == str(index) and fields[:1] == [wanted]:
-            return True
-    return False
+            current = line.split(maxsplit=1)[0]
+        elif current and line.split(maxsplit=1)[:1] == [wanted]:
+            found.add(int(current))
+    return frozenset(found)

@@ -143,7 +143,7 @@ class RequestSocket:
                     return results
 
     def _dump(self, request: Callable[[int], bytes]) -> tuple[list[Event], bool]:
-        """What is there, and whether it is whole. What several attempts found is joined, the last word counts."""
+        """What is there, and whether it is whole. Of several attempts that differ the later counts."""
         seen: dict[object, Event] = {}
         for _ in range(_DUMP_ATTEMPTS):
             events, whole = self._dump_once(request)

@@ -23,6 +23,7 @@ from holdfast_speaker.engine.ports import (
     LinkRemoved,
 )
 from holdfast_speaker.host import filters
+from holdfast_speaker.host.families import FAMILIES, WIDTHS
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -90,7 +91,6 @@ _ERROR = struct.Struct("=i")
 _FLAGS = struct.Struct("=H")
 _FLAGS_AND_SEQUENCE = struct.Struct("=HI")
 _FLAGS_AT = 6
-_ADDRESS_LENGTHS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 
 
 class NetlinkMalformed(EnvironmentFailure):
@@ -190,7 +190,7 @@ def _address(datagram: bytes, start: int, end: int) -> LinkAddress | None:
     if end - start < _ADDRESS_HEADER.size:
         raise NetlinkMalformed(f"an address message of {end - start} bytes")
     family, prefix_length, flags, scope, index = _ADDRESS_HEADER.unpack_from(datagram, start)
-    width = _ADDRESS_LENGTHS.get(family)
+    width = WIDTHS.get(family)
     if width is None:
         return None
     attributes = _attributes(datagram, start + _ADDRESS_HEADER.size, end, _ADDRESS_ATTRIBUTES)
@@ -229,7 +229,7 @@ def _request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 def _address_body(index: int, address: bytes, prefix_length: int, scope: int = 0) -> bytes:
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    family = FAMILIES[len(address)]
     header = _ADDRESS_HEADER.pack(family, prefix_length, 0, scope, index)
     return header + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
 
@@ -316,7 +316,7 @@ def address_dump_request(sequence: int) -> bytes:
 
 def route_request(index: int, address: bytes, sequence: int) -> bytes:
     """RTM_GETROUTE: which route the kernel would take to an address on this link (rtnetlink(7), struct rtmsg)."""
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    family = FAMILIES[len(address)]
     body = _ROUTE.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
     body += _attribute(_RTA_DST, address) + _attribute(_RTA_OIF, index.to_bytes(4, sys.byteorder))
     return _request(_RTM_GETROUTE, 0, sequence, body)

@@ -15,11 +15,9 @@ from holdfast_speaker.engine.frames import neighbour_answer
 from holdfast_speaker.engine.ports import Datagram, NeighbourAnswer
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.memberships import is_member
+from holdfast_speaker.host.memberships import Memberships
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, PROTOCOL
 
-_VRRP = 112
-_GROUP_V4 = bytes((224, 0, 0, 18))
-_GROUP_V6 = bytes.fromhex("ff020000000000000000000000000012")
 _HOPS = 255  # RFC 9568 sections 5.1.1.3 and 5.1.2.3
 _INTERNETWORK_CONTROL = 0xC0  # RFC 2474 section 4.2.2.2: class selector 6
 _PRIORITY_CONTROL = 7  # linux/pkt_sched.h, TC_PRIO_CONTROL: before bulk traffic in the queue of the link
@@ -129,20 +127,20 @@ class VRRPSocket:
         source = socket.inet_pton(socket.AF_INET6, address[0])
         return Datagram(payload, source, destination, hops)
 
-    def renew(self) -> int:
+    def renew(self, memberships: Memberships) -> int:
         """Join the group anew where the link has forgotten it; the errno where it cannot be joined.
 
         A link that is a member is left alone: to leave and to join would be told to the switches.
         """
         v4 = self.family == socket.AF_INET
-        if is_member(self.index, _GROUP_V4 if v4 else _GROUP_V6):
+        if memberships.is_member(self.index, MULTICAST_GROUP_V4 if v4 else MULTICAST_GROUP_V6):
             return 0
         if v4:
             level, leave, join = socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP
-            group = _MEMBERSHIP_V4.pack(_GROUP_V4, bytes(4), self.index)
+            group = _MEMBERSHIP_V4.pack(MULTICAST_GROUP_V4, bytes(4), self.index)
         else:
             level, leave, join = socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, socket.IPV6_JOIN_GROUP
-            group = _MEMBERSHIP_V6.pack(_GROUP_V6, self.index)
+            group = _MEMBERSHIP_V6.pack(MULTICAST_GROUP_V6, self.index)
         with contextlib.suppress(OSError):  # the socket's own list has it, or has not
             self.receiver.setsockopt(level, leave, group)
         try:
@@ -196,7 +194,7 @@ class VRRPSocket:
 
 def _silent_socket(index: int, family: int) -> socket.socket:
     """A raw socket on one link that queues nothing that arrives."""
-    opened = socket.socket(family, socket.SOCK_RAW, _VRRP)
+    opened = socket.socket(family, socket.SOCK_RAW, PROTOCOL)
     try:
         filters.attach(opened, filters.DROP_ALL)
         opened.setblocking(False)
@@ -212,13 +210,13 @@ def _listen(receiver: socket.socket, index: int) -> None:
     if receiver.family == socket.AF_INET:
         level = socket.IPPROTO_IP
         receiver.setsockopt(level, _IP_MULTICAST_ALL, 0)
-        receiver.setsockopt(level, socket.IP_ADD_MEMBERSHIP, _MEMBERSHIP_V4.pack(_GROUP_V4, bytes(4), index))
+        receiver.setsockopt(level, socket.IP_ADD_MEMBERSHIP, _MEMBERSHIP_V4.pack(MULTICAST_GROUP_V4, bytes(4), index))
     else:
         level = socket.IPPROTO_IPV6
         receiver.setsockopt(level, _IPV6_MULTICAST_ALL, 0)
         receiver.setsockopt(level, socket.IPV6_RECVPKTINFO, 1)
         receiver.setsockopt(level, socket.IPV6_RECVHOPLIMIT, 1)
-        receiver.setsockopt(level, socket.IPV6_JOIN_GROUP, _MEMBERSHIP_V6.pack(_GROUP_V6, index))
+        receiver.setsockopt(level, socket.IPV6_JOIN_GROUP, _MEMBERSHIP_V6.pack(MULTICAST_GROUP_V6, index))
     _forget_other_links(receiver)
     filters.detach(receiver)
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
 from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.failure import SystemCallFailure
+from holdfast_speaker.host.families import FAMILIES
 from holdfast_speaker.host.kept_sockets import KeptSockets
+from holdfast_speaker.host.memberships import Memberships
 from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
-
-_FAMILIES = {4: int(socket.AF_INET), 16: int(socket.AF_INET6)}
 
 _ANNOUNCER = 0
 """The width under which sockets for frames are kept. (To close a packet socket takes the kernel milliseconds, and the
@@ -57,19 +56,20 @@ class Wire:
         for link in self._announcers.keys() - links:
             self._announcers.pop(link).close()
         refused: dict[Listener, int] = {}
+        memberships = Memberships()
         for listener in sorted(wanted):
             try:
-                self._open(listener)
+                self._open(listener, memberships)
             except SystemCallFailure as failure:
                 refused[listener] = failure.errno
         for listener in sorted(overheard - self._overheard.keys()):
             # Nothing of ours is there that would miss it.
             with contextlib.suppress(SystemCallFailure):
-                self._overheard[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width])
+                self._overheard[listener] = VRRPSocket(listener.link, FAMILIES[listener.width])
                 self.epoch += 1
         return refused
 
-    def _open(self, listener: Listener) -> None:
+    def _open(self, listener: Listener, memberships: Memberships) -> None:
         if listener.link not in self._announcers:
             kept = self._kept_sockets.take((listener.link, _ANNOUNCER))
             announcer = self._announcers[listener.link] = AnnouncementSocket(listener.link, kept)
@@ -77,11 +77,11 @@ class Wire:
                 self._kept_sockets.put((listener.link, _ANNOUNCER), announcer.socket)
         if listener not in self._listeners:
             kept = self._kept_sockets.take((listener.link, listener.width))
-            self._listeners[listener] = VRRPSocket(listener.link, _FAMILIES[listener.width], kept)
+            self._listeners[listener] = VRRPSocket(listener.link, FAMILIES[listener.width], kept)
             self.epoch += 1
             if kept is None:
                 self._kept_sockets.put((listener.link, listener.width), self._listeners[listener].receiver)
-            elif code := self._listeners[listener].renew():
+            elif code := self._listeners[listener].renew(memberships):
                 # Its link may have left between the engine before this one and now.
                 self._close(self._listeners, listener)
                 raise SystemCallFailure("cannot join the group", OSError(code, ""))
@@ -93,7 +93,8 @@ class Wire:
 
     def renew(self, listeners: Collection[Listener]) -> Mapping[Listener, int]:
         """As ports.Wire has it."""
-        codes = {listener: self._listeners[listener].renew() for listener in listeners if listener in self._listeners}
+        memberships = Memberships()
+        codes = {one: self._listeners[one].renew(memberships) for one in listeners if one in self._listeners}
         return {listener: code for listener, code in codes.items() if code}
 
     def hear_neighbours(self, indexes: Set[int]) -> Mapping[int, int]:

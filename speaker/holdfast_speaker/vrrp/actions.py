@@ -22,7 +22,7 @@ class SendAdvertisement:
     destination: bytes
     payload: bytes
     priority: int
-    """What the payload says: 0 is a farewell."""
+    """What the payload says; 0: this Master stops."""
 
 
 @dataclass(frozen=True, slots=True)

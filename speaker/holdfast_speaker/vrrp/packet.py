@@ -17,6 +17,8 @@ from holdfast_speaker.vrrp.instants import CENTISECOND, SECOND, Duration
 PROTOCOL = 112
 MULTICAST_GROUP_V4 = bytes((224, 0, 0, 18))
 MULTICAST_GROUP_V6 = bytes.fromhex("ff020000000000000000000000000012")
+MULTICAST_GROUPS = {4: MULTICAST_GROUP_V4, 16: MULTICAST_GROUP_V6}
+"""By the width of their family's addresses, in bytes."""
 
 _TYPE_ADVERTISEMENT = 1
 _TTL = 255
@@ -60,7 +62,7 @@ def decode(payload: bytes, source: bytes, destination: bytes, ttl: int) -> Adver
     if len(payload) < _HEADER_LENGTH:
         raise PacketError(Counter.PACKET_LENGTH_ERRORS)
     version_type, vrid, priority, count, interval_field, _ = _HEADER.unpack_from(payload)
-    if ttl != _TTL and not (_is_link_local(source) and _is_link_local(destination)):
+    if ttl != _TTL and not (is_link_local(source) and is_link_local(destination)):
         raise PacketError(Counter.IP_TTL_ERRORS, vrid)
     version = version_type >> 4
     if version != 3 and (version != 2 or len(source) != 4):
@@ -102,7 +104,7 @@ class Decoder:
         return self._advertisement
 
 
-def _is_link_local(address: bytes) -> bool:
+def is_link_local(address: bytes) -> bool:
     """fe80::/10, which no router forwards (RFC 4291 section 2.5.6): proof enough that a unicast packet is of this link.
 
     keepalived 2.2.7 sends unicast advertisements over IPv6 with the host's hop limit, 64 (ADR 0011).

@@ -186,7 +186,7 @@ class VirtualRouter:
 
     @property
     def unproved(self) -> bool:
-        """Whether this Master may be one only because it is deaf, so that it advertises the lowest healthy priority.
+        """Whether this Master may be one only because it hears nobody: it advertises the lowest healthy priority then.
 
         With nopreempt, among known members: a switch port that forwards late must not cost the incumbent its VIP, and
         whoever really is the only one left holds it with any priority.
@@ -246,7 +246,7 @@ class VirtualRouter:
     def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
         """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
         self.obstacles |= {Obstacle.STOPPED}
-        return self._leave(now, reason, farewell=True)
+        return self._leave(now, reason, with_priority_zero=True)
 
     def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
         """A packet of this VRID whose form is valid. Whatever is not obeyed is counted."""
@@ -304,13 +304,13 @@ class VirtualRouter:
         """Until when silence is no evidence; staggered by priority, as everything else is that ends in a promotion."""
         return Instant(now + self.configuration.quiet_period + self._skew_time(self.configuration.interval))
 
-    def _leave(self, now: Instant, reason: Reason, detail: str = "", *, farewell: bool) -> Actions:
+    def _leave(self, now: Instant, reason: Reason, detail: str = "", *, with_priority_zero: bool) -> Actions:
         """Initialize again; a Master that can still send says so with priority 0."""
         if isinstance(self.state, Initialize):
             return NOTHING
-        says_farewell = farewell and self.holds_addresses and not self.obstacles & _OBSTACLES_TO_SENDING
+        says_so = with_priority_zero and self.holds_addresses and not self.obstacles & _OBSTACLES_TO_SENDING
         transition = self._enter(Initialize(), now, reason, detail=detail)
-        return (transition, *self._advertise(0)) if says_farewell else (transition,)
+        return (transition, *self._advertise(0)) if says_so else (transition,)
 
     # ----- Backup: RFC 9568 section 6.4.2 -----
 
@@ -354,13 +354,13 @@ class VirtualRouter:
         if heard is None or heard.source == advertisement.source:
             return False
         if advertisement.priority == 0:
-            # Only the Master can give the addresses up: a stray farewell must not interrupt a living one.
+            # Only the Master can give the addresses up: priority 0 from another router must not interrupt it.
             self.counters[Counter.STRAY_FAREWELLS] += 1
             return True
         if isinstance(known, Following) and now - heard.at < heard.interval:
             weaker = band(advertisement.priority) < band(heard.priority)
             if weaker or (not self.configuration.nopreempt and advertisement.priority < heard.priority):
-                # A Master that has been replaced just now, and whose last word was overtaken on its way.
+                # A Master that was replaced just now: its last advertisement arrived after its successor's first.
                 self.counters[Counter.LOWER_PRIORITY] += 1
                 return True
         return False
@@ -469,7 +469,7 @@ class VirtualRouter:
         ours, theirs = self.effective_priority, advertisement.priority
         family = self.configuration.families[self._family_index(advertisement)]
         if theirs == 0:
-            return self._announce_after_farewell(self._answer(state, now), now)  # section 6.4.3
+            return self._announce_after_priority_zero(self._answer(state, now), now)  # section 6.4.3
         if self.configuration.owner and ours == theirs:
             self.counters[Counter.OWNER_CONFLICTS] += 1  # erratum 8298: two owners are reported, and neither yields
             return self._answer(state, now)
@@ -491,10 +491,12 @@ class VirtualRouter:
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
         """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-        One that would be too soon is made up for: the rival may have announced the addresses after the last one.
+        One that would be too soon is made up for: the rival may have announced the addresses after the last one. Who
+        has heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not
+        known yet.
         """
         state = self.state
-        if not isinstance(state, Master):
+        if not isinstance(state, Master) or self.unproved:
             return answer
         last = state.answer_announced_at
         if answer and (last is None or now - last >= SECOND):
@@ -507,14 +509,14 @@ class VirtualRouter:
             )
         return answer
 
-    def _announce_after_farewell(self, answer: Actions, now: Instant) -> Actions:
+    def _announce_after_priority_zero(self, answer: Actions, now: Instant) -> Actions:
         """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
         state = self.state
         if not isinstance(state, Master) or (
-            state.farewell_announced_at is not None and now - state.farewell_announced_at < SECOND
+            state.priority_zero_answered_at is not None and now - state.priority_zero_answered_at < SECOND
         ):
             return answer
-        self.state = replace(state, farewell_announced_at=now)
+        self.state = replace(state, priority_zero_answered_at=now)
         return (*answer, AnnounceAddresses())
 
     def _loses_tie(self, state: Master, advertisement: Advertisement, family: Family, now: Instant) -> bool:
@@ -553,8 +555,8 @@ class VirtualRouter:
     def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
         """Section 6.4.3: Backup, with the new Master's interval.
 
-        Beyond the RFC it is heard once more. The other may never have heard this one, as when two parts of a network
-        are joined: now it answers, and announces the addresses to the neighbours that know this node's MAC address for
+        Beyond the RFC it is heard once more. The other may never have heard this one, as when two parts of a link are
+        joined: now it answers, and announces the addresses to the neighbours that know this node's MAC address for
         them. Where it was asked to take over they know already.
         """
         last_word = self._last_word_to(advertisement.priority) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
@@ -584,9 +586,10 @@ class VirtualRouter:
         if state.cut_off is not None:
             if now < state.cut_off.until:
                 return NOTHING
-            return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+            return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
         self.state = state = self._without_ended_wish(state, now)
-        if state.asserts_at is not None and now >= state.asserts_at:
+        asserts = state.asserts_at is not None and now >= state.asserts_at
+        if asserts:
             self.state = state = replace(state, asserts_at=None, next_advertisement_at=now)
         actions: Actions = NOTHING
         due = state.next_advertisement_at
@@ -598,6 +601,8 @@ class VirtualRouter:
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
+            actions = (*actions, AnnounceAddresses())
+        elif asserts:  # from now on it is known who has the better right
             actions = (*actions, AnnounceAddresses())
         return actions
 
@@ -684,7 +689,7 @@ class VirtualRouter:
                 self.state = replace(self.state, cut_off=CutOff(until, detail))
             if self.state.cut_off is not None:
                 return NOTHING
-        return self._leave(now, Reason(obstacle.value), detail, farewell=True)
+        return self._leave(now, Reason(obstacle.value), detail, with_priority_zero=True)
 
     def _others_wait_until(self, state: Master) -> Instant:
         """As long as a Backup of this priority waits after the last advertisement, and a little less.
@@ -716,7 +721,7 @@ class VirtualRouter:
     def _go_on_after_a_cut(self, state: Master, now: Instant) -> Actions:
         """The link of a Master is back. In time nothing has moved; too late is what poll() would have said."""
         if state.cut_off is not None and now >= state.cut_off.until:
-            left = self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, farewell=False)
+            left = self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
             return (*left, *self._begin(now, Reason.LINK_UP))
         self.state = replace(
             self._without_ended_wish(state, now),

@@ -148,7 +148,7 @@ class Master(Struct, frozen=True, tag=True):
     """When a rival of lower priority was last answered."""
     answer_announced_at: Instant | None = None
     """When the addresses were last announced because of one."""
-    farewell_announced_at: Instant | None = None
+    priority_zero_answered_at: Instant | None = None
     """The same because one gave way."""
     rival_at: Instant | None = None
     """When a Master that does not win against this one was last heard in the first family."""

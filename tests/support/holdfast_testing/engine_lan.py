@@ -93,6 +93,8 @@ class SimulatedHost:
         self.wire = SimulatedWire(name, self.kernel, lan.clock.now)
         self.log = RecordedLog()
         self.engine: Engine | None = None
+        self.asleep = False
+        """Nothing runs on it, but time goes on: it is suspended, or its processes are frozen."""
         self.eth0 = self.kernel.add_link("eth0", bytes((2, 0, 0, 0, 0, number)))
         self.kernel.interfaces[self.eth0].detects_duplicates = False
         self.kernel.set_up(self.eth0, True)
@@ -158,9 +160,13 @@ class SimulatedHost:
         engine = self.running
         return [text for item in engine.instances.values() for text in engine.warnings_of(item, self.lan.clock.now())]
 
+    def next_deadline(self) -> Instant | None:
+        """When the engine has something to do."""
+        return None if self.engine is None or self.asleep else self.engine.next_deadline()
+
     def turn(self) -> bool:
         """Let the engine do what there is to do; whether there was anything."""
-        if self.engine is None:
+        if self.engine is None or self.asleep:
             return False
         deadline = self.engine.next_deadline()
         readable, answered, links_changed = self.wire.readable(), self.wire.answering(), self.kernel.readable
@@ -219,14 +225,15 @@ class Lan:
                 heapq.heappop(self._events)[2]()
             for host in self.hosts:
                 host.kernel.advance()
-            if not any(list(map(SimulatedHost.turn, self.hosts))):
+            worked = [host.turn() for host in self.hosts]  # each of them
+            if not any(worked):
                 return
         raise AssertionError("an engine has something to do again and again at one instant")
 
     def _next(self) -> Instant | None:
         times = [self._events[0][0]] if self._events else []
         for host in self.hosts:
-            times += [at for at in (host.kernel.next_deadline(), host.engine and host.engine.next_deadline()) if at]
+            times += [at for at in (host.kernel.next_deadline(), host.next_deadline()) if at is not None]
         return min(times, default=None)
 
     def holders(self, address: str = "10.9.0.200") -> list[str]:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health
-from holdfast_speaker.engine.instance import packed, parse_address
 from holdfast_speaker.engine.ports import AddAddress
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.counters import Counter
@@ -204,7 +204,7 @@ class Scenario:
 
     def _change_address(self, words: list[str], change: Callable[[SimulatedKernel, int, bytes, int], object]) -> None:
         name = self._one(words[:1])
-        address, length = parse_address(words[1])
+        address, length = packed_interface(words[1])
         link = words[2] if len(words) > 2 else None
 
         def do(kernel: SimulatedKernel) -> None:
@@ -259,7 +259,7 @@ class Scenario:
         self._each(words, lambda name: self._host(name).resume())
 
     def _do_neighbour(self, words: list[str]) -> None:
-        self._lan.add_neighbour(words[0], [parse_address(text) for text in words[1:]])
+        self._lan.add_neighbour(words[0], [packed_interface(text) for text in words[1:]])
 
     def _do_neighbour_gone(self, words: list[str]) -> None:
         self._lan.remove_neighbour(words[0])

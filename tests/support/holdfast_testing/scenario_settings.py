@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import msgspec
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_speaker.engine.instance import packed, parse_address
 from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration
 from holdfast_testing.virtual_lan import SECOND_VIRTUAL_IP, VIRTUAL_IP, Wanted
 
@@ -104,7 +104,7 @@ class Settings:
             routers.append(self._router(SECOND_VIRTUAL_IP, self._list("also"), int(self["vrid"]) + 1, others))
         own = [(source, 24 if len(source) == 4 else 64) for source in self.sources]
         if self.values["priority"] == "255":
-            own += map(parse_address, self.addresses)
+            own += map(packed_interface, self.addresses)
         return Wanted(tuple(routers), tuple(own))
 
     def _router(self, name: str, addresses: list[str], vrid: int, others: list[Settings]) -> VirtualRouterConfiguration:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from holdfast_api.addresses import packed
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_speaker.engine.instance import packed
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_speaker.engine.engine import RETRY_AFTER
-from holdfast_speaker.engine.instance import Instance, packed, parse_address
+from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, RemoveAddress, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.configuration import band, failing_priority
@@ -326,7 +327,7 @@ class Laws(Observer):
                     self._nobody_is_dumb(host, instance)
 
     def _address(self, virtual_ip: str) -> bytes:
-        return parse_address(self.world.addresses(virtual_ip)[0])[0]
+        return packed_interface(self.world.addresses(virtual_ip)[0])[0]
 
     def _answering(self, virtual_ip: str) -> list[str]:
         address = self._address(virtual_ip)

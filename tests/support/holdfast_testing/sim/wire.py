@@ -17,7 +17,7 @@ from typing import NamedTuple
 from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
-from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6
+from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS
 from holdfast_testing.sim.interfaces import Interface
 from holdfast_testing.sim.ipv6 import MINIMUM_MTU
 from holdfast_testing.sim.kernel import SimulatedKernel
@@ -28,7 +28,7 @@ QUEUE_LENGTH = 4000
 
 TRAVEL_TIME = Duration(MILLISECOND // 10)
 _BROADCAST = b"\xff" * 6
-_GROUPS = frozenset({MULTICAST_GROUP_V4, MULTICAST_GROUP_V6})
+_GROUPS = frozenset(MULTICAST_GROUPS.values())
 
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ARP_ADDRESSES = struct.Struct("!6s4s6s4s")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from random import Random
 
+from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health
 from holdfast_api.resources import ForeignRouters
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_speaker.engine.instance import packed, parse_address
 from holdfast_speaker.engine.ports import Datagram, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
@@ -126,7 +126,7 @@ class World:
 
     def vips(self) -> set[bytes]:
         """Every address that is a VirtualIP's now."""
-        return {parse_address(text)[0] for name in self.names for text in self.addresses(name)}
+        return {packed_interface(text)[0] for name in self.names for text in self.addresses(name)}
 
     def own_addresses(self, name: str) -> list[tuple[bytes, int]]:
         """A host's own addresses."""

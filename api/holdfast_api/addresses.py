@@ -1,13 +1,20 @@
-"""IP addresses as users write them: stricter than the standard library, which takes netmasks, zones and more."""
+"""IP addresses: as users write them, and packed as the engine and the wire have them.
+
+What users write is read more strictly than the standard library does, which takes netmasks, zones and more. An engine
+reads what a planner wrote, also one of another version, and takes all that is an address.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_interface
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
+
+_PARSED_MAX = 16384
+"""An engine has 255 times 40 addresses at most, and asks for each several times when it starts."""
 
 
 # The cluster's plan asks for the same few thousand again at every pass.
@@ -50,6 +57,19 @@ def why_no_address(text: str, *, may_have_prefix: bool) -> str:
         return f"must be written as the IPv4 address that it is: write {written}"
     kind = "an IPv4 or IPv6 address" + (" with an optional prefix length" if may_have_prefix else "")
     return f"must be {kind}, not {text!r}"
+
+
+@functools.lru_cache(_PARSED_MAX)
+def packed(text: str) -> bytes:
+    """The bytes of an address without prefix length, in network order. Raises ValueError."""
+    return ip_address(text).packed
+
+
+@functools.lru_cache(_PARSED_MAX)
+def packed_interface(text: str) -> tuple[bytes, int]:
+    """The bytes of an address and its prefix length; without one, 32 or 128. Raises ValueError."""
+    interface = ip_interface(text)
+    return interface.ip.packed, interface.network.prefixlen
 
 
 _IPV4_BITS = 0xFFFFFFFF
