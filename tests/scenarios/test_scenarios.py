@@ -33,7 +33,7 @@ def test_scenario(path: Path) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [marked(path) for path in SCENARIOS], ids=[path.stem for path in SCENARIOS])
 def test_what_a_router_knows_at_a_scenarios_end_can_be_written_and_read(path: Path) -> None:
     scenario = Scenario()
     play(path, scenario)

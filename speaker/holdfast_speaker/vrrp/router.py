@@ -73,7 +73,13 @@ HALF_AS_PATIENT_AFTER = Duration(10 * SECOND)
 own priority, one that has held the addresses for this long waits one, and one that has held them for days does not."""
 
 _NEIGHBOURS_MAY_NOT_KNOW = frozenset(
-    {Reason.HIGHER_PRIORITY, Reason.HIGHER_ADDRESS, Reason.SUPERSEDED_WHILE_CUT_OFF, Reason.SUPERSEDED_WHILE_STALLED}
+    {
+        Reason.HIGHER_PRIORITY,
+        Reason.HIGHER_ADDRESS,
+        Reason.HEALTHIER_MASTER,
+        Reason.SUPERSEDED_WHILE_CUT_OFF,
+        Reason.SUPERSEDED_WHILE_STALLED,
+    }
 )
 """Why a Master may have yielded to one that has long been Master, beside this one."""
 
@@ -560,12 +566,13 @@ class VirtualRouter:
         return (yielded, *last_word)
 
     def _last_word_to(self, winner: int) -> Actions:
-        """An advertisement that loses against the winner, in the same band.
+        """An advertisement that loses against the winner, in the band that this router has.
 
         No farewell: other Backups may follow this node, and would take the addresses over from the winner, too.
         """
         priority = min(self.effective_priority, winner - 1)
-        return self._advertise(priority) if priority and band(priority) == band(winner) else NOTHING
+        is_in_band = priority > 0 and band(priority) == band(self.effective_priority)
+        return self._advertise(priority) if is_in_band else NOTHING
 
     def _why_yielded(self, state: Master, theirs: int) -> Reason:
         if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:

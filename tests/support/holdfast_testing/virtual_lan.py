@@ -14,7 +14,6 @@ from holdfast_api.addresses import packed
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration, Instant
@@ -119,7 +118,6 @@ class VirtualLan:
         self,
         nodes: Mapping[str, Wanted],
         travel: Travel = lambda _sender, _receiver: DELAY,
-        make_engine: type[Engine] = Engine,
     ) -> None:
         self.timeline = Timeline()
         self.travel = travel
@@ -128,10 +126,7 @@ class VirtualLan:
         self._neighbours: dict[str, PlainHost] = {}
         self._wanted = dict(nodes)
         self._numbers = {name: number for number, name in enumerate(nodes, start=1)}
-        self.hosts = {
-            name: Host(name, self.timeline, self.segment, self._prepare, self._recorder, make_engine=make_engine)
-            for name in nodes
-        }
+        self.hosts = {name: Host(name, self.timeline, self.segment, self._prepare, self._recorder) for name in nodes}
         for name, host in self.hosts.items():
             host.configuration = nodes[name].configuration(name)
             host.health = {router.name: Health.HEALTHY for router in nodes[name].routers}
@@ -145,6 +140,7 @@ class VirtualLan:
         kernel = host.kernel
         kernel.add_link("eth0", self.mac(host.name))
         kernel.interfaces[ETH0].generates_link_local = False
+        kernel.interfaces[ETH0].promote_secondaries = True
         kernel.set_up(ETH0, True)
         host.segment.plug(host.wire, ETH0)
         self._give_own_addresses(kernel, host.name)

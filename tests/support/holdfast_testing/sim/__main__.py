@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from holdfast_testing.sim.options import draw
 from holdfast_testing.sim.run import Report, Run
 from holdfast_testing.sim.world import Violation
 
@@ -17,7 +18,7 @@ FIRST_SEED = 1_000_000
 
 def _play(seed: int) -> Report | str:
     try:
-        return Run(seed).play()
+        return Run(draw(seed)).play()
     except Violation as violation:
         return str(violation)
 
@@ -50,6 +51,7 @@ def _many(hours: float, first: int, jobs: int) -> int:
 def _show(report: Report, violations: list[str], first: int, seconds: float) -> None:
     print(f"{report.hours:.1f} simulated hours, {report.seeds} seeds from {first} on, {report.events} events", end="")
     print(f" in {seconds:.0f} s: {len(violations)} violations")
+    print(f"{report.judged} takeovers judged, {report.excused} excused")
     for title, counted in (("faults", report.faults), ("transitions by reason", report.moves)):
         print(f"\n{title}:")
         for name, count in counted.most_common():
@@ -66,7 +68,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is None:
         return _many(options.hours, options.first, options.jobs)
-    run = Run(options.seed)
+    run = Run(draw(options.seed))
     try:
         report = run.play()
     except Violation as violation:

@@ -93,7 +93,8 @@ class Laws(Observer):
         """How long a client may send to where a VIP was: announcements are repeated within the first seconds, and once
         a minute."""
         self.misled_bound_after_two = Duration(70 * SECOND)
-        """The same where two held, which did not hear each other, and one of them left without a word."""
+        """The same where two held, which did not hear each other, and one of them left without a word; and where the
+        holder's port did not forward what it announced."""
         for host in world.hosts.values():
             self._own[host.name] = _of_its_own(host)
 
@@ -432,7 +433,8 @@ class Laws(Observer):
             return
         since = max(self._misled.setdefault(virtual_ip, world.now), self._disturbed(holder))
         left_without_a_word = self._beside.get(virtual_ip, {holder}) - {holder}
-        bound = self.misled_bound_after_two if left_without_a_word else self.misled_bound
+        spoke_to_nobody = world.now - world.open_at.get(holder, Instant(0)) < self.misled_bound_after_two
+        bound = self.misled_bound_after_two if left_without_a_word or spoke_to_nobody else self.misled_bound
         if world.now - since > bound:
             raise Violation(f"{holder} holds {virtual_ip}, and for {bound / 1e9:.0f} s a client does not find it")
 

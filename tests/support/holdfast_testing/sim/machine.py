@@ -186,8 +186,6 @@ class Host:
         observer: Observer,
         *,
         drift_ppm: int = 0,
-        make_engine: type[Engine] = Engine,
-        make_turn: type[Turn] = Turn,
     ) -> None:
         self.name = name
         self.timeline = timeline
@@ -207,8 +205,6 @@ class Host:
         self.saved: Left | None = None
         self.handed_over_at = Instant(0)
         self._prepare = prepare
-        self._make_engine = make_engine
-        self._make_turn = make_turn
         self._slept = ZERO
         self._slept_since = timeline.now
         self._turn_at: Instant | None = None
@@ -336,8 +332,8 @@ class Host:
     def _begin_process(self) -> None:
         self.kernel.process_ends()
         log = HostLog(self, self.observer)
-        engine = self._make_engine(self.name, self.kernel, self.wire, self.clock, log)
-        self.process = Process(engine, self._make_turn(engine, self.wire, self.clock, self._beat))
+        engine = Engine(self.name, self.kernel, self.wire, self.clock, log)
+        self.process = Process(engine, Turn(engine, self.wire, self.clock, self._beat))
         self._busy_until = self.timeline.now
         self._seen = None
 

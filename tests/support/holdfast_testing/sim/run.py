@@ -15,14 +15,13 @@ from pathlib import Path
 import msgspec
 
 from holdfast_api.reasons import Health
-from holdfast_speaker.engine.engine import RETRY_AFTER, Engine
+from holdfast_speaker.engine.engine import RETRY_AFTER
 from holdfast_speaker.engine.ports import AddAddress
-from holdfast_speaker.engine.turn import Turn
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration
 from holdfast_testing.sim.kernel import SimulatedKernel
 from holdfast_testing.sim.laws import Laws
 from holdfast_testing.sim.machine import ETH0, Host
-from holdfast_testing.sim.options import EDITS, Fault, draw
+from holdfast_testing.sim.options import EDITS, Fault, Options, draw
 from holdfast_testing.sim.timeline import EPOCH
 from holdfast_testing.sim.world import BRIDGE, RECOVERY_HOLD, Violation, World
 
@@ -63,8 +62,8 @@ class Report:
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int, make_engine: type[Engine] = Engine, make_turn: type[Turn] = Turn) -> None:
-        self.world = World(draw(seed), make_engine, make_turn)
+    def __init__(self, options: Options) -> None:
+        self.world = World(options)
         self.laws = Laws(self.world)
         self.faults: Multiset[str] = Multiset()
 
@@ -117,7 +116,8 @@ class Run:
         world.say(f"-- {fault}: {host.name}")
         if fault not in EDITS:
             world.disturb(host.name)
-        lasting = random.choice([2 * MILLISECOND, world.options.interval * 2, 2 * SECOND, 10 * SECOND])
+        interval = world.options.interval
+        lasting = random.choice([2 * MILLISECOND, interval * 2, interval * 7 // 2, 2 * SECOND, 10 * SECOND])
         do = getattr(self, "_" + fault.name.lower())
         do(host, lasting)
 
@@ -378,7 +378,9 @@ class Run:
         index = self._main_link(host)
         if index is None:
             return
-        gone = self.world.random.sample(self.world.own_addresses(host.name), self.world.random.choice([1, 1, 2]))
+        own = self.world.own_addresses(host.name)
+        # One of them, everything of IPv4, or everything.
+        gone = self.world.random.choice([[self.world.random.choice(own)], own[:2], own])
 
         def remove(kernel: SimulatedKernel) -> None:
             for address, length in gone:
@@ -528,5 +530,5 @@ def simulate(seeds: Iterable[int]) -> Report:
     """All of them; raises Violation at the first that breaks a law."""
     report = Report()
     for seed in seeds:
-        report.add(Run(seed).play())
+        report.add(Run(draw(seed)).play())
     return report

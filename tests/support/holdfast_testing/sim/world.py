@@ -13,9 +13,7 @@ from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health
 from holdfast_api.resources import ForeignRouters
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.ports import Datagram, Request
-from holdfast_speaker.engine.turn import Turn
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
@@ -48,7 +46,7 @@ class Violation(AssertionError):
 class World:
     """What there is, and what can be done to it. `laws` watch it."""
 
-    def __init__(self, options: Options, make_engine: type[Engine] = Engine, make_turn: type[Turn] = Turn) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
         self.random = Random(options.seed + 1)
         self.timeline = Timeline()
@@ -89,8 +87,6 @@ class World:
                 self._prepare,
                 self._observer,
                 drift_ppm=drift,
-                make_engine=make_engine,
-                make_turn=make_turn,
             )
             self.hosts[name].health = dict.fromkeys(self.names, Health.HEALTHY)
         for name, host in self.hosts.items():
