@@ -30,7 +30,7 @@ from holdfast_testing.sim.routes import SCOPE_GLOBAL
 from holdfast_testing.sim.run import Run, simulate
 from holdfast_testing.sim.world import Violation
 
-CHUNKS = 18
+CHUNKS = 20
 SEEDS_IN_CHUNK = 10
 HOURS_IN_ALL = 20
 SEEDS_UNTIL_FOUND = 60
@@ -154,7 +154,7 @@ def takes_what_is_the_hosts(patch: pytest.MonkeyPatch) -> None:
 
 def takes_before_it_gives(patch: pytest.MonkeyPatch) -> None:
     """An address that changes hands leaves the kernel in between."""
-    patch.setattr(Engine, "_heir", lambda *_: None)
+    patch.setattr(Engine, "_next_holder", lambda *_: None)
     patch.setattr(HeldAddresses, "change_hands", lambda *_: None)
 
 
