@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from holdfast_speaker.engine.links import LinkTable, usable_sources
+from holdfast_speaker.engine.links import LinkTable
 from holdfast_speaker.host.netlink import LinkRemoved, MonitorSocket, Overrun, RequestSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
 
@@ -129,8 +129,8 @@ def test_a_link_that_is_deleted_or_renamed_is_known_so(one: Namespace, watch: Wa
 
 def test_the_ipv6_source_is_known_when_duplicate_detection_ends(one: Namespace, watch: Watch):
     index = one.index("eth0")
-    assert watch.until(lambda: bool(usable_sources(watch.table, index, 16, set())))
-    (source, *_) = usable_sources(watch.table, index, 16, set())
+    assert watch.until(lambda: bool(watch.table.sources(index, 16)))
+    (source, *_) = watch.table.sources(index, 16)
     assert source is not None
     assert socket.inet_ntop(socket.AF_INET6, source) in one.addresses("eth0")
 

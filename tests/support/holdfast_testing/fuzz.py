@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["holdfast_api", "holdfast_speaker", "ho
     from holdfast_api.speaker import SpeakerConfiguration
     from holdfast_cli.convert import Input, convert
     from holdfast_speaker.engine.instance import Instance, LastMove
+    from holdfast_speaker.engine.state import PublishedState, Snapshot
     from holdfast_speaker.engine.vetting import vet
-    from holdfast_speaker.host.state_directory import SNAPSHOTS, PublishedState
     from holdfast_speaker.vrrp.configuration import Configuration, Family
     from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
     from holdfast_speaker.vrrp.packet import PacketError, decode, encode
@@ -110,7 +110,7 @@ def state(data: bytes) -> None:
     with contextlib.suppress(*UNDECODABLE):
         msgspec.json.decode(data, type=PublishedState)
     with contextlib.suppress(*UNDECODABLE):
-        SNAPSHOTS.decode(data)
+        msgspec.json.decode(data, type=Snapshot)
     with contextlib.suppress(*UNDECODABLE, ConfigurationError):
         _runs(msgspec.json.decode(data, type=SpeakerConfiguration))
 
