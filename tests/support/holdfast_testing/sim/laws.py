@@ -132,6 +132,9 @@ class Laws(Observer):
     def moved(self, host: Host, move: Transition) -> None:
         if move.to_state is State.MASTER:
             self._master_since[host.name, move.virtual_ip] = self.world.now
+            answering = set(self._answering(move.virtual_ip))
+            if len(answering) > 1:
+                self._beside[move.virtual_ip] = answering
             self._takes_over_with_a_reason(host, move)
             self._holds_its_recovery(host, move)
         elif move.from_state is State.MASTER and move.to_state is State.BACKUP:

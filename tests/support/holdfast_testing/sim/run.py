@@ -208,6 +208,8 @@ class Run:
 
     def _power_on(self, host: Host, *, without_address: bool = False) -> None:
         if not host.powered:
+            if "port" not in host.blocked_by:
+                self.world.open_at[host.name] = self.world.now
             self.laws.forget_what_was_heard(host)
             self.world.power_on(host, without_address=without_address)
 
