@@ -181,6 +181,7 @@ def test_a_backup_of_higher_priority_that_goes_deaf_takes_over_and_stays(segment
     n1, n2 = lan.hosts
     n2.run(web()).becomes("Master")
     n1.run(web()).becomes("Backup")
+    n1.hears_a_master()
     deaf(lan, n1, True)
     n1.becomes("Master")
     n2.becomes("Backup")

@@ -119,6 +119,10 @@ class Host:
         """Wait for a state."""
         eventually(lambda: self.state(name) == state, f"{self.name} is {state}", within_seconds)
 
+    def hears_a_master(self, name: str = "web") -> None:
+        """Wait until this node, a Backup, has heard an advertisement: one that has heard none asks who has the VIP."""
+        eventually(lambda: self.routers.get(name, {}).get("master"), f"{self.name} hears a Master")
+
     @property
     def engine(self) -> int:
         """The engine's process."""

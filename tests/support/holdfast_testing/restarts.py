@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,7 @@ def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
     n1, n2 = segment.hosts
     n1.run(document).becomes("Master")
     n2.run(document).becomes("Backup")
+    n2.hears_a_master()
     return n1, n2
 
 
@@ -53,6 +55,7 @@ def probed(segment: Any) -> Iterator[Callable[[], int]]:
     ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def lost() -> int:
+        time.sleep(0.5)  # what is lost just after a move counts, too
         ping.send_signal(signal.SIGINT)
         told, _ = ping.communicate(timeout=10)
         sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", told)[0])
