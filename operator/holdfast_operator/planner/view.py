@@ -19,8 +19,25 @@ class NodeView:
     is_cordoned: bool = False
     """spec.unschedulable, or a taint that evicts: its VIPs are handed over to others, make before break."""
     internal_addresses: Sequence[str] = ()
+    external_addresses: Sequence[str] = ()
+    pod_networks: Sequence[str] = ()
+    """spec.podCIDRs: where the addresses of its pods are from."""
     is_ready: bool = True
     """Whether the control plane hears of the node; what one that it does not hear of has said may be long past."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRules:
+    """What the administrator told the operator on its command line."""
+
+    pools_required: bool | None = None
+    """Whether an address must be in an AddressPool; None: as soon as there ever was one."""
+    service_networks: Sequence[str] = ()
+    """Service CIDRs beside those that ServiceCIDR objects name."""
+    allowed_probe_networks: Sequence[str] = ()
+    """Where a probe may go beside loopback, its node's own addresses and the VIP's."""
+    control_planes: bool = False
+    """Whether control planes take part in elections where spec.nodes does not name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,19 @@ class ClusterView:
     nodes: Sequence[NodeView]
     speakers: Mapping[str, SpeakerConfig] = field(default_factory=dict)
     """By node name: what is in force, and what each node's agent says of it."""
+    pools: Sequence[Mapping[str, Any]] = ()
+    """AddressPools as the API server lists them."""
+    pools_ever: bool = False
+    """Whether there ever was an AddressPool, though it may be gone by now."""
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The labels of each namespace."""
+    service_networks: Sequence[str] = ()
+    """What the cluster's ServiceCIDR objects name."""
+    api_server_addresses: Sequence[str] = ()
+    """Where the API server is: the endpoints of the Service default/kubernetes."""
+    heard: frozenset[str] | None = None
+    """Nodes whose speaker's pod is Ready; None where nobody could tell."""
+    rules: ClusterRules = ClusterRules()
 
 
 class EventType(enum.StrEnum):
