@@ -27,6 +27,14 @@ run_up() {
     say "the cluster is up: export KUBECONFIG=$KUBECONFIG PATH=$(tools_of kind):$(tools_of helm):$(kubectl_folder):\$PATH"
 }
 
+# What tests/api_server needs. Where the node image is built, all of it but helm is built for that anyway.
+run_tools() {
+    mkdir -p "$CACHE/logs"
+    build_tools kubernetes "about 7 minutes on two cores"
+    build_tools etcd "about half a minute"
+    build_tools helm "about 3 minutes on two cores"
+}
+
 run_down() {
     delete_cluster
     stop_engine
@@ -84,6 +92,8 @@ print_paths() {
     echo "kubectl=$(kubectl_folder)/kubectl"
     echo "helm=$(tools_of helm)/helm"
     echo "kind=$(tools_of kind)/kind"
+    echo "kube-apiserver=$(tools_of kubernetes)/kube-apiserver"
+    echo "etcd=$(tools_of etcd)/etcd"
     echo "network=$NETWORK"
 }
 

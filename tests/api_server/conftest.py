@@ -1,0 +1,82 @@
+"""A kube-apiserver with Holdfast's definitions, roles and admission policies, as the chart renders them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from holdfast_testing.api_server import (
+    Client,
+    LocalAPIServer,
+    Programs,
+    build_programs,
+    find_programs,
+    local_api_server,
+)
+from holdfast_testing.holdfast_objects import API, NAMESPACE
+from holdfast_testing.kind_cluster import ROOT, run
+
+CHART = ROOT / "charts" / "holdfast"
+CLUSTER_SCOPED = {
+    "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+}
+NAMESPACED = {
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+}
+"""What of the chart is installed: everything that says who may do what."""
+
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Programs:
+    found = find_programs()
+    if found is None and "kind" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
+        found = build_programs()
+    if found is None:
+        pytest.skip("kube-apiserver, etcd and helm are not built: `scripts/cluster tools` does that")
+    return found
+
+
+@pytest.fixture(scope="session")
+def bare_api_server(programs: Programs) -> Iterator[LocalAPIServer]:
+    """Nothing of Holdfast is installed, as long as nobody asks for `api_server`."""
+    with local_api_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rendered(programs: Programs) -> list[Object]:
+    """The chart with its default values."""
+    said = run([str(programs.helm), "template", "holdfast", str(CHART), "--namespace", NAMESPACE])
+    return [each for each in yaml.safe_load_all(said) if each]
+
+
+@pytest.fixture(scope="session")
+def api_server(bare_api_server: LocalAPIServer, rendered: list[Object]) -> LocalAPIServer:
+    """Holdfast's definitions, service accounts, roles and policies are in force. Tests share it: clean up."""
+    admin = bare_api_server.admin
+    admin.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    for each in rendered:
+        kind = each["kind"]
+        if kind in CLUSTER_SCOPED:
+            admin.create(CLUSTER_SCOPED[kind], each)
+        elif kind in NAMESPACED:
+            admin.create(NAMESPACED[kind].format(NAMESPACE), each)
+    for plural in ("virtualips", "speakerconfigs"):
+        bare_api_server.wait_for(lambda plural=plural: _is_served(admin, plural), f"{plural} are served")
+    return bare_api_server
+
+
+def _is_served(admin: Client, plural: str) -> bool:
+    return admin.request("GET", f"{API}/{plural}").status == 200
