@@ -81,6 +81,11 @@ class ConditionReason(enum.StrEnum):
     NO_VIRTUAL_ROUTER_ID_LEFT = "NoVirtualRouterIDLeft"
     NO_NODE_SELECTED = "NoNodeSelected"
     NO_MATCHING_SUBNET = "NoMatchingSubnet"
+    ADDRESS_NOT_PERMITTED = "AddressNotPermitted"
+    NO_ADDRESS_LEFT = "NoAddressLeft"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    NOT_PERMITTED_BY_POOL = "NotPermittedByPool"
+    PROBE_NOT_PERMITTED = "ProbeNotPermitted"
     # Programmed
     PROGRAMMED = "Programmed"
     WAITING_FOR_SPEAKERS = "WaitingForSpeakers"
@@ -162,6 +167,8 @@ class VirtualIPStatus(_Model, frozen=True, kw_only=True):
     state: VirtualIPState = VirtualIPState.PENDING
     holder: Annotated[str, Meta(max_length=253)] = ""
     """The node that holds it; empty: nobody."""
+    addresses: Annotated[list[Annotated[str, Meta(max_length=49)]], Meta(max_length=40)] = field(default_factory=list)
+    """What it has: as its specification says, or as it was given. It keeps them for as long as it lives."""
     virtual_router_id: Annotated[int, Meta(ge=0, le=255)] | None = None
     moves: Annotated[int, Meta(ge=0)] = 0
     last_move: Annotated[str, Meta(max_length=64)] = ""
@@ -213,6 +220,8 @@ class Link(_Model, frozen=True, kw_only=True):
         default_factory=list
     )
     """VRIDs that the node heard there within the last hour from others than the cluster's nodes; sorted."""
+    next_hops: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=64)] = field(default_factory=list)
+    """Addresses of the routers on it that the node's own routes lead through, without prefix length; sorted."""
 
 
 class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):

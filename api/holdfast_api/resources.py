@@ -171,9 +171,16 @@ class Authentication(_Model, frozen=True, kw_only=True):
 
 
 class VirtualIPSpec(_Model, frozen=True, kw_only=True):
-    """What the user wants of one VIP (or several that move together)."""
+    """What the user wants of one VIP (or several that move together).
 
-    addresses: Annotated[list[AddressText], Meta(min_length=1, max_length=40)]
+    In a cluster an AddressPool's template may say what nopreempt, interval and transport are where they are left
+    out; the defaults here are what they are otherwise.
+    """
+
+    addresses: Annotated[list[AddressText], Meta(min_length=1, max_length=40)] = field(default_factory=list)
+    """Empty where it was left out: a cluster gives it addresses then, from its AddressPools."""
+    address_pool: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
+    """Where its addresses are from."""
     nopreempt: bool = True
     priority: Annotated[int, Meta(ge=HEALTHY_PRIORITY_MIN, le=HEALTHY_PRIORITY_MAX)] = 100
     nodes: NodeSelection = field(default_factory=NodeSelection)

@@ -126,6 +126,12 @@ def _check_documents(documents: Sequence[Document]) -> Iterator[ConfigurationErr
     interfaces = {document.virtual_ip.spec.interface for document in documents} - {None}
     for document in documents:
         spec, name = document.virtual_ip.spec, document.virtual_ip.metadata.name
+        if not spec.addresses:
+            yield ConfigurationError(
+                "must be given: only a cluster has AddressPools to take addresses from",
+                file=document.file,
+                field=f"VirtualIP {name}: spec.addresses",
+            )
         for index, text in enumerate(spec.addresses):
             try:
                 ipaddress.ip_interface(text)

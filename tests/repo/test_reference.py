@@ -1,4 +1,4 @@
-"""docs/reference/virtualip.md and speakerconfig.md say of every field what the models say."""
+"""docs/reference/virtualip.md, addresspool.md and speakerconfig.md say of every field what the models say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from msgspec import NODEFAULT, inspect
 
 from holdfast_api.cluster import SpeakerConfig
+from holdfast_api.pools import AddressPool
 from holdfast_api.resources import VirtualIP
 from holdfast_operator.planner.policies import violations
 
@@ -24,7 +25,7 @@ EXPLAINED_ELSEWHERE = (".selector", "tracking[].pods", "tracking[].probes")
 """A selector is Kubernetes' own type; pods and probes are those of the VirtualIP."""
 
 
-@pytest.mark.parametrize("kind", [VirtualIP, SpeakerConfig])
+@pytest.mark.parametrize("kind", [VirtualIP, AddressPool, SpeakerConfig])
 def test_the_page_has_every_field_with_its_type_range_and_default(root: Path, kind: type) -> None:
     page = (root / "docs" / "reference" / f"{kind.__name__.lower()}.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \| [^|]{5,} \|$", page, re.MULTILINE)
@@ -37,6 +38,12 @@ def test_the_examples_of_the_page_are_accepted(root: Path) -> None:
     assert examples
     for example in examples:
         assert violations(msgspec.convert(yaml.safe_load(example), VirtualIP)) == []
+
+
+def test_the_example_of_a_pool_is_accepted(root: Path) -> None:
+    page = (root / "docs" / "reference" / "addresspool.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert msgspec.convert(yaml.safe_load(example), AddressPool).spec.auto_assign
 
 
 def _rows(kind: inspect.Type, path: str) -> Iterator[Row]:

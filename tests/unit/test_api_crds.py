@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from holdfast_api.cluster import NODES_MAX, SpeakerConfig, VirtualIPStatus
+from holdfast_api.pools import AddressPool, AddressPoolStatus
 from holdfast_api.resources import VirtualIP
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -22,6 +23,9 @@ TIGHTER = {"maxLength", "minLength", "maxItems"}
 WITHOUT_DEFAULT = {"spec.startDelaySeconds", "spec.announcementIntervalSeconds", "spec.conflictDetection"}
 """Fields that came after 0.1. In an upgrade the schema comes before the operator, and an operator of an earlier version
 refuses what it does not know: with a default, every VirtualIP. To be given one a release later."""
+
+OF_THE_TEMPLATE = {"spec.advertisementIntervalMilliseconds", "spec.transport", "spec.nopreempt"}
+"""What the template of an AddressPool can say: stored, a default would count as the user's."""
 
 
 def definition(name: str) -> dict[str, Any]:
@@ -76,6 +80,8 @@ def fields(name: str, kind: type, part: str, of: str | None) -> list[tuple[str, 
 EVERYTHING = [
     *fields("virtualip", VirtualIP, "spec", "spec"),
     *fields("virtualip", VirtualIPStatus, "status", None),
+    *fields("addresspool", AddressPool, "spec", "spec"),
+    *fields("addresspool", AddressPoolStatus, "status", None),
     *fields("speakerconfig", SpeakerConfig, "spec", "spec"),
     *fields("speakerconfig", SpeakerConfig, "status", "status"),
 ]
@@ -101,13 +107,14 @@ def test_model_and_schema_agree(path: str, ours: dict[str, Any], theirs: dict[st
             assert bound in TIGHTER or path.endswith("conditions[].reason"), f"{bound} is in the schema alone"
 
 
-def test_every_default_of_the_specification_is_the_models() -> None:
+@pytest.mark.parametrize(("of", "kind"), [("virtualip", VirtualIP), ("addresspool", AddressPool)])
+def test_every_default_of_the_specification_is_the_models(of: str, kind: type) -> None:
     """Stored objects are explicit, so that a later version with other defaults does not change what runs."""
-    ours, definitions = model(VirtualIP, "spec")
-    for path, schema_of, theirs in pairs(ours, schema("virtualip", "spec"), definitions, "spec"):
+    ours, definitions = model(kind, "spec")
+    for path, schema_of, theirs in pairs(ours, schema(of, "spec"), definitions, "spec"):
         for name, field in schema_of.get("properties", {}).items():
             default = field.get("default")
-            if default not in (None, [], {}) and f"{path}.{name}" not in WITHOUT_DEFAULT:
+            if default not in (None, [], {}) and f"{path}.{name}" not in WITHOUT_DEFAULT | OF_THE_TEMPLATE:
                 assert theirs["properties"][name]["default"] == default, f"{path}.{name}"
             else:
                 assert "default" not in theirs["properties"][name], f"{path}.{name}"
@@ -121,7 +128,7 @@ def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]
         yield from walk(node["items"], f"{path}[]")
 
 
-@pytest.mark.parametrize("name", ["virtualip", "speakerconfig"])
+@pytest.mark.parametrize("name", ["virtualip", "speakerconfig", "addresspool"])
 def test_everything_is_explained_and_bounded_and_every_list_says_how_it_merges(name: str) -> None:
     for part in ("spec", "status"):
         for path, node in walk(schema(name, part), part):
@@ -134,7 +141,7 @@ def test_everything_is_explained_and_bounded_and_every_list_says_how_it_merges(n
                 assert node["maxLength"] <= 32768, path
 
 
-@pytest.mark.parametrize("name", ["virtualip", "speakerconfig"])
+@pytest.mark.parametrize("name", ["virtualip", "speakerconfig", "addresspool"])
 def test_what_a_list_is_of_is_not_explained_with_the_words_for_something_else(name: str) -> None:
     owners: dict[str, str] = {}
     for part in ("spec", "status"):
@@ -142,6 +149,11 @@ def test_what_a_list_is_of_is_not_explained_with_the_words_for_something_else(na
             if node["type"] == "object":
                 field = path.rpartition(".")[2]
                 assert owners.setdefault(node["description"], field) == field, path
+
+
+def test_the_column_of_addresses_shows_what_it_has_wherever_that_came_from() -> None:
+    (column,) = (one for one in version("virtualip")["additionalPrinterColumns"] if one["name"] == "Address")
+    assert column["jsonPath"] == ".status.addresses[0]"
 
 
 def test_the_column_of_moves_has_a_number_before_the_first_move() -> None:
@@ -165,7 +177,8 @@ def test_names_columns_and_status_are_what_kubectl_users_expect() -> None:
     ]
     assert columns == ["Address", "Holder", "State", "Moves", "Last-Move", "Reason", "Age"]
     assert definition("speakerconfig")["spec"]["scope"] == "Cluster"
-    for name in ("virtualip", "speakerconfig"):
+    assert definition("addresspool")["spec"]["scope"] == "Cluster"
+    for name in ("virtualip", "speakerconfig", "addresspool"):
         assert version(name)["subresources"] == {"status": {}}
 
 

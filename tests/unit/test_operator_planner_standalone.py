@@ -44,6 +44,18 @@ def refusals(found, host=N1):
 WEB = "addresses: [10.0.0.200/24]"
 
 
+def test_addresses_must_be_given_where_no_cluster_gives_them():
+    assert refusals(documents(vip("web", "priority: 100"))) == [
+        "vip.yaml: VirtualIP web: spec.addresses: must be given: only a cluster has AddressPools to take addresses from"
+    ]
+
+
+def test_a_pool_that_is_named_on_a_plain_host_is_ignored_and_told():
+    made = plan(vip("web", f"{WEB}, addressPool: shop"))
+    assert len(made.configuration.virtual_routers) == 1
+    assert made.warnings == ("vip.yaml: VirtualIP web: spec.addressPool: needs the cluster and is ignored",)
+
+
 def test_a_virtual_ip_with_nothing_but_an_address_gets_the_defaults():
     made = plan(vip("web", WEB, "shop"))
     assert made.configuration == SpeakerConfiguration(

@@ -86,6 +86,8 @@ def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
     except msgspec.ValidationError as error:
         where, reason = path_and_reason(error)
         return Refusal(ConditionReason.INVALID, f"{where}: {reason}" if where else reason)
+    if not virtual_ip.spec.addresses:
+        return Refusal(ConditionReason.INVALID, "spec.addresses: must be given")
     found = violations(virtual_ip)
     if found:
         return Refusal(ConditionReason.INVALID, "; ".join(f"{one.field}: {one.message}" for one in found))

@@ -92,6 +92,10 @@ def _document_errors(document: Document) -> Iterator[ConfigurationError]:
     for violation in violations(document.virtual_ip):
         yield conflicts.error_in(document, violation.field, violation.message)
     spec = document.virtual_ip.spec
+    if not spec.addresses:
+        yield conflicts.error_in(
+            document, "spec.addresses", "must be given: only a cluster has AddressPools to take addresses from"
+        )
     if spec.track.pods is not None:
         yield conflicts.error_in(
             document,
@@ -185,6 +189,8 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
             "spec.nodes.selector",
             "needs the cluster and is ignored: every host that reads this file takes part",
         )
+    if spec.address_pool is not None:
+        yield _warning(document, "spec.addressPool", "needs the cluster and is ignored")
     if spec.virtual_router_id is None and vrids[document.virtual_ip.key] != first_choice(document.virtual_ip.key):
         yield _warning(
             document,
