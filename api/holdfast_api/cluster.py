@@ -68,6 +68,8 @@ class ConditionType(enum.StrEnum):
     """Exactly one node holds it."""
     SPLIT_BRAIN = "SplitBrain"
     """More than one node says that it holds it, for longer than the protocol needs to settle that."""
+    STALLED = "Stalled"
+    """The newest specification is refused, and only another one mends that; there only while it is so (kstatus)."""
 
 
 class ConditionReason(enum.StrEnum):
@@ -90,12 +92,14 @@ class ConditionReason(enum.StrEnum):
     PROGRAMMED = "Programmed"
     WAITING_FOR_SPEAKERS = "WaitingForSpeakers"
     REFUSED_BY_ENGINE = "RefusedByEngine"
+    SPEAKERS_NOT_HEARD = "SpeakersNotHeard"
     NOT_ACCEPTED = "NotAccepted"
     # Ready
     HELD = "Held"
     NOT_HELD = "NotHeld"
     CANNOT_SEND = "CannotSend"
     ADDRESS_CONFLICT = "AddressConflict"
+    HOLDER_NOT_HEARD = "HolderNotHeard"
     SEVERAL_HOLDERS = "SeveralHolders"
     # SplitBrain
     ONE_HOLDER_AT_MOST = "OneHolderAtMost"
@@ -116,7 +120,7 @@ class VirtualIPState(enum.StrEnum):
     """One word for the printer column STATE."""
 
     PENDING = "Pending"
-    """Accepted, and no node has said anything yet."""
+    """Accepted, and nobody knows: no node has said anything yet, or none that runs it is heard any more."""
     HELD = "Held"
     UNHELD = "Unheld"
     """No node holds it."""
@@ -140,6 +144,8 @@ class NodeStatus(_Model, frozen=True, kw_only=True):
     """Of the last transition of this node."""
     message: Annotated[str, Meta(max_length=1024)] = ""
     """The reason and its facts as a sentence, and warnings; what keeps it in Initialize, where something does."""
+    peer: Annotated[str, Meta(max_length=64)] = ""
+    """The address of the router whose advertisement or silence decided that transition; empty: none did."""
     silent_milliseconds: Annotated[int, Meta(ge=0)] = 0
     """With state Master: how long nobody had been heard when it took over, which is how long nobody held the VIP."""
     obstacles: Annotated[list[Obstacle], Meta(max_length=16)] = field(default_factory=list)
@@ -155,7 +161,11 @@ class MoveRecord(_Model, frozen=True, kw_only=True):
     reason: Reason | None = None
     message: Annotated[str, Meta(max_length=1024)] = ""
     time: Annotated[str, Meta(max_length=64)]
-    """UTC, RFC 3339, milliseconds."""
+    """UTC, RFC 3339, milliseconds, by the clock of the new holder."""
+    recorded: Annotated[str, Meta(max_length=64)] = ""
+    """When the operator learned of it, by its own clock."""
+    since: Annotated[str, Meta(max_length=64)] = ""
+    """Where the same node left Master and came back to it afterwards: when it did so last, by its clock."""
     outage_milliseconds: Annotated[int, Meta(ge=0)] = 0
     """How long nobody held it, as the new holder estimates; 0 in a planned move."""
 

@@ -7,7 +7,7 @@ from holdfast_api.cluster import NodeStatus
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_speaker.agent.node_statuses import Silences, after, entry, entry_without_engine
+from holdfast_speaker.agent.node_statuses import LastTransitions, after, entry, entry_without_engine
 from holdfast_speaker.agent.split_brain import SUSPICION_SECONDS, SplitBrainWatch
 from holdfast_testing.agent_fixtures import NODE, router_status
 
@@ -26,6 +26,7 @@ def transition(number=1, to=State.MASTER, silent=310):
         reason=Reason.MASTER_SILENT,
         message="words",
         time=f"2026-01-01T00:00:0{number}.000Z",
+        peer="10.0.0.2",
         silent_milliseconds=silent,
     )
 
@@ -86,28 +87,30 @@ def test_a_transition_changes_the_status_that_was_known():
 
 
 def test_the_silence_is_that_of_the_transition_to_the_present_state():
-    silences = Silences()
-    assert silences.take(transition(1))
-    assert silences.silent_ms(router(since=transition(1).time)) == 310
-    assert silences.silent_ms(router(since=transition(2).time)) == 0
+    last_transitions = LastTransitions()
+    assert last_transitions.take(transition(1))
+    assert last_transitions.silent_ms(router(since=transition(1).time)) == 310
+    assert last_transitions.peer(router(since=transition(1).time)) == "10.0.0.2"
+    assert last_transitions.silent_ms(router(since=transition(2).time)) == 0
+    assert last_transitions.peer(router(since=transition(2).time)) is None, "nobody has said yet"
 
 
 def test_a_transition_that_is_known_is_no_news():
-    silences = Silences()
-    assert silences.take(transition(2))
-    assert not silences.take(transition(2))
-    assert not silences.take(transition(1))
-    assert silences.take(transition(2, to=State.BACKUP))
+    last_transitions = LastTransitions()
+    assert last_transitions.take(transition(2))
+    assert not last_transitions.take(transition(2))
+    assert not last_transitions.take(transition(1))
+    assert last_transitions.take(transition(2, to=State.BACKUP))
 
 
 def test_what_is_lacking_is_what_has_moved_since():
-    silences = Silences()
-    assert silences.lacking([router(reason=None)]) == []
-    assert silences.lacking([router(since=transition(1).time)]) == ["shop/web"]
-    silences.take(transition(1))
-    assert silences.lacking([router(since=transition(1).time)]) == []
-    silences.keep_only([])
-    assert silences.last_time("shop/web") == ""
+    last_transitions = LastTransitions()
+    assert last_transitions.lacking([router(reason=None)]) == []
+    assert last_transitions.lacking([router(since=transition(1).time)]) == ["shop/web"]
+    last_transitions.take(transition(1))
+    assert last_transitions.lacking([router(since=transition(1).time)]) == []
+    last_transitions.keep_only([])
+    assert last_transitions.last_time("shop/web") == ""
 
 
 class Watch:

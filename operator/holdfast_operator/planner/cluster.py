@@ -6,6 +6,7 @@ for byte: so nothing is written in a steady state, nor after a restart of the op
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,10 @@ from holdfast_api.cluster import (
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.acceptance import Running, Verdicts, in_force, judge, key_of
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.holding import Hearsay, find_holding
 from holdfast_operator.planner.membership import node_addresses
 from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
-from holdfast_operator.planner.status import Facts, decode_status, holders, next_status
+from holdfast_operator.planner.status import Facts, decode_status, hearsay_of, next_status
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
 
 _Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
@@ -34,11 +36,14 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     """What is to be in force; `now` (RFC 3339) dates what changes. Never raises for what users may write."""
     raws = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
     nodes = tuple(sorted(view.nodes, key=lambda node: node.name))
-    view = ClusterView(tuple(raws.values()), nodes, view.speakers)
+    view = dataclasses.replace(view, virtual_ips=tuple(raws.values()), nodes=nodes)
     olds = {key: decode_status(raw) for key, raw in raws.items()}
     verdicts = judge(view, olds)
     running = in_force(view.speakers)
-    assigned = _assign(view, verdicts, running, olds, now)
+    heard, by_address = heard_nodes(view), _nodes_by_address(view)
+    hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
+    last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
+    assigned = _assign(view, verdicts, running, last_holders)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
@@ -48,7 +53,9 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in mine)
         if gone:
             departed[key] = gone
-        facts = _facts(raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key])
+        facts = _facts(
+            raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key], hearsay[key]
+        )
         statuses[key], told = next_status(olds[key], facts)
         notices += told
     addresses = node_addresses(nodes, view.speakers)
@@ -61,14 +68,13 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
 
 
 def _assign(
-    view: ClusterView, verdicts: Verdicts, running: Running, olds: Mapping[str, VirtualIPStatus], now: str
+    view: ClusterView, verdicts: Verdicts, running: Running, last_holders: Mapping[str, str]
 ) -> dict[str, dict[str, _Assignment]]:
     """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
     assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in view.nodes}
     nodes = {node.name: node for node in view.nodes}
     for key, verdict in sorted(verdicts.items()):
-        held_by = holders(olds[key].nodes, olds[key], nodes, now)
-        holder = held_by[0].node_name if held_by else _last_holder(olds[key])
+        holder = last_holders[key]
         if isinstance(verdict, Accepted):
             tracking = tracking_of(verdict.virtual_ip)
             for name, router in routers_of(verdict, holder).items():
@@ -81,7 +87,27 @@ def _assign(
     return assigned
 
 
-def _last_holder(old: VirtualIPStatus) -> str:
+def heard_nodes(view: ClusterView) -> frozenset[str]:
+    """The nodes that speak: their pod is Ready where that is known, and the control plane hears them."""
+    return frozenset(
+        node.name for node in view.nodes if node.is_ready and (view.heard is None or node.name in view.heard)
+    )
+
+
+def _nodes_by_address(view: ClusterView) -> dict[str, str]:
+    """Which node has the address; without those that several have, each on a link of its own."""
+    owners: dict[str, set[str]] = {}
+    for name, speaker in view.speakers.items():
+        for link in speaker.status.links:
+            for text in link.addresses:
+                owners.setdefault(text.partition("/")[0], set()).add(name)
+    return {address: names.pop() for address, names in owners.items() if len(names) == 1}
+
+
+def _last_holder(old: VirtualIPStatus, hearsay: Hearsay, now: str) -> str:
+    held_by = find_holding(old.nodes, old, hearsay, now).holders
+    if held_by:
+        return held_by[0].node_name
     return old.holder or (old.transitions[-1].to_node if old.transitions else "")
 
 
@@ -108,6 +134,7 @@ def _facts(
     entries: Sequence[NodeStatus],
     now: str,
     old: VirtualIPStatus,
+    hearsay: Hearsay,
 ) -> Facts:
     generation = int(raw["metadata"].get("generation", 0))
     # A node that runs it is not asked again whenever another VirtualIP changes the node's SpeakerConfig.
@@ -119,7 +146,10 @@ def _facts(
     )
     refused_by = []
     waiting_for = []
+    not_heard = [node for node in sorted(mine) if node not in hearsay.heard]
     for node, router in sorted(mine.items()):
+        if node in not_heard:
+            continue
         speaker = view.speakers.get(node)
         if speaker is None or not _runs(running.get(node), router):
             waiting_for.append(node)
@@ -138,9 +168,24 @@ def _facts(
         vrid=verdict.vrid if isinstance(verdict, Accepted) else _vrid_of(mine),
         waiting_for=waiting_for,
         refused_by=refused_by,
+        not_heard=not_heard,
+        is_heard=len(not_heard) < len(mine),
+        left_out=_left_out(verdict, view),
         entries=entries,
-        nodes={node.name: node for node in view.nodes},
+        hearsay=hearsay,
     )
+
+
+def _left_out(verdict: Verdict, view: ClusterView) -> list[str]:
+    """The nodes that the user asked for and that take no part, with the reason."""
+    if not isinstance(verdict, Accepted):
+        return []
+    spec, known = verdict.virtual_ip.spec, {node.name for node in view.nodes}
+    missing = "no such interface" if spec.interface else "no interface in the subnet"
+    return [
+        *(f"{name} ({missing})" for name in sorted(verdict.membership.refused)),
+        *(f"{name} (no such node)" for name in sorted(set(spec.nodes.names) - known)),
+    ]
 
 
 def _runs(told: VirtualRouterConfiguration | None, router: VirtualRouterConfiguration) -> bool:

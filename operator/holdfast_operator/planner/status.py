@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -18,24 +20,30 @@ from holdfast_api.cluster import (
     NodeStatus,
     VirtualIPState,
     VirtualIPStatus,
+    agent_field_manager,
 )
-from holdfast_api.reasons import Obstacle, State
+from holdfast_api.reasons import Health, Obstacle, State
+from holdfast_operator.planner import lenient
 from holdfast_operator.planner.claims import Refusal
-from holdfast_operator.planner.view import EventType, NodeView, Notice
+from holdfast_operator.planner.holding import (
+    NOT_HEARD_AFTER_SECONDS,
+    Hearsay,
+    find_holding,
+    parsed_time,
+    recorded_moves,
+    seconds_since,
+)
+from holdfast_operator.planner.view import EventType, Notice
 
-NOT_HEARD_AFTER_SECONDS = 60
-"""A node that died says for ever what it said last.
-
-The control plane calls it NotReady after 50 s at most (node-monitor-grace-period; 40 s before Kubernetes 1.32), and
-what a node that is not Ready has said is not believed any more. After this time one that is Ready is alive.
-"""
-
-SPLIT_BRAIN_AFTER_SECONDS = NOT_HEARD_AFTER_SECONDS
-"""How long two nodes may both say that they hold a VIP: two that still say it after this are both alive."""
+_MESSAGE_MAX = 2048
+"""Of a condition: what a person reads, whatever the number of nodes."""
 
 _TOLD_MAX = 4
+_NAMED_MAX = 8
 _TOLD_OF_ALL_NODES = frozenset({ConditionReason.CANNOT_SEND, ConditionReason.ADDRESS_CONFLICT})
 """What keeps every node from holding it, and is mended outside of the cluster."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d{1,9})?\d*([Zz]|[+-]\d\d:\d\d)")
 
 _ConditionStatus = Literal["True", "False", "Unknown"]
 
@@ -52,109 +60,110 @@ class Facts:
     """Something of it is in force: its specification, or the last good one."""
     vrid: int | None
     waiting_for: Sequence[str]
-    """Nodes whose engine does not run it yet."""
+    """Nodes that are heard and whose engine does not run it yet."""
     refused_by: Sequence[str]
     """Nodes whose engine refuses it, with its words."""
+    not_heard: Sequence[str]
+    """Nodes that are to run it and are not heard."""
+    is_heard: bool
+    """Whether any node that is to run it is heard."""
+    left_out: Sequence[str]
+    """Nodes that were asked for and take no part, each with the reason."""
     entries: Sequence[NodeStatus]
     """Of the nodes that take part."""
-    nodes: Mapping[str, NodeView]
+    hearsay: Hearsay
 
 
 def decode_status(raw: Mapping[str, Any]) -> VirtualIPStatus:
-    """What the API server has; nothing where it is of another version and cannot be read."""
-    try:
-        status = msgspec.convert(raw.get("status") or {}, VirtualIPStatus)
-    except msgspec.ValidationError:
+    """What the API server has, but for what cannot be read: see lenient.py."""
+    status = raw.get("status")
+    if not isinstance(status, Mapping):
         return VirtualIPStatus()
-    return msgspec.structs.replace(status, nodes=sorted(status.nodes, key=lambda entry: entry.node_name))
+    entries = status.get("nodes")
+    own = lenient.read({name: value for name, value in status.items() if name != "nodes"}, VirtualIPStatus)
+    found = [_entry(entry) for entry in entries] if isinstance(entries, list) else []
+    nodes = {entry.node_name: entry for entry in found if entry is not None}
+    return msgspec.structs.replace(
+        own or VirtualIPStatus(), nodes=sorted(nodes.values(), key=lambda entry: entry.node_name)
+    )
 
 
-def holders(
-    entries: Sequence[NodeStatus], old: VirtualIPStatus, nodes: Mapping[str, NodeView], now: str
-) -> list[NodeStatus]:
-    """The nodes that say they hold it and can be believed, the newest first.
+def _entry(raw: Any) -> NodeStatus | None:
+    """One node's words. Whose they are, and in which state it is, has to be readable, and the rest need not."""
+    if not isinstance(raw, Mapping):
+        return None
+    told = dict(raw)
+    found = _TIME.fullmatch(since) if isinstance(since := raw.get("since"), str) else None
+    told["since"] = "".join(part or "" for part in found.groups()) if found else ""
+    stand_ins: dict[str, Any] = {"priority": 0, "health": Health.UNKNOWN.value}
+    try:
+        for name, stand_in in stand_ins.items():
+            told.setdefault(name, stand_in)
+        return msgspec.convert(told, NodeStatus)
+    except msgspec.ValidationError:
+        if told["health"] not in set(Health):
+            told["health"] = Health.UNKNOWN.value
+        if not isinstance(told["priority"], int) or not 0 <= told["priority"] <= 255:
+            told["priority"] = 0
+        return lenient.read(told, NodeStatus)
 
-    One that the control plane does not hear counts only where nobody else says so: it may be dead, or hold on alone.
-    """
-    masters = sorted((entry for entry in entries if entry.state is State.MASTER), key=lambda entry: entry.since)[::-1]
-    heard = {name for name, node in nodes.items() if node.is_ready}
-    masters = [entry for entry in masters if not _is_past(entry, entries, old, entry.node_name in heard, now)]
-    believed = [entry for entry in masters if entry.node_name in heard]
-    return believed or masters[:1]
 
-
-def _is_past(entry: NodeStatus, entries: Sequence[NodeStatus], old: VirtualIPStatus, is_heard: bool, now: str) -> bool:
-    """Whether another node took it over since, and this one is dead and cannot say so.
-
-    While a third node takes over from that other, there may be a moment in which nobody else says Master: then the
-    VIP has not gone back to the dead. But a node that is heard, and that the other says it follows, holds it indeed.
-    """
-    last = old.transitions[-1] if old.transitions else None
-    if last is None or last.to_node == entry.node_name or entry.since >= last.time:
-        return False
-    if not is_heard:
-        return True
-    follows = any(other.node_name == last.to_node and other.state is State.BACKUP for other in entries)
-    return not follows and _seconds_since(last.time, now) <= NOT_HEARD_AFTER_SECONDS
+def hearsay_of(
+    raw: Mapping[str, Any], entries: Sequence[NodeStatus], heard: AbstractSet[str], by_address: Mapping[str, str]
+) -> Hearsay:
+    """What is known of the entries of one VirtualIP beside their words."""
+    times: dict[str, datetime] = {}
+    for managed in raw["metadata"].get("managedFields") or ():
+        try:
+            written = parsed_time(managed["time"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        manager = str(managed.get("manager", ""))
+        times[manager] = max(written, times.get(manager, written))
+    names = [entry.node_name for entry in entries]
+    return Hearsay(
+        heard=heard,
+        written={name: times[manager] for name in names if (manager := agent_field_manager(name)) in times},
+        by_address=by_address,
+    )
 
 
 def next_status(old: VirtualIPStatus, facts: Facts) -> tuple[VirtualIPStatus, list[Notice]]:
     """The status as it is to be, without `nodes`, and what changed that people are told of."""
-    held_by = holders(facts.entries, old, facts.nodes, facts.now)
+    holding = find_holding(facts.entries, old, facts.hearsay, facts.now)
+    held_by = holding.holders
     holder = held_by[0].node_name if held_by else ""
-    is_split = len(held_by) > 1 and _seconds_since(held_by[0].since, facts.now) > SPLIT_BRAIN_AFTER_SECONDS
-    move = _move(old, held_by[0]) if held_by else None
-    is_move = move is not None and move.from_node != ""
+    is_split = len(held_by) > 1
+    history = recorded_moves(old, holding, facts.now)
+    new = history[len(old.transitions) :]
+    moves = [move for move in new if move.from_node]
     conditions = _conditions(old, facts, held_by, is_split=is_split)
     status = VirtualIPStatus(
         observed_generation=facts.generation,
-        state=_state(facts, holder, is_split=is_split),
+        state=_state(facts, conditions, holder, is_split=is_split),
         holder=holder,
         virtual_router_id=facts.vrid,
-        moves=old.moves + is_move,
-        last_move=move.time if move else old.last_move,
-        last_reason=move.reason if move else old.last_reason,
-        transitions=[*old.transitions, *([move] if move else [])][-TRANSITIONS_MAX:],
+        moves=old.moves + len(moves),
+        last_move=_not_after(new[-1].time, facts.now) if new else old.last_move,
+        last_reason=new[-1].reason if new else old.last_reason,
+        transitions=history[-TRANSITIONS_MAX:],
         conditions=conditions,
     )
-    return status, _notices(old, facts, move if is_move else None, conditions)
+    return status, _notices(old, facts, moves, conditions)
 
 
-def _seconds_since(time: str, now: str) -> float:
-    try:
-        return (_parsed(now) - _parsed(time)).total_seconds()
-    except ValueError:
-        return 0.0
+def _not_after(time: str, now: str) -> str:
+    """What is shown as an age cannot lie ahead, however a node's clock goes."""
+    return now if seconds_since(time, now) < 0 else time
 
 
-def _parsed(time: str) -> datetime:
-    found = datetime.fromisoformat(time)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _move(old: VirtualIPStatus, holder: NodeStatus) -> MoveRecord | None:
-    """The move that brought it to this holder; None where it is there already.
-
-    A time in between without a holder is part of the move. The first holder of all comes from nobody.
-    """
-    last = old.transitions[-1].to_node if old.transitions else old.holder
-    if last == holder.node_name:
-        return None
-    return MoveRecord(
-        from_node=last,
-        to_node=holder.node_name,
-        reason=holder.reason,
-        message=holder.message,
-        time=holder.since,
-        outage_milliseconds=holder.silent_milliseconds if last else 0,
-    )
-
-
-def _state(facts: Facts, holder: str, *, is_split: bool) -> VirtualIPState:
+def _state(facts: Facts, conditions: Sequence[Condition], holder: str, *, is_split: bool) -> VirtualIPState:
     if facts.refusal is not None and not facts.runs:
         return VirtualIPState.REFUSED
     if is_split:
         return VirtualIPState.SPLIT_BRAIN
+    if any(one.type == ConditionType.READY and one.status == "Unknown" for one in conditions):
+        return VirtualIPState.PENDING
     if holder:
         return VirtualIPState.HELD
     return VirtualIPState.UNHELD if facts.entries else VirtualIPState.PENDING
@@ -165,21 +174,39 @@ def _conditions(
 ) -> list[Condition]:
     known = {condition.type: condition for condition in old.conditions}
     found = [_accepted(facts), _programmed(facts), _ready(facts, held_by, is_split), _split(held_by, is_split)]
+    if facts.refusal is not None:
+        found.append((ConditionType.STALLED, "True", facts.refusal.reason, facts.refusal.message))
     merged = []
     for kind, status, reason, message in found:
         before = known.get(kind)
         since = before.last_transition_time if before is not None and before.status == status else facts.now
+        generation = facts.generation
+        if kind in _OF_WHAT_RUNS and before is not None and facts.refusal is not None and facts.runs:
+            generation = before.observed_generation  # what runs, and is held, is an earlier specification
         merged.append(
             Condition(
                 type=kind,
                 status=status,
                 reason=reason,
-                message=message,
+                message=_cut(message),
                 last_transition_time=since,
-                observed_generation=facts.generation,
+                observed_generation=generation,
             )
         )
     return merged
+
+
+_OF_WHAT_RUNS = (ConditionType.READY, ConditionType.SPLIT_BRAIN)
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _MESSAGE_MAX else f"{message[: _MESSAGE_MAX - 3]}..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As many as a person reads."""
+    more = len(names) - _NAMED_MAX
+    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 _Finding = tuple[ConditionType, _ConditionStatus, ConditionReason, str]
@@ -197,11 +224,26 @@ def _programmed(facts: Facts) -> _Finding:
     if facts.refusal is not None:
         return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
     if facts.refused_by:
-        return kind, "False", ConditionReason.REFUSED_BY_ENGINE, "; ".join(facts.refused_by)
+        told = [f"{words[: _MESSAGE_MAX // _TOLD_MAX]}" for words in facts.refused_by[:_TOLD_MAX]]
+        return kind, "False", ConditionReason.REFUSED_BY_ENGINE, "; ".join(told)
     if facts.waiting_for:
-        names = ", ".join(facts.waiting_for)
-        return kind, "False", ConditionReason.WAITING_FOR_SPEAKERS, f"not in force yet on {names}"
-    return kind, "True", ConditionReason.PROGRAMMED, "every node's engine runs this specification"
+        message = f"not in force yet on {_listed(facts.waiting_for)}{_absent(facts)}"
+        return kind, "False", ConditionReason.WAITING_FOR_SPEAKERS, message
+    if not facts.is_heard:
+        return (
+            kind,
+            "Unknown",
+            ConditionReason.SPEAKERS_NOT_HEARD,
+            f"no node that is to run it is heard{_absent(facts)}",
+        )
+    whose = "every node's engine" if not facts.not_heard else "the engine of every node that is heard"
+    return kind, "True", ConditionReason.PROGRAMMED, f"{whose} runs this specification{_absent(facts)}"
+
+
+def _absent(facts: Facts) -> str:
+    """Who else was asked for."""
+    silent = f"; not heard: {_listed(facts.not_heard)}" if facts.not_heard else ""
+    return silent + (f"; take no part: {_listed(facts.left_out)}" if facts.left_out else "")
 
 
 def _ready(facts: Facts, held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
@@ -209,20 +251,41 @@ def _ready(facts: Facts, held_by: Sequence[NodeStatus], is_split: bool) -> _Find
     if is_split:
         names = " and ".join(sorted(entry.node_name for entry in held_by))
         return kind, "False", ConditionReason.SEVERAL_HOLDERS, f"{names} say that they hold it"
-    if held_by:
-        return kind, "True", ConditionReason.HELD, f"{held_by[0].node_name} holds it"
     if not facts.runs and facts.refusal is not None:
         return kind, "False", ConditionReason.NOT_ACCEPTED, "the specification is not accepted"
+    kept = ", with the last good specification" if facts.refusal is not None else ""
+    if held_by:
+        holder = held_by[0].node_name
+        witnesses = _witnesses(facts)
+        if holder in facts.hearsay.heard:
+            return kind, "True", ConditionReason.HELD, f"{holder} holds it{kept}"
+        if witnesses:
+            message = f"{holder} holds it{kept}: its agent is not heard, but {_listed(witnesses)} would take it over"
+            return kind, "True", ConditionReason.HELD, message
+        message = f"{holder} held it when it was heard last, and no node that could tell is heard"
+        return kind, "Unknown", ConditionReason.HOLDER_NOT_HEARD, message
+    if not facts.is_heard and (facts.not_heard or facts.entries):
+        message = f"no node that is to run it is heard{_absent(facts)}"
+        return kind, "Unknown", ConditionReason.HOLDER_NOT_HEARD, message
     reason, why = _why_not_held(facts)
     return kind, "False", reason, f"no node holds it{why}"
+
+
+def _witnesses(facts: Facts) -> list[str]:
+    """Nodes that are heard and in the election: they would hold it if nobody did."""
+    return [
+        entry.node_name
+        for entry in facts.entries
+        if entry.state is State.BACKUP and entry.node_name in facts.hearsay.heard
+    ]
 
 
 def _why_not_held(facts: Facts) -> tuple[ConditionReason, str]:
     hindered = [entry for entry in facts.entries if entry.obstacles]
     told = [f"{entry.node_name}: {_words(entry)}" for entry in hindered]
     details = f" ({'; '.join(told[:_TOLD_MAX])})" if told else ""
-    # A node that the control plane does not hear can hold nothing, whatever it said last.
-    heard = [entry for entry in facts.entries if (node := facts.nodes.get(entry.node_name)) and node.is_ready]
+    # What a node that is not heard said last is no hindrance any more.
+    heard = [entry for entry in facts.entries if entry.node_name in facts.hearsay.heard]
     shared = set(Obstacle).intersection(*(entry.obstacles for entry in heard)) if heard else set()
     if Obstacle.CANNOT_SEND in shared:
         names = ", ".join(entry.node_name for entry in heard)
@@ -243,13 +306,13 @@ def _split(held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
     kind = ConditionType.SPLIT_BRAIN
     if is_split:
         names = " and ".join(sorted(entry.node_name for entry in held_by))
-        message = f"{names} have both held it for more than {SPLIT_BRAIN_AFTER_SECONDS} s: do they hear each other?"
+        message = f"{names} have both held it for more than {NOT_HEARD_AFTER_SECONDS} s: do they hear each other?"
         return kind, "True", ConditionReason.SEVERAL_HOLDERS, message
     return kind, "False", ConditionReason.ONE_HOLDER_AT_MOST, "no two nodes hold it"
 
 
 def _notices(
-    old: VirtualIPStatus, facts: Facts, move: MoveRecord | None, conditions: Sequence[Condition]
+    old: VirtualIPStatus, facts: Facts, moves: Sequence[MoveRecord], conditions: Sequence[Condition]
 ) -> list[Notice]:
     before = {condition.type: condition for condition in old.conditions}
     after = {condition.type: condition for condition in conditions}
@@ -259,7 +322,7 @@ def _notices(
         return after[kind].status == status and was != status
 
     notices = []
-    if move is not None:
+    for move in moves:
         why = f"{move.reason or 'unknown reason'}: {move.message}" if move.message else f"{move.reason}"
         notices.append(
             Notice(facts.key, EventType.NORMAL, "Moved", f"from {move.from_node} to {move.to_node}, {why}"[:1024])

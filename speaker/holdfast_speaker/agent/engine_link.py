@@ -31,7 +31,7 @@ from holdfast_api.reasons import State
 from holdfast_speaker.agent.configuration import Configuration, Step
 from holdfast_speaker.agent.engine_connection import EngineAway, EngineConnection, identity_of
 from holdfast_speaker.agent.health_book import HealthBook
-from holdfast_speaker.agent.node_statuses import Silences, after
+from holdfast_speaker.agent.node_statuses import LastTransitions, after
 from holdfast_speaker.agent.pods import Verdict
 
 _PAUSE_SECONDS = 0.05
@@ -80,7 +80,7 @@ class EngineLink:
         self._status: Status | None = None
         self._later: dict[str, Transition] = {}
         """By namespace/name: transitions that the status does not know yet."""
-        self.silences = Silences()
+        self.last_transitions = LastTransitions()
         self.read_again = asyncio.Event()
         """Set when only a fresh read of the SpeakerConfig can tell what to do."""
         self.away_since: float | None = self._clock()
@@ -177,26 +177,26 @@ class EngineLink:
         return answer
 
     async def _catch_up(self, connection: EngineConnection, status: Status) -> None:
-        """Learn of the transitions that nobody here has heard of: their silences, and if they are news, all of them."""
+        """Learn of the transitions that nobody here has heard of: the last one, and if they are news, all of them."""
         wanted = {router.virtual_ip for router in status.routers if router.state is State.MASTER or not self._is_first}
-        for name in self.silences.lacking(status.routers):
+        for name in self.last_transitions.lacking(status.routers):
             if name not in wanted:
                 continue
             answer = await connection.ask(GetHistory(virtual_ip=name))
-            known_until = self.silences.last_time(name)
+            known_until = self.last_transitions.last_time(name)
             for transition in answer.transitions if isinstance(answer, History) else ():
-                if transition.time > known_until and self.silences.take(transition) and not self._is_first:
+                if transition.time > known_until and self.last_transitions.take(transition) and not self._is_first:
                     self._transition(transition)
 
     def _take(self, status: Status) -> None:
         self._status = status
         since = {router.virtual_ip: router.since for router in status.routers}
         self._later = {name: one for name, one in self._later.items() if one.time > since.get(name, one.time)}
-        self.silences.keep_only(since)
+        self.last_transitions.keep_only(since)
         self._changed()
 
     def _take_transition(self, transition: Transition) -> None:
-        if not self.silences.take(transition):
+        if not self.last_transitions.take(transition):
             return
         self._transition(transition)
         self._later[transition.virtual_ip] = transition

@@ -14,6 +14,7 @@ from holdfast_api.reasons import Health, Reason, State
 _WORDS_MAX = 1024
 _OBSTACLES_MAX = 16
 _INTERFACE_MAX = 15
+_PEER_MAX = 64
 
 WORDS = ("message", "healthMessage")
 """Fields of an entry that are for people alone."""
@@ -21,8 +22,8 @@ WORDS = ("message", "healthMessage")
 ENGINE_IS_AWAY = "the engine of this node does not answer"
 
 
-def entry(node_name: str, router: RouterStatus, silent_ms: int) -> NodeStatus:
-    """What the API server shall know of one virtual router on this node."""
+def entry(node_name: str, router: RouterStatus, silent_ms: int, peer: str = "") -> NodeStatus:
+    """What the API server shall know of one virtual router on this node; `peer` decided its last transition."""
     return NodeStatus(
         node_name=node_name,
         state=router.state,
@@ -32,6 +33,7 @@ def entry(node_name: str, router: RouterStatus, silent_ms: int) -> NodeStatus:
         health_message=router.health_detail[:_WORDS_MAX],
         reason=router.reason,
         message=(router.obstacle_detail or "; ".join((router.message, *_remarks(router))))[:_WORDS_MAX],
+        peer=peer[:_PEER_MAX],
         silent_milliseconds=silent_ms if router.state is State.MASTER else 0,
         obstacles=list(router.obstacles)[:_OBSTACLES_MAX],
         interface=router.interface[:_INTERFACE_MAX],
@@ -81,8 +83,8 @@ def after(router: RouterStatus, transition: Transition) -> RouterStatus:
     )
 
 
-class Silences:
-    """How long nobody had been heard when this node became Master, from its transitions."""
+class LastTransitions:
+    """What led to the present state, beside what the engine's status says of it."""
 
     def __init__(self) -> None:
         self._last: dict[str, Transition] = {}
@@ -110,11 +112,20 @@ class Silences:
         return known.time if known else ""
 
     def silent_ms(self, router: RouterStatus) -> int:
-        """Of the transition that led to the present state, in milliseconds; 0 where it is not known."""
-        known = self._last.get(router.virtual_ip)
-        return known.silent_milliseconds if known is not None and known.time == router.since else 0
+        """How long nobody had been heard then, in milliseconds; 0 where it is not known."""
+        known = self._that_led_to(router)
+        return known.silent_milliseconds if known is not None else 0
+
+    def peer(self, router: RouterStatus) -> str | None:
+        """Who decided it, by advertisement or silence; empty: nobody; None: it is not known."""
+        known = self._that_led_to(router)
+        return known.peer if known is not None else None
 
     def keep_only(self, virtual_ips: Iterable[str]) -> None:
         """Forget what does not run here any more."""
         wanted = set(virtual_ips)
         self._last = {name: known for name, known in self._last.items() if name in wanted}
+
+    def _that_led_to(self, router: RouterStatus) -> Transition | None:
+        known = self._last.get(router.virtual_ip)
+        return known if known is not None and known.time == router.since else None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from holdfast_api.cluster import Condition, Link
+from holdfast_api.messages import RouterStatus
 from holdfast_api.reasons import State
 from holdfast_speaker.agent.api_server import APIServer
 from holdfast_speaker.agent.cache import Cache
@@ -135,7 +136,9 @@ class Publisher:
             status = (
                 entry_without_engine(self._node_name, router, self._left_at)
                 if is_away
-                else entry(self._node_name, router, engine.silences.silent_ms(router))
+                else entry(
+                    self._node_name, router, engine.last_transitions.silent_ms(router), self._peer(engine, router)
+                )
             )
             self._entries.want(router.virtual_ip, msgspec.to_builtins(status))
         newest = self._configuration.newest
@@ -145,6 +148,14 @@ class Publisher:
         for name in self._entries.with_entry():
             if name not in running and name not in configured:
                 self._entries.want(name, None)
+
+    def _peer(self, engine: EngineLink, router: RouterStatus) -> str:
+        """As the engine told it, or told a former agent, which wrote it down."""
+        told = engine.last_transitions.peer(router)
+        if told is None:
+            there = self._entries.there(router.virtual_ip) or {}
+            told = str(there.get("peer", "")) if there.get("since") == router.since else ""
+        return told
 
     def _disown(self) -> None:
         """No engine runs here, so what a former one held is held here no longer."""

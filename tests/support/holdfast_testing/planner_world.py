@@ -6,7 +6,14 @@ from typing import Any
 
 import msgspec
 
-from holdfast_api.cluster import Link, SpeakerConfig, SpeakerConfigMetadata, SpeakerConfigSpec, SpeakerConfigStatus
+from holdfast_api.cluster import (
+    Link,
+    SpeakerConfig,
+    SpeakerConfigMetadata,
+    SpeakerConfigSpec,
+    SpeakerConfigStatus,
+    agent_field_manager,
+)
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, NodeView
@@ -26,6 +33,8 @@ class World:
             for index, name in enumerate(nodes, start=1)
         }
         self.speakers: dict[str, SpeakerConfig] = {}
+        self.heard: set[str] | None = None
+        """Nodes whose speaker's pod is Ready; None: nobody could tell."""
         self.links = {
             name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
             for index, name in enumerate(nodes, start=1)
@@ -63,18 +72,28 @@ class World:
             "status": known["status"] if known else {},
         }
 
-    def say(self, key: str, node: str, state: str, since: str = NOW, **fields: Any) -> None:
-        """A node's agent writes its entry."""
+    def say(self, key: str, node: str, state: str, since: str = NOW, *, at: str = "", **fields: Any) -> None:
+        """A node's agent writes its entry, and the API server takes it `at` that time of its own clock."""
         entries = self.virtual_ips[key]["status"].setdefault("nodes", [])
         entries[:] = [entry for entry in entries if entry["nodeName"] != node]
         entries.append(
             {"nodeName": node, "state": state, "since": since, "priority": 100, "health": "Healthy", **fields}
         )
+        if at:
+            managed = self.virtual_ips[key]["metadata"].setdefault("managedFields", [])
+            manager = agent_field_manager(node)
+            managed[:] = [one for one in managed if one["manager"] != manager]
+            managed.append({"manager": manager, "operation": "Apply", "subresource": "status", "time": at})
 
     @property
     def view(self) -> ClusterView:
         """What the operator reads."""
-        return ClusterView(tuple(self.virtual_ips.values()), tuple(self.nodes.values()), self.speakers)
+        return ClusterView(
+            tuple(self.virtual_ips.values()),
+            tuple(self.nodes.values()),
+            self.speakers,
+            heard=None if self.heard is None else frozenset(self.heard),
+        )
 
     def plan(self, now: str = NOW) -> ClusterPlan:
         """What the operator would write."""
