@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from holdfast_testing.frr import Frr, require_frr
+from holdfast_testing.hosts import eventually
+from holdfast_testing.restarts import waiting_successors
 
 pytestmark = pytest.mark.netns
 
@@ -85,7 +87,7 @@ def test_frr_stays_patient_while_a_successor_takes_over(segment: Any, folder: Pa
     before = frr.status
     old = n1.process
     n1.run()
-    time.sleep(1.0)
+    eventually(lambda: waiting_successors(n1) == 1, "the successor waits")
     assert old is not None
     old.terminate()
     assert old.wait(timeout=10) == 0

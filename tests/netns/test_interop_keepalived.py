@@ -88,6 +88,9 @@ FORMS = [
 ]
 
 
+SECOND_MS = 1000
+
+
 @pytest.fixture(autouse=True)
 def _keepalived() -> None:
     require_keepalived()
@@ -113,7 +116,8 @@ def test_keepalived_obeys_a_holdfast_master_and_takes_over_when_it_leaves(segmen
     began = time.monotonic()
     n1.stop()
     holds(n2, form)
-    assert time.monotonic() - began < 3 * form.interval_ms / 1000 + 0.5, "priority 0: sooner than a silence would be"
+    if form.interval_ms >= SECOND_MS:  # at shorter intervals a busy machine hides which of the two it was
+        assert time.monotonic() - began < 3 * form.interval_ms / 1000, "priority 0: sooner than a silence would be"
 
 
 @pytest.mark.parametrize("form", FORMS)
