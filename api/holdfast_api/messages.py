@@ -164,6 +164,9 @@ class LinkStatus(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
     name: str
     addresses: list[str]
     """Its own addresses with prefix length, without VIPs and without those that come and go; sorted, at most 64."""
+    next_hops: list[str] = []
+    """Through what routes of this host lead there: its default gateways and others, whoever set them; sorted, at most
+    64."""
 
 
 class Status(_Answer, frozen=True, kw_only=True):

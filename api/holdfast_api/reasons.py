@@ -55,6 +55,7 @@ class Reason(enum.StrEnum):
     CANNOT_SEND = "CannotSend"
     ADDRESS_CONFLICT = "AddressConflict"
     TOO_FEW_DESCRIPTORS = "TooFewDescriptors"
+    ADDRESS_NOT_PERMITTED = "AddressNotPermitted"
     REMOVED = "Removed"
     STOPPED = "Stopped"
 
@@ -75,4 +76,5 @@ class Obstacle(enum.StrEnum):
     CANNOT_SEND = "CannotSend"
     ADDRESS_CONFLICT = "AddressConflict"
     TOO_FEW_DESCRIPTORS = "TooFewDescriptors"
+    ADDRESS_NOT_PERMITTED = "AddressNotPermitted"
     STOPPED = "Stopped"

@@ -49,13 +49,15 @@ class Pod:
         self.host = host
         self.folder = folder
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *more: str) -> subprocess.Popen[str]:
         engine = [sys.executable, "-P", "-m", "holdfast_speaker.host", f"--node-name={self.host.name}"]
         options = [f"--state-dir={self.folder}", f"--agent-group={AGENT_GROUP}", "--step-aside-milliseconds=2000"]
         # The first process of a PID namespace, and the one that --kill-child leaves no orphan of.
         container = ["unshare", "--pid", "--fork", "--kill-child"]
         with (self.folder / "log").open("a", encoding="utf-8") as log:
-            return self.host.namespace.start([*container, *engine, *options], stderr=log, stdin=subprocess.DEVNULL)
+            return self.host.namespace.start(
+                [*container, *engine, *options, *more], stderr=log, stdin=subprocess.DEVNULL
+            )
 
     def say(self, message: dict[str, Any]) -> dict[str, Any]:
         """What the engine answers a client that is not root."""
@@ -133,6 +135,47 @@ def test_an_engine_tells_its_links_with_their_own_addresses_and_soon_after_they_
     assert VIP not in str(told())
     n1.host.namespace.ip("address add 10.78.0.7/28 dev eth0")
     eventually(lambda: "10.78.0.7/28" in told()["eth0"], "the new address is told")
+
+
+def test_what_is_outside_of_its_networks_an_engine_does_not_hold_nor_inherit_nor_start_with(pods: list[Pod]) -> None:
+    n1, _ = pods
+    container = n1.start()
+    eventually(lambda: n1.configure()["type"] == "Done", "the engine is configured")
+    eventually(lambda: n1.host.has(VIP), "it holds the VIP")
+    n1.start("--allowed-network=10.77.0.0/25,fd00::/8")
+    eventually(lambda: "waiting until it ends" in n1.log, "the successor waits")
+    stop(container)
+    eventually(lambda: n1.state() == "Initialize", "the successor has begun")
+    assert not n1.host.has(VIP)
+    (router,) = n1.say({"type": "GetStatus"})["routers"]
+    assert router["obstacles"] == ["AddressNotPermitted"]
+    assert router["obstacleDetail"] == (
+        f"{VIP} is in none of the networks that this engine may hold: 10.77.0.0/25, fd00::/8"
+    )
+    assert n1.configure(2, addresses=["10.77.0.99/24"])["type"] == "Done"
+    eventually(lambda: n1.host.has("10.77.0.99"), "what is inside is held")
+
+
+def test_an_engine_in_a_pod_does_not_take_its_own_gateway(pods: list[Pod]) -> None:
+    n1, _ = pods
+    n1.host.namespace.ip(f"route add default via {VIP} dev eth0")
+    n1.start()
+    eventually(lambda: n1.configure(conflictDetection="Warn")["type"] == "Done", "the engine is configured")
+    eventually(lambda: n1.state() == "Initialize", "it is refused")
+    (link,) = n1.say({"type": "GetStatus"})["links"]
+    assert link["nextHops"] == [VIP]
+    time.sleep(2)
+    assert not n1.host.has(VIP)
+    n1.host.namespace.ip("route delete default")
+    eventually(lambda: n1.host.has(VIP), "no route leads through it any more")
+
+
+def test_a_network_that_is_none_is_one_line(pods: list[Pod]) -> None:
+    n1, _ = pods
+    assert n1.start("--allowed-network=10.77.0.5/24").wait(timeout=20) == 2
+    assert n1.log.splitlines()[-1] == (
+        "holdfast-engine: error: argument --allowed-network: 10.77.0.5/24 has host bits set"
+    )
 
 
 def test_an_engine_starts_from_the_last_good_configuration_when_no_agent_is_there(pods: list[Pod]) -> None:

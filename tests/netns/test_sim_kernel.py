@@ -36,6 +36,7 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.netlink import MonitorSocket, RequestSocket
+from holdfast_speaker.host.next_hops import NextHops
 from holdfast_speaker.host.sockets import AnnouncementSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import SECOND, Instant
@@ -122,7 +123,7 @@ class Twins:
             self._sysctl(f"ipv6/conf/{place}/accept_dad", int(detects_duplicates))
             self._sysctl(f"ipv4/conf/{place}/promote_secondaries", 0)
         with self.host.inside():
-            self.monitor, self.requests = MonitorSocket(), RequestSocket()
+            self.monitor, self.requests, self.next_hops = MonitorSocket(), RequestSocket(), NextHops()
         self.done: list[str] = []
         self._other_ends: dict[int, str] = {}
         self._told: tuple[dict[int, Link], dict[int, Link]] = ({}, {})
@@ -132,6 +133,7 @@ class Twins:
     def close(self) -> None:
         self.monitor.close()
         self.requests.close()
+        self.next_hops.close()
 
     def _sysctl(self, path: str, value: int) -> None:
         self.host.run(["sh", "-c", f"echo {value} >/proc/sys/net/{path}"])
@@ -453,6 +455,7 @@ class Twins:
                 destination: str(ip_address(source)) if (source := self.model.source_for(packed(destination))) else None
                 for destination in DESTINATIONS
             },
+            "next hops": list(self.model.next_hops()),
         }
 
     def _real(self) -> dict[str, Any]:
@@ -474,6 +477,7 @@ class Twins:
             "addresses": [self._shown(address) for address in self.requests.dump_addresses()],
             "routes": sorted(self._real_routes(4) + self._real_routes(6)),
             "sources": {destination: self._real_source(destination) for destination in DESTINATIONS},
+            "next hops": list(self.next_hops.first()),
         }
 
     def _real_routes(self, version: int) -> list[tuple[Any, ...]]:

@@ -307,6 +307,9 @@ class HalfADump:
     def changes(self) -> None:
         return None
 
+    def next_hops(self) -> tuple[()]:
+        return ()
+
     def dump(self) -> tuple[Any, Any, bool]:
         links, addresses, _ = self._kernel.dump()
         self.dumps.append(len(self.dumps) != 1)

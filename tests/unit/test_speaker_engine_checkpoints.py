@@ -50,9 +50,9 @@ WITHOUT_CONSEQUENCES = {
 
 WORKED_OUT = {
     Engine: {"by_vrid", "by_address", "table", "node_name"},
-    Instance: {"addresses", "widths", "members", "announcements"},
+    Instance: {"addresses", "address_set", "widths", "members", "announcements"},
     HeldAddresses: {"owned"},
-    LinkTable: {"others_by_address", "networks", "prefix_lengths", "held"},
+    LinkTable: {"others_by_address", "networks", "prefix_lengths", "held", "links_of_next_hops"},
     Deadlines: {"heap"},
     Listening: {"table"},
 }

@@ -37,6 +37,9 @@ class Machine:
         own = LinkAddress(2, 2, ip_address("10.0.0.1").packed, 24, 0, 0x80, 0, None)
         return [link], [own], True
 
+    def next_hops(self) -> tuple[()]:
+        return ()
+
     def apply(self, requests: Any) -> list[int]:
         return [0 for _ in requests]
 

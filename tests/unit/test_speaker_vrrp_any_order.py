@@ -338,6 +338,7 @@ def test_only_the_silence_of_every_family_promotes() -> None:
         (Obstacle.ADDRESS_IN_USE, True),
         (Obstacle.VIRTUAL_ROUTER_ID_IN_USE, True),
         (Obstacle.KERNEL_REFUSED, True),
+        (Obstacle.ADDRESS_NOT_PERMITTED, True),
     ],
 )
 def test_a_master_says_farewell_where_it_can_still_send(obstacle: Obstacle, farewell: bool) -> None:

@@ -128,6 +128,7 @@ class HeldAddresses:
         self.table = LinkTable()
         links, addresses, whole = kernel.dump()
         self.table.replace(links, addresses)
+        self.table.know_next_hops(kernel.next_hops())
         if not whole:
             self._dump_at = Instant(0)
 

@@ -8,7 +8,9 @@ and in which order, is turn.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
+from ipaddress import ip_address
 
+import msgspec
 from msgspec import Struct
 
 from holdfast_api.addresses import packed_interface
@@ -25,6 +27,7 @@ from holdfast_speaker.engine.conflicts import (
     ConflictsCheckpoint,
 )
 from holdfast_speaker.engine.deadlines import Deadlines
+from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
 from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid
@@ -43,6 +46,7 @@ from holdfast_speaker.engine.ports import (
     Listener,
     Log,
     NeighbourAnswer,
+    NextHopsChanged,
     Wire,
 )
 from holdfast_speaker.engine.refusals import Refusals
@@ -92,21 +96,35 @@ class EngineCheckpoint(Struct, frozen=True):
     former: list[PublishedRouter]
     former_seen_at: Instant
     left: list[PublishedRouter] | None
+    door: Door = OPEN
+    put_off: SpeakerConfiguration | None = None
 
 
 class Engine:
     """All that runs on this node. Not thread-safe: one loop owns it.
 
     The constructor raises EnvironmentFailure where the kernel does not tell its links and addresses. `overhears`:
-    listen also on links where no VIP of ours lives, for the virtual routers of others.
+    listen also on links where no VIP of ours lives, for the virtual routers of others. `door`: what it may hold.
     """
 
     def __init__(
-        self, node_name: str, kernel: Kernel, wire: Wire, clock: Clock, log: Log, *, overhears: bool = False
+        self,
+        node_name: str,
+        kernel: Kernel,
+        wire: Wire,
+        clock: Clock,
+        log: Log,
+        *,
+        overhears: bool = False,
+        door: Door = OPEN,
     ) -> None:
         self.node_name = node_name
+        self.door = door
         self.started = clock.timestamp()
         self.configuration = SpeakerConfiguration(node_name=node_name)
+        """What is in force."""
+        self._put_off: SpeakerConfiguration | None = None
+        """What was asked for last, where an edit in it is refused: it is tried again when the next hops are others."""
         self.instances: dict[str, Instance] = {}
         self.lateness = LatenessHistogram()
         self.addresses = HeldAddresses(kernel, log)
@@ -154,6 +172,8 @@ class Engine:
             former=list(self._former.values()),
             former_seen_at=self._former_seen_at,
             left=None if self._left is None else list(self._left),
+            door=self.door,
+            put_off=self._put_off,
         )
 
     def restore(self, known: EngineCheckpoint) -> None:
@@ -173,6 +193,8 @@ class Engine:
         self._former = {router.virtual_ip: router for router in known.former}
         self._former_seen_at = known.former_seen_at
         self._left = known.left
+        self.door = known.door
+        self._put_off = known.put_off
         self._by_vrid = first_by_vrid(self.instances)
         self._index_addresses(self.instances.values())
 
@@ -191,10 +213,15 @@ class Engine:
         """Run this from now on. What did not change is not disturbed.
 
         An address that changes hands between VirtualIPs does not leave the kernel; first is taken off what the change
-        takes, then is given.
+        takes, then is given. An edit that the door refuses leaves that VirtualIP as it is.
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
         self._rename(wanted)
+        self._put_off = None
+        if self._refuse_edits(wanted):
+            self._put_off = configuration
+            in_force = [wanted[item.name] for item in configuration.virtual_routers]
+            configuration = msgspec.structs.replace(configuration, virtual_routers=in_force)
         leaving = []
         for name, instance in self.instances.items():
             if name not in wanted or instance.becomes_another_router(wanted[name]):
@@ -213,6 +240,9 @@ class Engine:
                 self.instances[name] = Instance(item, LastMove(self._clock.timestamp()))
                 if name in self._former:
                     self.instances[name].inherit(self._former[name])
+        for instance in self.instances.values():
+            instance.outside = self.door.why_not(instance.addresses)
+            self._judge(instance)
         self.configuration = configuration
         self._index_addresses(self.instances.values())
         self.strangers.know(configuration.node_addresses)
@@ -257,9 +287,62 @@ class Engine:
                 del names[former]
         return names
 
+    def _refuse_edits(self, wanted: dict[str, VirtualRouterConfiguration]) -> bool:
+        """Have VirtualIPs whose edit asks for what may not be held stay what they are; whether there was one."""
+        refused = False
+        for name, instance in self.instances.items():
+            item = wanted.get(name)
+            if item is None or instance.refusal:
+                continue
+            why = ""
+            instance.note_what_is_in_force()
+            if item.addresses != instance.configuration.addresses:
+                addresses = tuple(map(packed_interface, item.addresses))
+                why = self.door.why_not(addresses) or self._why_no_next_hop(instance, addresses)
+            if why:
+                refused = True
+                wanted[name] = instance.configuration
+                if instance.warnings.get("edit") != f"an edit is refused: {why}":
+                    self._log.error(f"an edit is refused: {why}", virtualIP=name)
+            instance.warn("edit", f"an edit is refused: {why}" if why else "")
+        return refused
+
+    def _judge(self, instance: Instance) -> bool:
+        """Find out whether a VirtualIP may be held here now; whether that is new."""
+        instance.note_what_is_in_force()
+        before = instance.refusal
+        instance.refusal = instance.outside or self._why_no_next_hop(instance, instance.addresses)
+        led = "" if instance.refusal else self._leads_through(instance, instance.addresses)
+        if led and instance.warnings.get("next hop") != led:
+            self._log.warning(led, virtualIP=instance.name)
+        instance.warn("next hop", led)
+        return instance.refusal != before
+
+    def _why_no_next_hop(self, instance: Instance, addresses: Iterable[tuple[bytes, int]]) -> str:
+        """In a pod a next hop is not held, as all of the node's traffic goes to it. One that was in force before the
+        route was stays, and is told: a route must not take a VIP away from who uses it (ADR 0030)."""
+        if not self.door.refuses_next_hops:
+            return ""
+        return self._leads_through(instance, [item for item in addresses if item[0] not in instance.in_force])
+
+    def _leads_through(self, instance: Instance, addresses: Iterable[tuple[bytes, int]]) -> str:
+        """A sentence about an address that is a next hop of this host; empty: none is."""
+        if not self.table.next_hops:
+            return ""
+        own = instance.link.index if instance.link is not None else None
+        for address, _ in addresses:
+            index = self.table.next_hop_on(address, own)
+            if index is not None:
+                link = self.table.by_index.get(index)
+                where = f" on {link.name}" if link is not None else ""
+                return f"a route of this host leads through {ip_address(address)}{where}"
+        return ""
+
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
         for instance in instances:
+            if instance.refusal:  # what is not ours to hold may be the host's own
+                continue
             for address, _ in instance.addresses:
                 self._by_address.setdefault(address, []).append(instance)
 
@@ -277,10 +360,11 @@ class Engine:
         former = list(self._former.values()) or list(left)
         known = {packed_interface(told)[0] for router in former for told in router.addresses}
         self.addresses.claim(known)
-        known |= self._by_address.keys()
+        known.update(*(instance.address_set for instance in self.instances.values()))
         for name, router in self._former.items():
-            if router.state is State.MASTER and name in self.instances:  # it goes on, and keeps them
-                known -= {address for address, _ in self.instances[name].addresses}
+            instance = self.instances.get(name)
+            if router.state is State.MASTER and instance is not None and not instance.refusal:
+                known -= instance.address_set  # it goes on, and keeps them
         for leftover in self.addresses.remove_leftovers(known):
             self._log.info("removed an address that a former engine left", address=text(leftover))
 
@@ -306,7 +390,10 @@ class Engine:
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
-        if changes.events is None:
+        has_other_next_hops = changes.events and any(isinstance(event, NextHopsChanged) for event in changes.events)
+        if has_other_next_hops and self._put_off is not None:
+            self.configure(self._put_off, now)
+        elif changes.events is None:
             self._look(list(self.instances.values()), now)
         elif changes.events or changes.gone:
             concerned = self._concerned(changes.events, subnets_changed=changes.subnets_changed)
@@ -354,6 +441,10 @@ class Engine:
                     if not self.table.is_ours(address):
                         subnets.add(address.index)
                         addresses.add(address.address)
+                case NextHopsChanged(next_hops):
+                    addresses.update(next_hop.address for next_hop in next_hops)
+                    told = [one for one in self.instances.values() if one.refusal or "next hop" in one.warnings]
+                    addresses.update(*(instance.address_set for instance in told))
                 case _:
                     links.add(event.index)
         found = []
@@ -376,6 +467,9 @@ class Engine:
         for instance in instances:
             instance.look_at = None
             self._find_link(instance, now)
+        judged = [self._judge(instance) for instance in instances]  # each of them
+        if any(judged):
+            self._index_addresses(self.instances.values())
         self._listening.listen(self.instances.values(), now)
         rivals = self._share_virtual_router_ids(instances)
         for instance in instances:
@@ -512,6 +606,8 @@ class Engine:
 
     def _obstacles(self, instance: Instance) -> dict[Obstacle, str]:
         """What keeps a VirtualIP out of the election, with a sentence about each."""
+        if instance.refusal:  # before all that could let it hold its addresses for a while
+            return {Obstacle.ADDRESS_NOT_PERMITTED: instance.refusal}
         link = instance.link
         if link is None:
             name = instance.configuration.interface

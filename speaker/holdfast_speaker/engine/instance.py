@@ -31,6 +31,7 @@ from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instan
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUPS, Decoder
 from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
+from holdfast_speaker.vrrp.states import Backup
 
 HISTORY = 10
 """How many transitions of each VirtualIP are remembered."""
@@ -94,6 +95,9 @@ class InstanceCheckpoint(Struct, frozen=True):
     lost_at: dict[int, Instant]
     find_anew: bool
     told: Told | None
+    outside: str = ""
+    refusal: str = ""
+    in_force: frozenset[bytes] = frozenset()
 
 
 @dataclass(slots=True)
@@ -122,8 +126,16 @@ class Instance:
     """When this router was last promoted; None while it is not Master, or went on as one in another process."""
     look_at: Instant | None = None
     """When the link and the sources are looked at again, because something is away that may come back."""
+    outside: str = ""
+    """Why this engine never holds one of its addresses (door.py); empty: it may hold them all."""
+    refusal: str = ""
+    """Why it is refused now, because of that or of a route; empty: it is not."""
+    in_force: frozenset[bytes] = frozenset()
+    """Those of its addresses that were held here, or by a Master that was heard here."""
     addresses: tuple[tuple[bytes, int], ...] = field(init=False)
     """Packed addresses and prefix lengths, in the user's order."""
+    address_set: frozenset[bytes] = field(init=False)
+    """The same without prefix lengths."""
     widths: tuple[int, ...] = field(init=False)
     """4 for IPv4, 16 for IPv6: the families of this VirtualIP."""
     members: frozenset[bytes] = field(init=False)
@@ -146,6 +158,7 @@ class Instance:
 
     def _parse(self) -> None:
         self.addresses = tuple(map(packed_interface, self.configuration.addresses))
+        self.address_set = frozenset(address for address, _ in self.addresses)
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
         self.members = frozenset(map(packed, self.configuration.members))
 
@@ -175,6 +188,9 @@ class Instance:
             lost_at=dict(self._lost_at),
             find_anew=self._find_anew,
             told=self._told,
+            outside=self.outside,
+            refusal=self.refusal,
+            in_force=self.in_force,
         )
 
     @classmethod
@@ -196,6 +212,9 @@ class Instance:
             retry_at=known.retry_at,
             master_since=known.master_since,
             look_at=known.look_at,
+            outside=known.outside,
+            refusal=known.refusal,
+            in_force=known.in_force,
             history=deque(known.history, maxlen=HISTORY),
             kernel_addresses=known.kernel_addresses,
             _doubted_since=known.doubted_since,
@@ -229,8 +248,8 @@ class Instance:
 
     @property
     def listeners(self) -> list[Listener]:
-        """What has to be listened on; nothing while there is no link."""
-        return [] if self.link is None else [Listener(self.link.index, width) for width in self.widths]
+        """What has to be listened on; nothing while there is no link, or while it is refused."""
+        return [] if self.link is None or self.refusal else [Listener(self.link.index, width) for width in self.widths]
 
     @property
     def served_widths(self) -> tuple[int, ...]:
@@ -250,7 +269,7 @@ class Instance:
         Always of full length: with the user's prefix length a VIP and the host's own addresses would be primary and
         secondary of one subnet, and who loses the primary loses the others and their route (net/ipv4/devinet.c).
         """
-        served = () if self.link is None or self.owner else self.served_widths
+        served = () if self.link is None or self.owner or self.refusal else self.served_widths
         index = self.link.index if self.link is not None else 0
         self.kernel_addresses = frozenset(
             KernelAddress(index, address, 8 * len(address)) for address, _ in self.addresses if len(address) in served
@@ -410,6 +429,7 @@ class Instance:
         self.configuration = configuration
         self._told = None
         self._parse()
+        self.in_force &= self.address_set
         self._find_anew = telling_address(self.addresses) != before
         self.failed = {width: why for width, why in self.failed.items() if width in self.widths}
         self.prepare_announcements(self._forwards_ipv6)
@@ -492,8 +512,17 @@ class Instance:
         moves = self.last_move.moves + moved(message.from_state, message.to_state)
         self.last_move = LastMove(message.time, message.reason, message.message, moves)
 
+    def note_what_is_in_force(self) -> None:
+        """Its addresses are in force where it holds them, or hears who does."""
+        state = self.router.state
+        heard = isinstance(state, Backup) and any(known.heard is not None for known in state.known)
+        if heard or self.router.holds_addresses:
+            self.in_force = self.address_set
+
     def inherit(self, former: PublishedRouter) -> None:
         """Go on with what is known from a process before this one."""
+        if former.state is not State.INITIALIZE:
+            self.in_force = self.address_set & {packed_interface(text)[0] for text in former.addresses}
         self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
         self.history.extend(former.history)
         self.reported_health, self.reported_detail = former.health, former.health_detail

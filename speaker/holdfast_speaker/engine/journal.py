@@ -28,6 +28,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.engine import Engine, EngineCheckpoint
 from holdfast_speaker.engine.ports import (
     Clock,
@@ -39,6 +40,7 @@ from holdfast_speaker.engine.ports import (
     Listener,
     Log,
     NeighbourAnswer,
+    NextHop,
     Request,
     Wire,
 )
@@ -229,6 +231,10 @@ class RecordedPorts:
         """As ports.Kernel has it."""
         return self._tried("dump", self._kernel.dump)
 
+    def next_hops(self) -> Sequence[NextHop]:
+        """As ports.Kernel has it."""
+        return self._tried("next_hops", self._kernel.next_hops)
+
     def apply(self, requests: Sequence[Request]) -> Sequence[int]:
         """As ports.Kernel has it."""
         return self._tried("apply", lambda: self._kernel.apply(requests), named(requests))
@@ -298,11 +304,19 @@ class RecordedEngine:
     """An engine whose inputs are noted. `engine` is there to be asked; whatever changes it goes through here."""
 
     def __init__(
-        self, node_name: str, kernel: Kernel, wire: Wire, clock: Clock, log: Log, *, overhears: bool = False
+        self,
+        node_name: str,
+        kernel: Kernel,
+        wire: Wire,
+        clock: Clock,
+        log: Log,
+        *,
+        overhears: bool = False,
+        door: Door = OPEN,
     ) -> None:
         """As Engine, with the same errors."""
         ports = RecordedPorts(kernel, wire, clock)
-        self.engine = Engine(node_name, ports, ports, ports, log, overhears=overhears)
+        self.engine = Engine(node_name, ports, ports, ports, log, overhears=overhears, door=door)
         self.journal = Journal(node_name, self.engine.checkpoint)
         ports.note_with(self.journal.note_question)
 

@@ -18,6 +18,8 @@ from holdfast_speaker.engine.ports import (
     LinkAddress,
     LinkChanged,
     LinkRemoved,
+    NextHop,
+    NextHopsChanged,
 )
 from holdfast_speaker.vrrp.packet import is_link_local
 
@@ -47,6 +49,7 @@ class LinksCheckpoint(Struct, frozen=True):
     others: dict[int, list[LinkAddress]]
     claimed: frozenset[tuple[int, bytes]]
     revision: int
+    next_hops: list[NextHop] = []
 
 
 class LinkTable:
@@ -65,6 +68,9 @@ class LinkTable:
         """Index and address of what we have put there, or took over from an engine before this one."""
         self.held: set[KernelAddress] = set()
         """What we renew: whoever puts it there as well will find it ours."""
+        self.next_hops: Sequence[NextHop] = ()
+        """Of the host's routes, sorted."""
+        self._links_of_next_hops: dict[bytes, list[int]] = {}
         self._by_name: dict[str, Link] = {}
         # Apart, because there may be a thousand of ours, and most questions are about the few others.
         self._ours: dict[int, dict[_Key, LinkAddress]] = {}
@@ -116,6 +122,7 @@ class LinkTable:
             others={index: list(here.values()) for index, here in self._others.items()},
             claimed=frozenset(self.claimed),
             revision=self.revision,
+            next_hops=list(self.next_hops),
         )
 
     def restore(self, known: LinksCheckpoint) -> None:
@@ -129,6 +136,7 @@ class LinkTable:
         for here in known.others.values():
             for address in here:
                 self._know_other(address)
+        self.know_next_hops(known.next_hops)
         self.revision = known.revision
 
     def apply(self, event: Event) -> None:
@@ -142,6 +150,15 @@ class LinkTable:
                 self._add(address)
             case AddressRemoved(address):
                 self._forget(address)
+            case NextHopsChanged(next_hops):
+                self.know_next_hops(next_hops)
+
+    def know_next_hops(self, next_hops: Iterable[NextHop]) -> None:
+        """Take these in the place of those that were known; sorted."""
+        self.next_hops = tuple(next_hops)
+        self._links_of_next_hops = {}
+        for index, address in self.next_hops:
+            self._links_of_next_hops.setdefault(address, []).append(index)
 
     def is_ours(self, address: LinkAddress) -> bool:
         """Whether Holdfast put it there: it says so, or its kernel cannot say and we know."""
@@ -274,6 +291,17 @@ class LinkTable:
     def places_of(self, address: bytes) -> Collection[LinkAddress]:
         """Where an address is that is not ours, in no order."""
         return self._others_by_address.get(address, {}).values()
+
+    def next_hop_on(self, address: bytes, index: int | None) -> int | None:
+        """The link on which a route of the host leads through this address; None: none does.
+
+        `index` is the link that the address shall be on: one of link-local scope (RFC 4291 section 2.5.6) is another on
+        every link.
+        """
+        links = self._links_of_next_hops.get(address)
+        if not links or (is_link_local(address) and index not in links):
+            return None
+        return index if index in links else links[0]
 
     def find_ours(self, index: int, address: bytes) -> list[LinkAddress]:
         """Where an address of ours is on a link, the longest prefix first: an engine of an older version may have put

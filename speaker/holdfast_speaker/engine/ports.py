@@ -105,7 +105,23 @@ class AddressRemoved:
     address: LinkAddress
 
 
-Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved
+class NextHop(NamedTuple):
+    """Where a route of this host leads through: a gateway, on one of its links."""
+
+    link: int
+    """The index of the link."""
+    address: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopsChanged:
+    """The next hops of this host's routes are others."""
+
+    next_hops: tuple[NextHop, ...]
+    """All of them; sorted."""
+
+
+Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved | NextHopsChanged
 
 # ----- the kernel: what is asked of it -----
 
@@ -182,6 +198,14 @@ class Kernel(Protocol):
 
     def dump(self) -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
         """Every link and address, and whether nothing changed in the middle of it.
+
+        Raises EnvironmentFailure where the kernel does not answer.
+        """
+        ...
+
+    def next_hops(self) -> Sequence[NextHop]:
+        """The next hops of the routes of both families, sorted, as far as some milliseconds tell them: default routes
+        first. Those that are missing, and every change, come with `changes` later.
 
         Raises EnvironmentFailure where the kernel does not answer.
         """

@@ -30,6 +30,8 @@ from holdfast_speaker.engine.ports import (
     LinkRemoved,
     Listener,
     NeighbourAnswer,
+    NextHop,
+    NextHopsChanged,
     Request,
 )
 from holdfast_speaker.engine.state import PublishedRouter
@@ -58,7 +60,7 @@ _VERBS: Final[dict[str, tuple[Any, Callable[..., Any]]]] = {
 _TIMELESS: Final = frozenset({"go_on_from", "clean_up_after"})
 
 _EVENTS: Final[dict[str, Any]] = {
-    event.__name__: event for event in (LinkChanged, LinkRemoved, AddressAdded, AddressRemoved)
+    event.__name__: event for event in (LinkChanged, LinkRemoved, AddressAdded, AddressRemoved, NextHopsChanged)
 }
 
 _LINE: Final[msgspec.json.Decoder[journal.Line]] = msgspec.json.Decoder(journal.Line)
@@ -72,6 +74,7 @@ _CHANGES: Final[msgspec.json.Decoder[list[tuple[str, msgspec.Raw]] | None]] = ms
     list[tuple[str, msgspec.Raw]] | None
 )
 _DUMP: Final = msgspec.json.Decoder(tuple[list[Link], list[LinkAddress], bool])
+_NEXT_HOPS: Final[msgspec.json.Decoder[Sequence[NextHop]]] = msgspec.json.Decoder(list[NextHop])
 _REFUSED: Final = msgspec.json.Decoder(list[tuple[Listener, int]])
 _REFUSED_LINKS: Final = msgspec.json.Decoder(list[tuple[int, int]])
 
@@ -315,6 +318,10 @@ class _Answers:
         if self._expected is None:
             return (), (), True
         return self._answer(_DUMP, "dump")
+
+    def next_hops(self) -> Sequence[NextHop]:
+        """As ports.Kernel has it; asked while the engine is made, and never again."""
+        return () if self._expected is None else self._answer(_NEXT_HOPS, "next_hops")
 
     def apply(self, requests: Sequence[Request]) -> Sequence[int]:
         """As ports.Kernel has it."""

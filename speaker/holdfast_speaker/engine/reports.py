@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LINKS_MAX = 64
 _ADDRESSES_MAX = 64
+_NEXT_HOPS_MAX = 64
 
 
 def transition_message(name: str, action: Transitioned, time: str) -> Transition:
@@ -110,6 +111,9 @@ def link_statuses(table: LinkTable, vips: Set[bytes]) -> list[LinkStatus]:
                     _ADDRESSES_MAX, ((len(one.address), one.address, one.prefix_length) for one in own)
                 )
             ),
+            next_hops=[str(ip_address(address)) for index, address in table.next_hops if index == link.index][
+                :_NEXT_HOPS_MAX
+            ],
         )
         for link, own in own_addresses(table, vips)[:_LINKS_MAX]
     ]

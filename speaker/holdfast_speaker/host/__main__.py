@@ -9,18 +9,21 @@ group --agent-group tells it another on the control socket.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 import sys
 import traceback
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine.door import Door
 from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.vetting import vet
@@ -64,6 +67,7 @@ def main() -> int:
     inheritance = Inheritance(
         keeps_journal=arguments.journal,
         overhears=arguments.agent_group is not None,
+        door=_door(arguments),
         step_aside_within=within,
         follows_another=follows_another,
     )
@@ -87,10 +91,44 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--control-descriptor", type=int)
     parser.add_argument("--agent-group", type=int, metavar="GID", help="may use the control socket too")
+    parser.add_argument(
+        "--allowed-network",
+        type=_networks,
+        action="extend",
+        default=[],
+        metavar="PREFIX[,PREFIX...]",
+        help="hold addresses of these alone, whatever the configuration says; may be repeated",
+    )
+    parser.add_argument(
+        "--api-server-address",
+        type=_networks,
+        action="extend",
+        default=[],
+        metavar="ADDRESS[,ADDRESS...]",
+        help="never hold these; in a pod KUBERNETES_SERVICE_HOST is one of them",
+    )
     parser.add_argument("--step-aside-milliseconds", type=int, default=400, help="how long a stop waits for Backups")
     parser.add_argument("--journal", action="store_true")
     parser.add_argument("--parent", type=int, default=os.getppid())
     return parser.parse_args()
+
+
+def _networks(text: str) -> list[str]:
+    """Prefixes with a comma between them; an address is one of full length."""
+    try:
+        return [str(ip_network(item.strip())) for item in text.split(",") if item.strip()]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _door(arguments: argparse.Namespace) -> Door:
+    """What this node's engine may hold. With an agent, others than who runs the node tell it what to hold."""
+    is_in_a_pod = arguments.agent_group is not None
+    servers = list(arguments.api_server_address)
+    if is_in_a_pod:
+        with contextlib.suppress(ValueError):  # a name: the agent resolves it
+            servers.append(str(ip_network(os.environ.get("KUBERNETES_SERVICE_HOST", ""))))
+    return Door(tuple(arguments.allowed_network), tuple(servers), refuses_next_hops=is_in_a_pod)
 
 
 def _open_standard_descriptors() -> None:

@@ -74,17 +74,17 @@ class Driver:
             self._poller.register(self._control.listener_descriptor, select.EPOLLIN | select.EPOLLET)
 
     def _begin_engine(self, node_name: str, log: Log) -> None:
-        overhears = self._inheritance.overhears
+        overhears, door = self._inheritance.overhears, self._inheritance.door
         self.engine: Engine
         """To be asked."""
         self.inputs: Inputs
         """To be told: the same engine, with a journal between where one is kept."""
         self._journal: Journal | None = None
         if self._inheritance.keeps_journal:
-            recorded = RecordedEngine(node_name, self._kernel, self._wire, clock, log, overhears=overhears)
+            recorded = RecordedEngine(node_name, self._kernel, self._wire, clock, log, overhears=overhears, door=door)
             self.engine, self.inputs, self._journal = recorded.engine, recorded, recorded.journal
         else:
-            self.engine = Engine(node_name, self._kernel, self._wire, clock, log, overhears=overhears)
+            self.engine = Engine(node_name, self._kernel, self._wire, clock, log, overhears=overhears, door=door)
             self.inputs = self.engine
 
     def serve_supervisor(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.state import Snapshot
 from holdfast_speaker.host.kept_sockets import KeptSockets
 from holdfast_speaker.host.memory import Memory
@@ -27,6 +28,8 @@ class Inheritance:
     """Record what the engine is told and what its ports answer."""
     overhears: bool = False
     """Listen also on links where no VIP of ours lives."""
+    door: Door = OPEN
+    """What the engine may hold, whoever tells it."""
     step_aside_within: Duration = ZERO
     """How long a stop waits for Backups to take over; what is held then is given up."""
     follows_another: bool = False

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import itertools
+import select
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from holdfast_speaker.engine.ports import (
     Event,
     Link,
     LinkAddress,
+    NextHop,
+    NextHopsChanged,
     RemoveAddress,
     RemoveRoute,
     Request,
@@ -30,6 +33,7 @@ from holdfast_speaker.host.netlink import (
     route_addition,
     route_removal,
 )
+from holdfast_speaker.host.next_hops import NextHops
 from holdfast_speaker.host.refresher import Refresher
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration
 
@@ -47,23 +51,38 @@ class NetlinkKernel:
     def __init__(self) -> None:
         self._monitor = MonitorSocket()  # before the first dump, so that nothing is missed in between
         self._requests = RequestSocket()
+        self._next_hops = NextHops()
+        self._poller = select.epoll()
+        for descriptor in (self._monitor.fileno(), self._next_hops.fileno()):
+            self._poller.register(descriptor, select.EPOLLIN)
         self._refresher = Refresher()
         self._renewed: Sequence[Request] = ()
 
     def fileno(self) -> int:
-        """Readable when links or addresses changed."""
-        return self._monitor.fileno()
+        """Readable when links, addresses or next hops changed."""
+        return self._poller.fileno()
 
     def changes(self) -> list[Event] | None:
         """As ports.Kernel has it; raises SystemCallFailure when the socket fails."""
         try:
-            return self._monitor.read()
+            events = self._monitor.read()
         except Overrun:
+            self._next_hops.doubt()
             return None
+        if events:
+            self._next_hops.doubt()  # routes go with their links and addresses, and not a word is said of that
+        next_hops = self._next_hops.step()
+        if next_hops is not None:
+            events.append(NextHopsChanged(next_hops))
+        return events
 
     def dump(self) -> tuple[list[Link], list[LinkAddress], bool]:
         """As ports.Kernel has it."""
         return self._requests.dump()
+
+    def next_hops(self) -> tuple[NextHop, ...]:
+        """As ports.Kernel has it."""
+        return self._next_hops.first()
 
     def apply(self, requests: Sequence[Request]) -> list[int]:
         """As ports.Kernel has it."""

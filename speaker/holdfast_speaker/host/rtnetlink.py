@@ -21,6 +21,8 @@ from holdfast_speaker.engine.ports import (
     LinkAddress,
     LinkChanged,
     LinkRemoved,
+    NextHop,
+    NextHopsChanged,
 )
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.families import FAMILIES, WIDTHS
@@ -74,14 +76,22 @@ _HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("@BBBBBBBBI")
 _RTA_DST = 1
 _RTA_OIF = 4
+_RTA_GATEWAY = 5
 _RTA_PRIORITY = 6
 _RTA_PREFSRC = 7
+_RTA_MULTIPATH = 9
+_RTA_VIA = 18
 _RTA_EXPIRES = 23
+_RTA_NH_ID = 30
+_GATEWAY_ATTRIBUTES = frozenset({_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA})
+_RTM_F_CLONED = 0x200
 _RTN_UNICAST = 1
 _RTN_LOCAL = 2
 _RT_TABLE_MAIN = 254
 _RT_SCOPE_LINK = 253
 _RT_SCOPE_HOST = 254
+_NEXT_HOP = struct.Struct("=HBBi")
+_VIA_FAMILY = struct.Struct("=H")
 _LINK_HEADER = struct.Struct("=BxHiII")
 _ADDRESS_HEADER = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -134,6 +144,8 @@ def identity(event: Event) -> object:
             return index
         case AddressAdded(address) | AddressRemoved(address):
             return address.index, address.address, address.prefix_length
+        case NextHopsChanged():
+            return NextHopsChanged
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -218,6 +230,38 @@ def _address(datagram: bytes, start: int, end: int) -> LinkAddress | None:
         scope=scope,
         valid_seconds=None if valid_seconds == _FOREVER else valid_seconds,
     )
+
+
+def next_hops_in(kind: int, datagram: bytes, start: int, end: int) -> Iterator[NextHop]:
+    """Through what the route in a message leads, of whichever table; nothing for messages of other kinds.
+
+    A route whose next hops are an object of their own has them too, as long as net.ipv4.nexthop_compat_mode is on,
+    which is the default (net/ipv4/fib_semantics.c, fib_dump_info). Raises NetlinkMalformed.
+    """
+    if kind != _RTM_NEWROUTE:
+        return
+    if end - start < _ROUTE.size:
+        raise NetlinkMalformed(f"a route message of {end - start} bytes")
+    header = _ROUTE.unpack_from(datagram, start)
+    if header[7] != _RTN_UNICAST or header[8] & _RTM_F_CLONED:
+        return
+    attributes = _attributes(datagram, start + _ROUTE.size, end, _GATEWAY_ATTRIBUTES)
+    index = int.from_bytes(attributes.get(_RTA_OIF, b""), sys.byteorder)
+    yield from _gateways(index, attributes)
+    several = attributes.get(_RTA_MULTIPATH, b"")
+    at = 0
+    while len(several) - at >= _NEXT_HOP.size:
+        length, _, _, index = _NEXT_HOP.unpack_from(several, at)
+        if not _NEXT_HOP.size <= length <= len(several) - at:
+            raise NetlinkMalformed(f"a next hop says {length} bytes where {len(several) - at} are")
+        yield from _gateways(index, _attributes(several, at + _NEXT_HOP.size, at + length, _GATEWAY_ATTRIBUTES))
+        at += length + 3 & ~3
+
+
+def _gateways(index: int, attributes: dict[int, bytes]) -> Iterator[NextHop]:
+    gateway = attributes.get(_RTA_GATEWAY) or attributes.get(_RTA_VIA, b"")[_VIA_FAMILY.size :]
+    if len(gateway) in FAMILIES and any(gateway):
+        yield NextHop(index, gateway)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -314,6 +358,11 @@ def address_dump_request(sequence: int) -> bytes:
     return _request(_RTM_GETADDR, _DUMP, sequence, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
 
 
+def route_dump_request(sequence: int) -> bytes:
+    """The request for all routes of every family and table."""
+    return _request(_RTM_GETROUTE, _DUMP, sequence, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
 def route_request(index: int, address: bytes, sequence: int) -> bytes:
     """RTM_GETROUTE: which route the kernel would take to an address on this link (rtnetlink(7), struct rtmsg)."""
     family = FAMILIES[len(address)]
@@ -367,3 +416,26 @@ ALL_BUT_OUR_RENEWALS: tuple[filters.Instruction, ...] = (
     filters.DROP,
 )
 """The events of links and addresses without the additions and renewals of our own addresses."""
+
+_ROUTE_ATTRIBUTES_AT = _HEADER.size + _ROUTE.size
+
+
+def _keep_if_it_has(attribute: int) -> tuple[filters.Instruction, ...]:
+    return (
+        (filters.LOAD_IMMEDIATE, 0, 0, _ROUTE_ATTRIBUTES_AT),
+        (filters.LOAD_INDEX_IMMEDIATE, 0, 0, attribute),
+        (filters.LOAD_WORD, 0, 0, filters.FIND_NETLINK_ATTRIBUTE),
+        (filters.JUMP_IF_EQUAL, 1, 0, 0),
+        filters.KEEP_WHOLE,
+    )
+
+
+# Routes to single pods, without a gateway, come and go all the time.
+ROUTES_WITH_NEXT_HOPS: tuple[filters.Instruction, ...] = (
+    *_keep_if_it_has(_RTA_GATEWAY),
+    *_keep_if_it_has(_RTA_MULTIPATH),
+    *_keep_if_it_has(_RTA_VIA),
+    *_keep_if_it_has(_RTA_NH_ID),
+    filters.DROP,
+)
+"""The events of routes that lead through somebody."""

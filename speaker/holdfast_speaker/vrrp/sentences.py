@@ -34,6 +34,7 @@ _SENTENCES = {
     Reason.CANNOT_SEND: "no advertisement could be sent for three intervals",
     Reason.ADDRESS_CONFLICT: "another host answers for an address",
     Reason.TOO_FEW_DESCRIPTORS: "this process may not open another socket",
+    Reason.ADDRESS_NOT_PERMITTED: "this engine may not hold one of its addresses",
     Reason.REMOVED: "the VirtualIP was removed from the configuration",
     Reason.STOPPED: "Holdfast was stopped",
 }

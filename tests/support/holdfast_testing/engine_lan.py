@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
@@ -122,9 +123,11 @@ class SimulatedHost:
 
     # ----- the engine -----
 
-    def start(self, *routers: VirtualRouterConfiguration, former: Sequence[PublishedRouter] = ()) -> SimulatedHost:
-        """An engine with these VirtualIPs; `former` is what the one before it left."""
-        self.engine = Engine(self.name, self.kernel, self.wire, self.lan.clock, self.log)
+    def start(
+        self, *routers: VirtualRouterConfiguration, former: Sequence[PublishedRouter] = (), door: Door = OPEN
+    ) -> SimulatedHost:
+        """An engine with these VirtualIPs; `former` is what the one before it left, `door` what it may hold."""
+        self.engine = Engine(self.name, self.kernel, self.wire, self.lan.clock, self.log, door=door)
         self.engine.go_on_from(former, self.lan.clock.now())
         self._turn = Turn(self.engine, _Arrivals(self.wire), self.lan.clock, lambda _now: None)
         return self.configure(*routers)

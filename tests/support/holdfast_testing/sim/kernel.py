@@ -22,6 +22,8 @@ from holdfast_speaker.engine.ports import (
     LinkAddress,
     LinkChanged,
     LinkRemoved,
+    NextHop,
+    NextHopsChanged,
     RemoveAddress,
     RemoveRoute,
     Request,
@@ -70,6 +72,8 @@ class SimulatedKernel:
         self._events: list[Event] = []
         self._lost = False
         self._told: dict[int, Link] = {}
+        self._told_next_hops: Sequence[NextHop] = ()
+        self._routes_seen = 0
         self._half_dumps: list[Callable[[], None]] = []
         self._renewal: tuple[Instant, Sequence[Request]] | None = None
         self._results: Sequence[int] | None = None
@@ -450,6 +454,7 @@ class SimulatedKernel:
     @property
     def readable(self) -> bool:
         """Whether `changes` has something to tell."""
+        self._look_at_next_hops()
         return bool(self._events) or self._lost
 
     def lose_events(self) -> None:
@@ -461,6 +466,19 @@ class SimulatedKernel:
     def interrupt_dump(self, change: Callable[[], None]) -> None:
         """The next dump has half of a change in it: links and IPv4 from before, IPv6 from after it."""
         self._half_dumps.append(change)
+
+    def _look_at_next_hops(self) -> None:
+        """Tell of the next hops where they are others: what Linux tells is each route, and none of its own."""
+        if self._routes_seen == self.routes.version:
+            return
+        self._routes_seen = self.routes.version
+        found = self._next_hops()
+        if found != self._told_next_hops:
+            self._told_next_hops = found
+            self._tell(NextHopsChanged(found))
+
+    def _next_hops(self) -> tuple[NextHop, ...]:
+        return tuple(sorted({NextHop(route.index, route.gateway) for route in self.routes if route.gateway}))
 
     def _tell_link(self, index: int, *, carrier: bool = True) -> None:
         self._something_changed()
@@ -501,6 +519,7 @@ class SimulatedKernel:
         if self._lost:
             self._lost = False
             return None
+        self._look_at_next_hops()
         events, self._events = self._events, []
         return events
 
@@ -520,6 +539,13 @@ class SimulatedKernel:
             for address in self._addresses()
             if len(address.address) == width
         ]
+
+    def next_hops(self) -> Sequence[NextHop]:
+        """As Kernel.next_hops."""
+        self.advance()
+        self._routes_seen = self.routes.version
+        self._told_next_hops = self._next_hops()
+        return self._told_next_hops
 
     def apply(self, requests: Sequence[Request]) -> Sequence[int]:
         """As Kernel.apply."""

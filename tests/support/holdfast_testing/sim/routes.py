@@ -61,6 +61,8 @@ class Routes:
     def __init__(self, now: Callable[[], Instant]) -> None:
         self._now = now
         self._routes: list[Route] = []
+        self.version = 0
+        """Grows with every change."""
 
     def __iter__(self) -> Iterator[Route]:
         now = self._now()
@@ -69,10 +71,12 @@ class Routes:
     def append(self, route: Route) -> None:
         """Behind those of the same place; nothing where the very same is there."""
         if route not in self._routes:
+            self.version += 1
             self._routes.append(route)
 
     def put(self, route: Route) -> None:
         """In the place of the first that has its place, or behind all."""
+        self.version += 1
         for at, other in enumerate(self._routes):
             if other.place == route.place:
                 self._routes[at] = route
@@ -83,6 +87,7 @@ class Routes:
         """Take away every one of which that is true; whether there was any."""
         kept = [route for route in self._routes if not unwanted(route)]
         found = len(kept) < len(self._routes)
+        self.version += found
         self._routes = kept
         return found
 
