@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,21 @@ def test_everything_is_explained_and_bounded_and_every_list_says_how_it_merges(n
                 assert node["maxItems"] <= 1000, path
             if node["type"] == "string" and "enum" not in node and node.get("format") != "date-time":
                 assert node["maxLength"] <= 32768, path
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CRDS.glob("*.yaml")))
+def test_every_time_is_utc_in_a_form_that_any_version_can_read(name: str) -> None:
+    """The API server's date-time has any number of digits, year 0, and offsets that leave the calendar."""
+    times = [node for _, node in walk(schema(name, "status"), "status") if node.get("format") == "date-time"]
+    assert times
+    for node in times:
+        pattern = re.compile(node["pattern"])
+        for readable in ("2026-01-01T00:00:00Z", "2026-12-31T23:59:59.999Z", "1970-01-01T00:00:00.123456Z"):
+            assert pattern.search(readable)
+            assert datetime.fromisoformat(readable).tzinfo == UTC
+        for other in ("0000-01-01T00:00:00Z", "2026-01-01T00:00:60Z", f"2026-01-01T00:00:00.{'1' * 45}Z"):
+            assert not pattern.search(other)
+        assert not pattern.search("2026-01-01T00:00:00+14:00")
 
 
 @pytest.mark.parametrize("name", ["virtualip", "speakerconfig", "addresspool"])

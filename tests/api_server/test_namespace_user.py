@@ -1,0 +1,165 @@
+"""What a user of one namespace may do to VirtualIPs there, and what not: asked of a real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from holdfast_api.cluster import agent_field_manager
+from holdfast_testing.api_server import Client, LocalAPIServer
+from holdfast_testing.holdfast_objects import (
+    NAMESPACE,
+    OPERATOR,
+    SPEAKER,
+    SPEAKER_CONFIGS,
+    Object,
+    entry,
+    speaker_config,
+    virtual_ip,
+    virtual_ip_status,
+    virtual_ips,
+)
+
+pytestmark = pytest.mark.api_server
+
+SHOP = "shop"
+WEB = f"{virtual_ips(SHOP)}/web"
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
+EDIT = {
+    "metadata": {"name": "edits-virtual-ips"},
+    "rules": [{"apiGroups": ["holdfast.dev"], "resources": ["virtualips"], "verbs": ["*"]}],
+}
+"""As much as a namespace's user can be given without the status."""
+
+
+@pytest.fixture(scope="module")
+def user(api_server: LocalAPIServer) -> Iterator[Client]:
+    """The token of somebody who may do everything to VirtualIPs of the namespace shop, and nothing else."""
+    admin = api_server.admin
+    if admin.request("GET", f"/api/v1/namespaces/{SHOP}").status == 404:
+        admin.create("/api/v1/namespaces", {"metadata": {"name": SHOP}})
+    admin.create(f"/api/v1/namespaces/{SHOP}/serviceaccounts", {"metadata": {"name": "developer"}})
+    admin.create(f"{ROLES}/clusterroles", EDIT)
+    binding = {
+        "metadata": {"name": "developer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edits-virtual-ips"},
+        "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": SHOP}],
+    }
+    admin.create(f"{ROLES}/namespaces/{SHOP}/rolebindings", binding)
+    developer = api_server.client(api_server.service_account_token(SHOP, "developer"))
+    api_server.wait_for(lambda: developer.request("GET", virtual_ips(SHOP)).status == 200, "the role is in force")
+    yield developer
+    admin.delete(f"{ROLES}/namespaces/{SHOP}/rolebindings/developer")
+    admin.delete(f"{ROLES}/clusterroles/edits-virtual-ips")
+    admin.delete(f"/api/v1/namespaces/{SHOP}/serviceaccounts/developer")
+
+
+@pytest.fixture
+def web(api_server: LocalAPIServer, user: Client) -> Iterator[str]:
+    """The user's VirtualIP, of which operator and one agent have told."""
+    user.create(virtual_ips(SHOP), virtual_ip("web", SHOP))
+    for manager, status in (
+        (OPERATOR, {"state": "Held", "holder": "n1"}),
+        ("holdfast-agent-n1", {"nodes": [entry("n1")]}),
+    ):
+        body = virtual_ip_status("web", status, SHOP)
+        assert api_server.admin.apply(f"{WEB}/status", body, manager).status == 200
+    yield WEB
+    api_server.admin.delete(WEB)
+
+
+def owners(user: Client) -> list[Object]:
+    managed = user.get(WEB)["metadata"]["managedFields"]
+    return [each for each in managed if each.get("subresource") == "status"]
+
+
+def test_a_user_writes_a_virtual_ip_in_every_way(user: Client, web: str) -> None:
+    assert user.apply(web, virtual_ip("web", SHOP, priority=120), "kubectl").message == ""
+    assert user.merge(web, {"spec": {"priority": 121}, "metadata": {"labels": {"a": "b"}}}).message == ""
+    assert user.json_patch(web, [{"op": "replace", "path": "/spec/priority", "value": 122}]).message == ""
+    stored = user.get(web)
+    stored["spec"]["priority"] = 123
+    assert user.request("PUT", web, stored).message == ""
+    # As a file has it that was written with `kubectl get -o yaml`, and as tools send it that throw managedFields away.
+    stored["metadata"] = {key: user.get(web)["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+    stored["spec"]["priority"] = 124
+    assert user.request("PUT", web, stored).message == ""
+    assert user.get(web)["status"]["holder"] == "n1"
+    user.delete(web)
+
+
+def test_a_user_cannot_write_a_status(user: Client, web: str) -> None:
+    before = user.get(web)["status"]
+    answers = [
+        user.apply(f"{web}/status", virtual_ip_status("web", {"holder": "n9"}, SHOP), "kubectl"),
+        user.merge(f"{web}/status", {"status": {"holder": "n9"}}),
+        user.json_patch(f"{web}/status", [{"op": "remove", "path": "/status"}]),
+        user.request("PUT", f"{web}/status", user.get(web)),
+    ]
+    assert [answer.status for answer in answers] == [403] * len(answers)
+    user.merge(web, {"status": {"holder": "n9"}})
+    assert user.get(web)["status"] == before
+
+
+def test_a_user_cannot_make_a_virtual_ip_with_a_status(user: Client) -> None:
+    made = user.create(
+        virtual_ips(SHOP), virtual_ip("born", SHOP) | {"status": {"holder": "n9", "nodes": [entry("n9")]}}
+    )
+    try:
+        assert made.get("status", {}).get("holder") is None
+        assert "nodes" not in made.get("status", {})
+    finally:
+        user.delete(f"{virtual_ips(SHOP)}/born")
+
+
+@pytest.mark.parametrize("managed", [[], [{}], None])
+def test_a_user_cannot_forget_who_owns_the_status(user: Client, web: str, managed: Any) -> None:
+    before = owners(user)
+    assert before
+    user.merge(web, {"metadata": {"managedFields": managed}})
+    user.merge(web, {"metadata": {"managedFields": managed}, "spec": {"priority": 130}})
+    user.json_patch(web, [{"op": "add", "path": "/metadata/managedFields", "value": managed}])
+    user.request("PUT", web, {**user.get(web), "metadata": {**user.get(web)["metadata"], "managedFields": managed}})
+    assert owners(user) == before
+
+
+def test_a_user_cannot_have_an_agent_remove_what_is_not_its_own(
+    api_server: LocalAPIServer, user: Client, web: str
+) -> None:
+    before = owners(user)
+    forged = {
+        "manager": agent_field_manager("n1"),
+        "operation": "Apply",
+        "apiVersion": "holdfast.dev/v1alpha1",
+        "fieldsType": "FieldsV1",
+        "subresource": "status",
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsV1": {"f:status": {"f:holder": {}, "f:state": {}}},
+    }
+    answer = user.merge(web, {"metadata": {"managedFields": [*user.get(web)["metadata"]["managedFields"], forged]}})
+    assert answer.status == 403
+    assert "managedFields" in answer.message
+    user.merge(web, {"metadata": {"managedFields": [forged]}})
+    assert owners(user) == before
+    born = virtual_ip("born", SHOP)
+    born["metadata"]["managedFields"] = [forged]
+    user.request("POST", virtual_ips(SHOP), born)
+    user.request("DELETE", f"{virtual_ips(SHOP)}/born")
+    agent_says = virtual_ip_status("web", {"nodes": [entry("n1", message="news")]}, SHOP)
+    if api_server.admin.request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/of-n1").status == 404:
+        api_server.make_pod(NAMESPACE, "of-n1", SPEAKER, "n1")
+    agent = api_server.client(api_server.service_account_token(NAMESPACE, SPEAKER, "of-n1"))
+    assert agent.apply(f"{web}/status", agent_says, agent_field_manager("n1")).message == ""
+    assert user.get(web)["status"]["holder"] == "n1"
+
+
+def test_a_user_cannot_write_in_another_namespace(user: Client) -> None:
+    assert user.request("POST", virtual_ips(), virtual_ip("web")).status == 403
+    assert user.request("GET", virtual_ips()).status == 403
+
+
+def test_a_user_cannot_write_or_read_what_nodes_run(user: Client) -> None:
+    assert user.request("GET", SPEAKER_CONFIGS).status == 403
+    assert user.request("POST", SPEAKER_CONFIGS, speaker_config("n1", spec={"nodeName": "n1"})).status == 403

@@ -1,0 +1,99 @@
+"""What the operator's token may do, and what its thief may not: RBAC, asked of a real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast_testing.api_server import JSON, MERGE, Client, LocalAPIServer
+from holdfast_testing.holdfast_objects import (
+    NAMESPACE,
+    OPERATOR,
+    SPEAKER,
+    SPEAKER_CONFIGS,
+    entry,
+    speaker_config,
+    virtual_ip,
+    virtual_ip_status,
+    virtual_ips,
+)
+
+pytestmark = pytest.mark.api_server
+
+WEB = f"{virtual_ips()}/planned"
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@pytest.fixture
+def operator(api_server: LocalAPIServer) -> Client:
+    return api_server.client(api_server.service_account_token(NAMESPACE, OPERATOR))
+
+
+@pytest.fixture
+def web(api_server: LocalAPIServer) -> Iterator[str]:
+    """A VirtualIP's path."""
+    api_server.admin.create(virtual_ips(), virtual_ip("planned"))
+    yield WEB
+    api_server.admin.delete(WEB)
+
+
+def test_the_operator_writes_statuses_and_what_nodes_run(operator: Client, web: str) -> None:
+    assert operator.apply(f"{web}/status", virtual_ip_status("planned", {"state": "Held"}), OPERATOR).message == ""
+    try:
+        body = speaker_config("n1", spec={"nodeName": "n1"})
+        assert operator.apply(f"{SPEAKER_CONFIGS}/n1", body, OPERATOR).message == ""
+    finally:
+        operator.delete(f"{SPEAKER_CONFIGS}/n1")
+
+
+def test_the_operator_cannot_write_what_users_want(api_server: LocalAPIServer, operator: Client, web: str) -> None:
+    before = api_server.admin.get(web)
+    answers = [
+        operator.apply(web, virtual_ip("planned", priority=200), OPERATOR),
+        operator.merge(web, {"spec": {"priority": 200}}, OPERATOR),
+        operator.request("PUT", web, {**before, "spec": {"addresses": ["192.0.2.9/32"]}}),
+        operator.request("POST", virtual_ips(), virtual_ip("another")),
+        operator.request("DELETE", web),
+    ]
+    assert [answer.status for answer in answers] == [403] * len(answers)
+    # Through the status nothing else is written, whatever the patch has.
+    operator.merge(f"{web}/status", {"spec": {"priority": 200}, "metadata": {"labels": {"a": "b"}}}, OPERATOR)
+    after = api_server.admin.get(web)
+    assert after["spec"] == before["spec"]
+    assert "labels" not in after["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/v1/secrets", None),
+        ("GET", "/api/v1/configmaps", None),
+        ("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "x"}}),
+        ("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", {"metadata": {"name": "x"}}),
+        ("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SPEAKER}/token", {"spec": {}}),
+        ("PATCH", "/api/v1/nodes/n1", {"metadata": {"labels": {"a": "b"}}}),
+        ("PATCH", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{SPEAKER}", {"spec": {"paused": True}}),
+        ("PATCH", f"{ROLES}/clusterroles/{OPERATOR}", {"rules": []}),
+        ("PATCH", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualips.holdfast.dev", {"spec": {}}),
+        ("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualips.holdfast.dev", None),
+        ("DELETE", f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{SPEAKER}", None),
+        ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", None),
+    ],
+)
+def test_the_operator_cannot_do_anything_else(operator: Client, method: str, path: str, body: object) -> None:
+    answer = operator.request(method, path, body, content_type=MERGE if method == "PATCH" else JSON)
+    assert answer.status == 403, answer.message
+
+
+def test_the_operator_takes_the_entry_of_a_departed_node_away(
+    api_server: LocalAPIServer, operator: Client, web: str
+) -> None:
+    body = virtual_ip_status("planned", {"nodes": [entry("n1")]})
+    assert api_server.admin.apply(f"{web}/status", body, "holdfast-agent-n1").status == 200
+    patch = [
+        {"op": "test", "path": "/status/nodes/0", "value": entry("n1")},
+        {"op": "remove", "path": "/status/nodes/0"},
+    ]
+    assert operator.json_patch(f"{web}/status", patch, OPERATOR).message == ""
+    assert api_server.admin.get(web)["status"].get("nodes", []) == []
