@@ -19,8 +19,8 @@ from holdfast_api.resources import API_VERSION, InterfaceName, LabelSelector, No
 POOL_ENTRIES_MAX: Final = 256
 """Ranges and prefixes that one pool can have."""
 
-ADDRESSES_TOLD_MAX: Final = 2**63 - 1
-"""The largest number that a status can tell: an IPv6 /64 has twice as many addresses."""
+ADDRESSES_TOLD_MAX: Final = 2**53 - 1
+"""The largest number that a status can tell: an IPv6 /64 has more addresses. Helm reads a larger one as another."""
 
 
 class PoolConditionReason(enum.StrEnum):
