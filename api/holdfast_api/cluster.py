@@ -30,10 +30,19 @@ NODES_MAX: Final = 64
 NODE_ADDRESSES_MAX: Final = 1000
 """Addresses of nodes that an engine knows as no strangers'."""
 
+VIRTUAL_ROUTERS_MAX: Final = 1000
+"""Virtual routers that one node's SpeakerConfig has room for."""
+
 TRANSITIONS_MAX: Final = 20
 """Moves that a VirtualIP's status remembers."""
 
 OPERATOR_FIELD_MANAGER: Final = "holdfast-operator"
+
+NOT_HEARD_SINCE_ANNOTATION: Final = f"{GROUP}/not-heard-since"
+"""Of the SpeakerConfig of a node that leaves and is not heard: since when (RFC 3339). It outlives the operator."""
+
+AWAITED_SINCE_ANNOTATION: Final = f"{GROUP}/awaited-since"
+"""Of a SpeakerConfig whose agent is heard and has not answered what others wait for: since when (RFC 3339)."""
 
 
 def agent_field_manager(node_name: str) -> str:
@@ -88,6 +97,7 @@ class ConditionReason(enum.StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     NOT_PERMITTED_BY_POOL = "NotPermittedByPool"
     PROBE_NOT_PERMITTED = "ProbeNotPermitted"
+    NODE_FULL = "NodeFull"
     # Programmed
     PROGRAMMED = "Programmed"
     WAITING_FOR_SPEAKERS = "WaitingForSpeakers"
@@ -207,8 +217,10 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     node_name: NodeName
     node_addresses: Annotated[list[str], Meta(max_length=NODE_ADDRESSES_MAX)] = field(default_factory=list)
     """The own addresses of every node, on whatever link, the same list for all; sorted."""
-    virtual_routers: Annotated[list[VirtualRouterConfiguration], Meta(max_length=1000)] = field(default_factory=list)
-    tracking: Annotated[list[Tracking], Meta(max_length=1000)] = field(default_factory=list)
+    virtual_routers: Annotated[list[VirtualRouterConfiguration], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(
+        default_factory=list
+    )
+    tracking: Annotated[list[Tracking], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(default_factory=list)
 
     def engine_configuration(self, generation: int) -> SpeakerConfiguration:
         """What the engine is told; `generation` is the object's metadata.generation."""
@@ -252,6 +264,7 @@ class SpeakerConfigMetadata(_Model, frozen=True, kw_only=True):
     name: NodeName
     generation: int = 0
     resource_version: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class SpeakerConfig(_Model, frozen=True, kw_only=True):

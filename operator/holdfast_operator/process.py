@@ -57,7 +57,9 @@ class Operator:
         writer = Writer(api, self._elector.is_leader, self.metrics)
         recorder = EventRecorder(api, writer, settings.identity, time.monotonic)
         self._reconciliation = Reconciliation(api, plan, writer, recorder, self.metrics)
-        self._reconciler = Reconciler(self._reconciliation.once, self._random, rhythm)
+        self._reconciler = Reconciler(
+            self._reconciliation.once, self._random, rhythm, lambda: self._reconciliation.look_again_seconds
+        )
         self._watches = Watches(login, self._seen)
 
     def stop(self) -> None:

@@ -66,8 +66,16 @@ DEFAULT_RHYTHM: Final = Rhythm()
 class Reconciler:
     """`mark` when something may have changed; `run` while this process leads."""
 
-    def __init__(self, once: Callable[[], Awaitable[bool]], random: Random, rhythm: Rhythm = DEFAULT_RHYTHM) -> None:
+    def __init__(
+        self,
+        once: Callable[[], Awaitable[bool]],
+        random: Random,
+        rhythm: Rhythm = DEFAULT_RHYTHM,
+        look_again: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """`look_again`: after how many seconds the same cluster is planned otherwise; None: never."""
         self._once = once
+        self._look_again = look_again
         self._rhythm = rhythm
         self._random = random
         self._dirty = asyncio.Event()
@@ -84,7 +92,7 @@ class Reconciler:
         self._dirty.set()  # a new leader knows nothing
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._rhythm.resync):
+                async with asyncio.timeout(min(self._look_again() or self._rhythm.resync, self._rhythm.resync)):
                     await self._dirty.wait()
             await asyncio.sleep(self._rhythm.debounce)
             self._dirty.clear()
@@ -117,6 +125,8 @@ class Reconciliation:
         self._told = ""
         self.obstacle = ""
         """Why the last one did not get through; empty: it did."""
+        self.look_again_seconds: float | None = None
+        """After so long the same cluster is planned otherwise; None: never."""
 
     async def once(self) -> bool:
         """Whether everything is as it should be now. Raises NotLeader."""
@@ -140,6 +150,7 @@ class Reconciliation:
         node_names = {node.name for node in view.nodes}
         self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
         plan = self._plan(view, _now())
+        self.look_again_seconds = plan.look_again_seconds
         self._metrics.count_virtual_ips(plan.statuses.values())
         heard = frozenset(name for name, one in self._speakers.items() if one.status != SpeakerConfigStatus())
         failed = await self._writer.write(plan, cluster, heard)

@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from holdfast_api.cluster import (
+    AWAITED_SINCE_ANNOTATION,
+    NOT_HEARD_SINCE_ANNOTATION,
     OPERATOR_FIELD_MANAGER,
     Condition,
     SpeakerConfigSpec,
@@ -22,6 +24,8 @@ from holdfast_operator.hazards import ORIGIN_ANNOTATION
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
+
+_OWN_ANNOTATIONS: Final = frozenset({ORIGIN_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION})
 
 AT_ONCE: Final = 8
 """Requests under way at the same time, however many VirtualIPs moved."""
@@ -82,7 +86,9 @@ class Writer:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
             is_planned = name in heard or _origin(there) is not None
-            marks = {ORIGIN_ANNOTATION: cluster.virtual_ips_uid} if is_planned else {}
+            marks = dict(plan.annotations.get(name, {}))
+            if is_planned:
+                marks[ORIGIN_ANNOTATION] = cluster.virtual_ips_uid
             if not _is_in_force(spec, marks, there):
                 yield f"speakerconfigs/{name}", self._apply_speaker(name, spec, marks)
         for name, speaker in cluster.speakers.items():
@@ -136,13 +142,19 @@ def virtual_ip_path(key: str) -> str:
 
 def _is_in_force(spec: SpeakerConfigSpec, marks: Mapping[str, str], there: Object | None) -> bool:
     """Whether the API server has it. Compared as models: the API server fills in defaults, which we leave out."""
-    if there is None or _origin(there) != marks.get(ORIGIN_ANNOTATION):
+    if there is None or _marks(there) != marks:
         return False
     return _sorted_spec(msgspec.convert(there["spec"], SpeakerConfigSpec)) == _sorted_spec(spec)
 
 
 def _origin(speaker: Object | None) -> str | None:
-    return speaker["metadata"].get("annotations", {}).get(ORIGIN_ANNOTATION) if speaker is not None else None
+    return _marks(speaker).get(ORIGIN_ANNOTATION) if speaker is not None else None
+
+
+def _marks(speaker: Object) -> dict[str, str]:
+    """The annotations that are the operator's."""
+    annotations = speaker["metadata"].get("annotations", {})
+    return {name: value for name, value in annotations.items() if name in _OWN_ANNOTATIONS}
 
 
 def _sorted_spec(spec: SpeakerConfigSpec) -> SpeakerConfigSpec:

@@ -179,6 +179,7 @@ def test_the_internal_ip_of_a_silent_node_counts_only_on_the_link_of_the_vip() -
     world.links["n1"] = [Link(name="eth0", addresses=["192.168.7.1/24"])]
     world.report("n1")
     world.apply("web", addresses=["192.168.7.100/24"], nodes={"names": ["n1", "n2"]})
+    world.heard = {"n1", "n2"}
     made = routers(world.plan())["n1"]
     assert (made.members, made.foreign_routers) == (["192.168.7.1"], "Obey")
 

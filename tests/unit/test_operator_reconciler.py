@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 from holdfast_operator.reconciler import BackOff, Reconciler, Rhythm
@@ -96,6 +97,21 @@ def test_without_a_change_there_is_a_pass_now_and_then():
         await until(lambda: passes.ended >= 3)
 
     live(scene, passes.once, Rhythm(debounce=0, resync=0.01))
+
+
+def test_what_is_waited_for_is_looked_at_again_in_time():
+    passes = Passes()
+    waits = [0.01, 0.01, None]
+
+    async def run():
+        rhythm = replace(QUICK, resync=3600.0)
+        reconciler = Reconciler(passes.once, Random(1), rhythm, lambda: waits[min(passes.ended, 2)])
+        running = asyncio.create_task(reconciler.run())
+        await until(lambda: passes.ended == 2)
+        running.cancel()
+        await asyncio.wait({running})
+
+    asyncio.run(run())
 
 
 def test_it_says_since_when_a_pass_is_under_way():

@@ -8,7 +8,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
+from holdfast_api.cluster import NOT_HEARD_SINCE_ANNOTATION, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
 from holdfast_operator.hazards import ORIGIN_ANNOTATION
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.writer import AT_ONCE, NotLeader
@@ -288,6 +288,27 @@ def test_every_configuration_says_what_it_was_planned_from():
         assert annotations == {ORIGIN_ANNOTATION: definition["metadata"]["uid"]}
         await bench.once()
         assert bench.written() == []
+
+    play(scene)
+
+
+def test_what_the_plan_has_to_remember_is_written_once_and_taken_away():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        before = bench.fake.get("speakerconfigs", "n1")["metadata"]
+        remembered = {"n1": {NOT_HEARD_SINCE_ANNOTATION: "2026-11-23T12:00:00.000Z"}}
+        bench.plan = lambda view, now: dataclasses.replace(simple_plan(view, now), annotations=remembered)
+        await bench.once()
+        found = bench.fake.get("speakerconfigs", "n1")["metadata"]
+        assert found["annotations"] == before["annotations"] | remembered["n1"]
+        assert found["generation"] == before["generation"], "no engine is bothered"
+        bench.written()
+        await bench.once()
+        assert bench.written() == []
+        bench.plan = simple_plan
+        await bench.once()
+        assert bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"] == before["annotations"]
 
     play(scene)
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from holdfast_api.addresses import parse_interface
-from holdfast_api.cluster import NODES_MAX, ConditionReason, SpeakerConfig, VirtualIPStatus
+from holdfast_api.cluster import ConditionReason, SpeakerConfig, VirtualIPStatus
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.claims import Candidate, Refusal, Tenure, Verdict, places_of, seats_of, settle
-from holdfast_operator.planner.membership import Membership, find_members, foreign_vrids, segments_of
+from holdfast_operator.planner.membership import Context, Membership, find_members, segments_of
 from holdfast_operator.planner.policies import violations
 from holdfast_operator.planner.view import ClusterView
 
@@ -37,10 +37,11 @@ def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:
     return running
 
 
-def judge(view: ClusterView, statuses: Mapping[str, VirtualIPStatus]) -> Verdicts:
+def judge(context: Context, statuses: Mapping[str, VirtualIPStatus]) -> Verdicts:
     """A verdict on each VirtualIP, by its key; in whatever order they are listed."""
     refused: dict[str, Verdict] = {}
     candidates: list[Candidate] = []
+    view = context.view
     running = in_force(view.speakers)
     for raw in sorted(view.virtual_ips, key=key_of):
         key = key_of(raw)
@@ -48,7 +49,7 @@ def judge(view: ClusterView, statuses: Mapping[str, VirtualIPStatus]) -> Verdict
         if isinstance(found, Refusal):
             refused[key] = found
             continue
-        membership = find_members(found, view.nodes, view.speakers)
+        membership = find_members(found, context, running.get(key, {}), statuses[key].nodes)
         refusal = _without_home(found, membership, view)
         if refusal is not None:
             refused[key] = refusal
@@ -61,13 +62,13 @@ def judge(view: ClusterView, statuses: Mapping[str, VirtualIPStatus]) -> Verdict
                 created=str(raw["metadata"].get("creationTimestamp", "")),
             )
         )
-    tenures = {key: _tenure(routers, view.speakers) for key, routers in running.items()}
-    return refused | settle(candidates, refused.keys(), tenures, foreign_vrids(view.speakers))
+    tenures = {key: _tenure(routers, context) for key, routers in running.items()}
+    return refused | settle(candidates, refused.keys(), tenures, context.segments)
 
 
-def _tenure(routers: Mapping[str, VirtualRouterConfiguration], speakers: Mapping[str, SpeakerConfig]) -> Tenure:
+def _tenure(routers: Mapping[str, VirtualRouterConfiguration], context: Context) -> Tenure:
     """What a VirtualIP takes up by what is in force, whatever its specification says by now."""
-    segments = segments_of(routers, speakers)
+    segments = segments_of(routers, context)
     parsed = {
         (address, router.virtual_router_id)
         for router in routers.values()
@@ -106,9 +107,6 @@ def _vrid_in_use(running: Mapping[str, VirtualRouterConfiguration], status: Virt
 
 def _without_home(virtual_ip: VirtualIP, membership: Membership, view: ClusterView) -> Refusal | None:
     spec = virtual_ip.spec
-    if len(membership.members) > NODES_MAX:
-        message = f"spec.nodes: must select {NODES_MAX} nodes at most, and selects {len(membership.members)}"
-        return Refusal(ConditionReason.INVALID, message)
     if membership.members:
         return None
     if membership.refused:
@@ -116,6 +114,9 @@ def _without_home(virtual_ip: VirtualIP, membership: Membership, view: ClusterVi
         nodes = "; ".join(_told(name, view) for name in membership.refused[:8])
         what = "is an interface of none" if spec.interface else "must be in a subnet"
         return Refusal(ConditionReason.NO_MATCHING_SUBNET, f"{where} {what} of the selected nodes ({nodes})")
+    if membership.is_kept_free:
+        message = "spec.nodes: must name a control plane, or a node that is kept free of load balancers, to select it"
+        return Refusal(ConditionReason.NO_NODE_SELECTED, message)
     if spec.nodes.names or spec.nodes.selector is not None:
         field = "spec.nodes.names" if spec.nodes.selector is None else "spec.nodes.selector"
         return Refusal(ConditionReason.NO_NODE_SELECTED, f"{field}: must select a node, and none of the cluster fits")

@@ -15,6 +15,7 @@ from holdfast_api.cluster import ConditionReason
 from holdfast_api.resources import VirtualIP
 from holdfast_operator.planner.links import families, interfaces, is_link_local
 from holdfast_operator.planner.membership import Membership
+from holdfast_operator.planner.segments import WITNESSES, Segments
 from holdfast_operator.planner.vrid import choices
 
 Place = tuple[str, str]
@@ -95,11 +96,11 @@ def settle(
     candidates: Sequence[Candidate],
     refused: Collection[str],
     tenures: Mapping[str, Tenure],
-    foreign: Collection[tuple[str, int]] = frozenset(),
+    segments: Segments,
 ) -> dict[str, Verdict]:
     """A verdict on each candidate; `refused` are the keys of those that were refused before it came to this.
 
-    `foreign` are links with VRIDs that others use there: nobody is given one of them, and who has one keeps it.
+    `segments` knows which VRIDs others use on a link: nobody is given one of them, and who has one keeps it.
 
     Whoever is refused goes on with what it has, which nobody else can get then. So it is asked again, until no further
     one is refused.
@@ -107,7 +108,7 @@ def settle(
     ordered = sorted(candidates, key=lambda candidate: (candidate.created, candidate.key))
     keeping = frozenset(refused)
     while True:
-        verdicts = _verdicts(ordered, keeping, tenures, foreign)
+        verdicts = _verdicts(ordered, keeping, tenures, segments)
         now = {key for key, verdict in verdicts.items() if isinstance(verdict, Refusal)}
         if now <= keeping:
             return verdicts
@@ -118,7 +119,7 @@ def _verdicts(
     ordered: Sequence[Candidate],
     keeping: Collection[str],
     tenures: Mapping[str, Tenure],
-    foreign: Collection[tuple[str, int]],
+    segments: Segments,
 ) -> dict[str, Verdict]:
     """If those in `keeping` keep all that they have, and the others what they have and still want."""
     places: dict[Place, str] = {}
@@ -147,7 +148,7 @@ def _verdicts(
         verdicts[candidate.key] = Accepted(candidate.virtual_ip, candidate.membership, vrid)
     # Last, so that nobody is given what another's user chose.
     for candidate in sorted(without_vrid, key=lambda candidate: candidate.key):
-        verdicts[candidate.key] = _with_free_vrid(candidate, seats, foreign)
+        verdicts[candidate.key] = _with_free_vrid(candidate, seats, segments)
     return verdicts
 
 
@@ -175,14 +176,23 @@ def _vrid_in_use(candidate: Candidate, seats: Mapping[Seat, str]) -> Refusal | N
     return Refusal(ConditionReason.VIRTUAL_ROUTER_ID_IN_USE, f"{message}: {candidate.pinned} is that of {other}")
 
 
-def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str], foreign: Collection[tuple[str, int]]) -> Verdict:
+def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str], segments: Segments) -> Verdict:
+    """One that nobody uses; where there is none, one that a single node of several says to hear a stranger use."""
+    there = candidate.membership.segments
+    doubtful: int | None = None
     for vrid in choices(candidate.key):
-        if any((segment, vrid) in foreign for segment in candidate.membership.segments):
-            continue
         wanted = candidate.seats(vrid)
-        if _owner(wanted, seats, candidate.key) is None:
+        if _owner(wanted, seats, candidate.key) is not None:
+            continue
+        witnesses = segments.foreign(there, vrid)
+        if not witnesses:
             _reserve(seats, wanted, candidate.key)
             return Accepted(candidate.virtual_ip, candidate.membership, vrid)
+        if doubtful is None and witnesses < WITNESSES <= segments.nodes_on(there):
+            doubtful = vrid
+    if doubtful is not None:
+        _reserve(seats, candidate.seats(doubtful), candidate.key)
+        return Accepted(candidate.virtual_ip, candidate.membership, doubtful)
     message = (
         "spec.virtualRouterID: must be given: the ids from 1 to 255 are used up on the link, here or by other routers"
     )

@@ -13,6 +13,8 @@ from typing import Any
 from msgspec import structs
 
 from holdfast_api.cluster import (
+    NODES_MAX,
+    VIRTUAL_ROUTERS_MAX,
     ConditionType,
     NodeStatus,
     SpeakerConfig,
@@ -22,10 +24,14 @@ from holdfast_api.cluster import (
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.acceptance import Running, Verdicts, in_force, judge, key_of
+from holdfast_operator.planner.capacity import within_capacity
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.departures import Leaving, Stage, leaving
 from holdfast_operator.planner.holding import Hearsay, find_holding
-from holdfast_operator.planner.membership import node_addresses
+from holdfast_operator.planner.membership import Context, node_addresses, place_of
+from holdfast_operator.planner.presence import Presence
 from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
+from holdfast_operator.planner.segments import Segments, parsed
 from holdfast_operator.planner.status import Facts, decode_status, hearsay_of, next_status
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
 
@@ -37,20 +43,23 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     raws = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
     nodes = tuple(sorted(view.nodes, key=lambda node: node.name))
     view = dataclasses.replace(view, virtual_ips=tuple(raws.values()), nodes=nodes)
+    context = Context(view, Presence(view, now), Segments(view.speakers))
     olds = {key: decode_status(raw) for key, raw in raws.items()}
-    verdicts = judge(view, olds)
     running = in_force(view.speakers)
-    heard, by_address = heard_nodes(view), _nodes_by_address(view)
+    created = {key: str(raw["metadata"].get("creationTimestamp", "")) for key, raw in raws.items()}
+    verdicts = within_capacity(judge(context, olds), running, created)
+    heard, by_address = heard_nodes(view, context.presence), _nodes_by_address(view)
     hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
     last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
-    assigned = _assign(view, verdicts, running, last_holders)
+    assigned = _assign(context, verdicts, running, olds, created, last_holders)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
     for key in sorted(raws):
         mine = {node: routers[key][0] for node, routers in assigned.items() if key in routers}
-        entries = [entry for entry in olds[key].nodes if entry.node_name in mine]
-        gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in mine)
+        stays = {*mine, *(one.name for one in _leaving(context, key, verdicts[key], running, olds[key]))}
+        entries = [entry for entry in olds[key].nodes if entry.node_name in stays]
+        gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in stays)
         if gone:
             departed[key] = gone
         facts = _facts(
@@ -59,39 +68,103 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         statuses[key], told = next_status(olds[key], facts)
         notices += told
     addresses = node_addresses(nodes, view.speakers)
+    speakers = {
+        node: _speaker(node, addresses, routers)
+        for node, routers in sorted(assigned.items())
+        if _needs_a_configuration(node, routers, context)
+    }
+    annotations = context.presence.annotations()
     return ClusterPlan(
-        speakers={node: _speaker(node, addresses, routers) for node, routers in assigned.items()},
+        speakers=speakers,
         statuses=statuses,
         departed=departed,
         notices=tuple(notices),
+        annotations={node: annotations[node] for node in speakers if node in annotations},
+        look_again_seconds=context.presence.look_again_seconds(),
     )
+
+
+def _needs_a_configuration(node: str, routers: Mapping[str, _Assignment], context: Context) -> bool:
+    """Whether a node is there, or holds something yet: else its SpeakerConfig goes, once its agent knows that."""
+    presence = context.presence
+    if presence.is_there(node) or routers:
+        return True
+    if context.view.speakers[node].spec.virtual_routers:
+        return True  # it is emptied first
+    return not (presence.is_blank(node) or presence.has_answered(node) or presence.is_lost(node))
 
 
 def _assign(
-    view: ClusterView, verdicts: Verdicts, running: Running, last_holders: Mapping[str, str]
+    context: Context,
+    verdicts: Verdicts,
+    running: Running,
+    olds: Mapping[str, VirtualIPStatus],
+    created: Mapping[str, str],
+    last_holders: Mapping[str, str],
 ) -> dict[str, dict[str, _Assignment]]:
     """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
-    assigned: dict[str, dict[str, _Assignment]] = {node.name: {} for node in view.nodes}
+    view = context.view
     nodes = {node.name: node for node in view.nodes}
+    assigned: dict[str, dict[str, _Assignment]] = {name: {} for name in [*nodes, *view.speakers]}
     for key, verdict in sorted(verdicts.items()):
+        in_force_of = running.get(key, {})
         holder = last_holders[key]
         if isinstance(verdict, Accepted):
             tracking = tracking_of(verdict.virtual_ip)
-            for name, router in routers_of(verdict, holder).items():
+            for name, router in routers_of(verdict, in_force_of, holder, context.presence).items():
                 assigned[name][key] = router, tracking
             continue
-        for name, router in running.get(key, {}).items():
-            if name in nodes:
-                kept = kept_on(nodes[name], router, holder)
+        leaves = {one.name: one for one in _leaving(context, key, verdict, running, olds[key])}
+        for name, router in in_force_of.items():
+            if name in nodes or (name in leaves and leaves[name].stage is Stage.DRAINED):
+                is_drained = name not in nodes or nodes[name].is_cordoned
+                kept = kept_on(name, router, holder, draining=is_drained)
                 assigned[name][key] = kept, _tracking_in_force(view.speakers[name], key)
+    for name, routers in assigned.items():
+        for key in _in_the_way(name, routers, context, running, created):
+            del routers[key]
     return assigned
 
 
-def heard_nodes(view: ClusterView) -> frozenset[str]:
+def _leaving(context: Context, key: str, verdict: Verdict, running: Running, old: VirtualIPStatus) -> Sequence[Leaving]:
+    """The nodes on their way out; of a VirtualIP that is refused those that are gone."""
+    if isinstance(verdict, Accepted):
+        return verdict.membership.leaving
+    in_force_of = running.get(key, {})
+    named = {*in_force_of, *(entry.node_name for entry in old.nodes)}
+    gone = sorted(name for name in named if not context.presence.is_there(name) or name not in in_force_of)
+    found = (leaving(name, in_force_of.get(name), old.nodes, context.presence) for name in gone)
+    return [one for one in found if one is not None]
+
+
+def _in_the_way(
+    node: str,
+    routers: Mapping[str, _Assignment],
+    context: Context,
+    running: Running,
+    created: Mapping[str, str],
+) -> list[str]:
+    """What would meet another VirtualIP of its VRID on a link of this node alone: it runs on the others.
+
+    That the two meet elsewhere, too, would take another node's word; then one of them would have another VRID.
+    """
+    speaker = context.view.speakers.get(node)
+    owners: dict[tuple[str, int, int], str] = {}
+    out = []
+    order = sorted(routers, key=lambda key: (node not in running.get(key, {}), created.get(key, ""), key))
+    for key in order:
+        router, _ = routers[key]
+        link = place_of(router, speaker)
+        versions = {address.version for address in parsed(router.addresses)}
+        seats = [(link, version, router.virtual_router_id) for version in versions] if link is not None else []
+        if any(owners.setdefault(seat, key) != key for seat in seats) and node not in running.get(key, {}):
+            out.append(key)
+    return out
+
+
+def heard_nodes(view: ClusterView, presence: Presence) -> frozenset[str]:
     """The nodes that speak: their pod is Ready where that is known, and the control plane hears them."""
-    return frozenset(
-        node.name for node in view.nodes if node.is_ready and (view.heard is None or node.name in view.heard)
-    )
+    return frozenset(name for name in [*(node.name for node in view.nodes), *view.speakers] if presence.is_heard(name))
 
 
 def _nodes_by_address(view: ClusterView) -> dict[str, str]:
@@ -182,9 +255,12 @@ def _left_out(verdict: Verdict, view: ClusterView) -> list[str]:
         return []
     spec, known = verdict.virtual_ip.spec, {node.name for node in view.nodes}
     missing = "no such interface" if spec.interface else "no interface in the subnet"
+    membership = verdict.membership
     return [
-        *(f"{name} ({missing})" for name in sorted(verdict.membership.refused)),
+        *(f"{name} ({missing})" for name in sorted(membership.refused)),
         *(f"{name} (no such node)" for name in sorted(set(spec.nodes.names) - known)),
+        *(f"{name} ({VIRTUAL_ROUTERS_MAX} VirtualIPs run there, as many as fit)" for name in membership.full),
+        *(f"{name} ({NODES_MAX} nodes take part, as many as can)" for name in membership.left_out),
     ]
 
 

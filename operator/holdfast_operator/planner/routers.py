@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from msgspec import structs
 
 from holdfast_api.addresses import parse_address
 from holdfast_api.cluster import Tracking
-from holdfast_api.resources import HEALTHY_PRIORITY_MIN, ForeignRouters, Transport, VirtualIP
+from holdfast_api.resources import (
+    HEALTHY_PRIORITY_MAX,
+    HEALTHY_PRIORITY_MIN,
+    ForeignRouters,
+    Transport,
+    VirtualIP,
+)
 from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
 from holdfast_operator.planner.claims import Accepted
+from holdfast_operator.planner.departures import Stage
+from holdfast_operator.planner.membership import Member
+from holdfast_operator.planner.presence import Presence
 from holdfast_operator.planner.standalone import recovery_hold_ms
-from holdfast_operator.planner.view import NodeView
 
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
@@ -22,12 +31,13 @@ PRIORITY_STEP = 10
 """Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
 
 
-def priorities_of(accepted: Accepted) -> dict[str, int]:
+def priorities_of(accepted: Accepted, running: Mapping[str, VirtualRouterConfiguration]) -> dict[str, int]:
     """The priority of each member.
 
     Nodes of equal priority take over at the same moment, and the address decides which of them stays: two holders for
     some milliseconds. So under `nopreempt`, where a priority is nothing but the order in which Backups take over, those
-    that the user left equal get one after another, in an order of each VirtualIP's own, which also spreads them.
+    that the user left equal get one after another, in an order of each VirtualIP's own, which also spreads them. What a
+    node has by now (`running`) it keeps, whoever comes and goes.
     """
     virtual_ip = accepted.virtual_ip
     spec = virtual_ip.spec
@@ -36,31 +46,88 @@ def priorities_of(accepted: Accepted) -> dict[str, int]:
     left = sorted(
         (name for name in names if name not in chosen), key=lambda name: zlib.crc32(f"{virtual_ip.key} {name}".encode())
     )
-    room = (spec.priority - HEALTHY_PRIORITY_MIN) // max(1, len(left) - 1)
-    step = min(PRIORITY_STEP, room) if spec.nopreempt else 0
-    return {**{name: spec.priority - step * rank for rank, name in enumerate(left)}, **chosen}
+    if not spec.nopreempt or spec.priority > HEALTHY_PRIORITY_MAX:
+        return {**dict.fromkeys(left, spec.priority), **chosen}
+    free = [value for value in _steps(spec.priority) if value not in chosen.values()]
+    kept = {name: running[name].priority for name in left if name in running}
+    below = [value for value in free if value <= spec.priority]
+    usable = below if len(left) <= len(below) else free
+    found = dict(chosen)
+    if free[0] in kept.values() and (usable is free or max(kept.values()) == free[0]):  # else the user has edited it
+        for name, value in kept.items():
+            if value in usable and value not in found.values():
+                found[name] = value
+    free = [value for value in free if value not in found.values()]
+    return found | dict(zip((name for name in left if name not in found), free, strict=False))
 
 
-def routers_of(accepted: Accepted, holder: str) -> dict[str, VirtualRouterConfiguration]:
-    """Each member's part, by the node's name; `holder` is who holds the VIP as far as is known, or empty."""
+def _steps(highest: int) -> list[int]:
+    """Different priorities, the widest steps first: down to the lowest healthy one, and then above the user's own.
+
+    >>> _steps(70)[:6]
+    [70, 60, 50, 65, 55, 68]
+    """
+    down = (value for step in (PRIORITY_STEP, 5, 2, 1) for value in range(highest, HEALTHY_PRIORITY_MIN - 1, -step))
+    return [*dict.fromkeys(down), *range(highest + 1, HEALTHY_PRIORITY_MAX + 1)]
+
+
+def routers_of(
+    accepted: Accepted, running: Mapping[str, VirtualRouterConfiguration], holder: str, presence: Presence
+) -> dict[str, VirtualRouterConfiguration]:
+    """The part of each node, by its name: of the members, and of those that are drained on their way out.
+
+    `running` is what each node was told last, `holder` who holds the VIP as far as is known, or empty. A node that
+    comes is drained until those that run it already know its addresses: they would refuse what it says.
+    """
     known = _known(accepted)
     common = _common(accepted, known)
-    priorities = priorities_of(accepted)
+    priorities = priorities_of(accepted, running)
     chosen: dict[str, list[str]] = {}
     for entry in accepted.virtual_ip.spec.nodes.source_addresses:
         chosen.setdefault(entry.node_name, []).append(entry.address)
-    return {
+    made = {
         name: structs.replace(
             common,
             priority=priorities[name],
             interface=common.interface or member.interface,
             source_addresses=chosen.get(name) or (list(member.first_sources) if known.are_sources_told else []),
-            draining=member.node.is_cordoned,
+            draining=member.node.is_cordoned or not _is_known_to_all(member, running, presence),
             last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
         )
         for member in accepted.membership.members
         for name in [member.node.name]
     }
+    for one in accepted.membership.leaving:
+        if one.stage is Stage.DRAINED and one.router is not None:
+            made[one.name] = structs.replace(
+                common,
+                virtual_router_id=one.router.virtual_router_id,
+                priority=one.router.priority,
+                interface=one.router.interface,
+                source_addresses=one.router.source_addresses,
+                draining=True,
+                last_holder_elsewhere=_is_elsewhere(holder, router_node=one.name),
+            )
+    return made
+
+
+def _is_known_to_all(member: Member, running: Mapping[str, VirtualRouterConfiguration], presence: Presence) -> bool:
+    """Whether all that run it would obey this node. One that was told so once is not asked again."""
+    name = member.node.name
+    if name in running and not running[name].draining:
+        return True
+    addresses = set(member.first_sources or member.addresses)
+    refusing = [
+        other
+        for other, router in sorted(running.items())
+        if other != name and not _obeys(router, addresses, is_running=presence.has_answered(other))
+    ]
+    return not [other for other in refusing if presence.is_worth_waiting_for(other)]  # for each of them
+
+
+def _obeys(router: VirtualRouterConfiguration, addresses: Set[str], *, is_running: bool) -> bool:
+    does = router.foreign_routers is ForeignRouters.OBEY or addresses <= set(router.members)
+    return is_running and does
 
 
 def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
@@ -93,11 +160,11 @@ def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
     )
 
 
-def kept_on(node: NodeView, router: VirtualRouterConfiguration, holder: str) -> VirtualRouterConfiguration:
+def kept_on(
+    name: str, router: VirtualRouterConfiguration, holder: str, *, draining: bool
+) -> VirtualRouterConfiguration:
     """The part of one that is refused by now: as it was, except for what no specification says."""
-    return structs.replace(
-        router, draining=node.is_cordoned, last_holder_elsewhere=_is_elsewhere(holder, router_node=node.name)
-    )
+    return structs.replace(router, draining=draining, last_holder_elsewhere=_is_elsewhere(holder, router_node=name))
 
 
 def _is_elsewhere(holder: str, *, router_node: str) -> bool:
@@ -131,7 +198,7 @@ def _known(accepted: Accepted) -> _Known:
         return [*addresses, *(peer for peer in peers if peer not in addresses)]
 
     choices = [and_peers(addresses) for addresses in (membership.addresses, membership.sources)]
-    told = and_peers(membership.first_sources)
+    told = and_peers(membership.first_sources)[:MEMBERS_MAX]
     members = next((addresses for addresses in choices if len(addresses) <= MEMBERS_MAX), told)
     is_unicast = accepted.virtual_ip.spec.transport is Transport.UNICAST
     return _Known(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Final
 
 from holdfast_api.resources import LabelSelector, NodeSelection
-from holdfast_operator.planner.view import NodeView
+from holdfast_operator.planner.view import ClusterRules, NodeView
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -34,14 +34,52 @@ def _meets(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return False
 
 
-def selected(selection: NodeSelection, nodes: Sequence[NodeView]) -> list[NodeView]:
-    """The nodes that both names and selector allow; where neither is given, every node."""
+_EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+_CONTROL_PLANES: Final = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+
+
+def selected(
+    selection: NodeSelection, nodes: Sequence[NodeView], rules: ClusterRules, running: Container[str]
+) -> list[NodeView]:
+    """The nodes that both names and selector allow; where neither is given, every node.
+
+    A node that is kept free of load balancers, and a control plane, takes part only where spec.nodes names it: in
+    `names`, or by a selector that asks for the very label that keeps it out. What is in force there (`running`) stays.
+    """
     return [
         node
         for node in nodes
-        if (not selection.names or node.name in selection.names)
-        and (selection.selector is None or matches(selection.selector, node.labels))
+        if _fits(selection, node) and (node.name in running or not _stands_aside(selection, node, rules))
     ]
+
+
+def _fits(selection: NodeSelection, node: NodeView) -> bool:
+    return (not selection.names or node.name in selection.names) and (
+        selection.selector is None or matches(selection.selector, node.labels)
+    )
+
+
+def _stands_aside(selection: NodeSelection, node: NodeView, rules: ClusterRules) -> bool:
+    """The selection is known to fit the node."""
+    if node.name in selection.names:
+        return False
+    reasons = [_EXCLUDED, *(() if rules.control_planes else _CONTROL_PLANES)]
+    return any(label in node.labels and not _asks_for(selection.selector, label) for label in reasons)
+
+
+def _asks_for(selector: LabelSelector | None, label: str) -> bool:
+    """Whether it selects nodes that have the label, and for having it."""
+    if selector is None:
+        return False
+    return label in selector.match_labels or any(
+        requirement["key"] == label and requirement["operator"] in ("In", "Exists")
+        for requirement in selector.match_expressions
+    )
+
+
+def fits_any(selection: NodeSelection, nodes: Sequence[NodeView]) -> bool:
+    """Whether it fits a node at all, be it one that stands aside."""
+    return any(_fits(selection, node) for node in nodes)
 
 
 def is_open(selection: NodeSelection) -> bool:

@@ -88,9 +88,16 @@ class ClusterPlan:
     """What is to be written. What equals what is there is not written."""
 
     speakers: Mapping[str, SpeakerConfigSpec]
-    """By node name, for every node; a SpeakerConfig whose node is not here is to be deleted."""
+    """By node name, for every node, and for one that is gone until it holds nothing any more.
+
+    A SpeakerConfig whose node is not here is to be deleted.
+    """
     statuses: Mapping[str, VirtualIPStatus]
     """By namespace/name: the operator's part (its `nodes` are empty: those belong to the agents)."""
     departed: Mapping[str, Sequence[str]]
     """By namespace/name: nodes whose entry in status.nodes is to be removed, as they take part no longer."""
     notices: Sequence[Notice]
+    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By node name: what its SpeakerConfig is to be annotated with, beside where the plan is from."""
+    look_again_seconds: float | None = None
+    """After so long the same view gives another plan; None: never."""

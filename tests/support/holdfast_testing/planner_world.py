@@ -16,7 +16,7 @@ from holdfast_api.cluster import (
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan, ClusterView, NodeView
+from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView, NodeView
 
 NOW = "2026-11-23T12:00:00.000Z"
 LATER = "2026-11-23T12:00:05.000Z"
@@ -35,6 +35,7 @@ class World:
         self.speakers: dict[str, SpeakerConfig] = {}
         self.heard: set[str] | None = None
         """Nodes whose speaker's pod is Ready; None: nobody could tell."""
+        self.rules = ClusterRules()
         self.links = {
             name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
             for index, name in enumerate(nodes, start=1)
@@ -93,6 +94,7 @@ class World:
             tuple(self.nodes.values()),
             self.speakers,
             heard=None if self.heard is None else frozenset(self.heard),
+            rules=self.rules,
         )
 
     def plan(self, now: str = NOW) -> ClusterPlan:
@@ -104,12 +106,16 @@ class World:
         plan = self.plan(now)
         for node, spec in plan.speakers.items():
             before = self.speakers.get(node)
+            annotations = dict(plan.annotations.get(node, {}))
+            if before is not None and before.metadata.annotations != annotations:
+                metadata = msgspec.structs.replace(before.metadata, annotations=annotations)
+                before = self.speakers[node] = msgspec.structs.replace(before, metadata=metadata)
             if before is None or before.spec != spec:
                 generation = before.metadata.generation + 1 if before else 1
                 status = before.status if before else SpeakerConfigStatus()
-                metadata = SpeakerConfigMetadata(name=node, generation=generation)
+                metadata = SpeakerConfigMetadata(name=node, generation=generation, annotations=annotations)
                 self.speakers[node] = SpeakerConfig(metadata=metadata, spec=spec, status=status)
-                if observed:
+                if observed and node in self.links:
                     self.report(node)
         for node in set(self.speakers) - set(plan.speakers):
             del self.speakers[node]
