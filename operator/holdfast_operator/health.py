@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_operator.settings import Address
@@ -25,7 +26,7 @@ def application(is_alive: Obstacle, is_ready: Obstacle, registry: CollectorRegis
         return _answer(await is_ready())
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     served = web.Application()
     served.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from holdfast_api.cluster import VirtualIPState, VirtualIPStatus
+from holdfast_api.cluster import ConditionType, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
 from holdfast_operator.hazards import Cause
 
 _PREFIX = "holdfast_operator"
@@ -21,6 +21,8 @@ _WRITES = (
     ("events", "patch"),
 )
 _WATCHED = ("virtualips", "speakerconfigs", "nodes")
+_OF_A_VIRTUAL_IP = ("namespace", "name", "virtual_ip")
+"""The last one, namespace/name, is the label that the speakers' metrics have."""
 
 
 class Metrics:
@@ -77,6 +79,24 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self.held_virtual_ips = Gauge(
+            f"{_PREFIX}_virtual_ip_held",
+            "1: a node holds it; 0: none does, or nobody who could tell is heard. Absent: nothing of it is in force.",
+            _OF_A_VIRTUAL_IP,
+            registry=self.registry,
+        )
+        self.stalled_virtual_ips = Gauge(
+            f"{_PREFIX}_virtual_ip_stalled",
+            "1: its newest specification is refused, and what ran before goes on.",
+            _OF_A_VIRTUAL_IP,
+            registry=self.registry,
+        )
+        self.heard_speakers = Gauge(
+            f"{_PREFIX}_speaker_heard",
+            "Of nodes that are to run a VirtualIP: 1 while the speaker's pod is Ready and the Node is not NotReady.",
+            ["node"],
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -88,7 +108,7 @@ class Metrics:
         for resource in _WATCHED:
             self.watch_events.labels(resource)
         self.hold(None)
-        self.count_virtual_ips(())
+        self.tell_virtual_ips({})
 
     def listed(self) -> None:
         """Everything was listed just now."""
@@ -99,8 +119,24 @@ class Metrics:
         for possible in Cause:
             self.held.labels(possible.value).set(possible is cause)
 
-    def count_virtual_ips(self, statuses: Collection[VirtualIPStatus]) -> None:
-        """These are all VirtualIPs there are."""
-        tally = Tally(status.state for status in statuses)
+    def tell_virtual_ips(self, statuses: Mapping[str, VirtualIPStatus]) -> None:
+        """These are all VirtualIPs there are, by namespace/name."""
+        tally = Tally(status.state for status in statuses.values())
         for state in VirtualIPState:
             self.virtual_ips.labels(state.value).set(tally[state])
+        self.held_virtual_ips.clear()
+        self.stalled_virtual_ips.clear()
+        for key, status in statuses.items():
+            namespace, _, name = key.partition("/")
+            told = {one.type: one.status for one in status.conditions}
+            self.stalled_virtual_ips.labels(namespace, name, key).set(told.get(ConditionType.STALLED) == "True")
+            if status.state is not VirtualIPState.REFUSED:
+                is_held = "True" in (told.get(ConditionType.READY), told.get(ConditionType.SPLIT_BRAIN))
+                self.held_virtual_ips.labels(namespace, name, key).set(is_held)
+
+    def tell_speakers(self, speakers: Mapping[str, SpeakerConfigSpec], heard: Collection[str]) -> None:
+        """These are the plans of all nodes there are, and these nodes are heard."""
+        self.heard_speakers.clear()
+        for node, spec in speakers.items():
+            if spec.virtual_routers:
+                self.heard_speakers.labels(node).set(node in heard)

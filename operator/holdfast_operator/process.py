@@ -134,7 +134,8 @@ class Operator:
         except NotLeader:
             _log.warning("the Lease ran out during a reconciliation")
         finally:
-            self.metrics.count_virtual_ips(())
+            self.metrics.tell_virtual_ips({})
+            self.metrics.tell_speakers({}, ())
             self.metrics.hold(None)
 
 

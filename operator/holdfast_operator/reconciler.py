@@ -151,7 +151,8 @@ class Reconciliation:
         self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
         plan = self._plan(view, _now())
         self.look_again_seconds = plan.look_again_seconds
-        self._metrics.count_virtual_ips(plan.statuses.values())
+        self._metrics.tell_virtual_ips(plan.statuses)
+        self._metrics.tell_speakers(plan.speakers, plan.heard)
         heard = frozenset(name for name, one in self._speakers.items() if one.status != SpeakerConfigStatus())
         failed = await self._writer.write(plan, cluster, heard)
         # What is not in the status yet is noticed again, so it is told only then.

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from holdfast_api import __version__
-from holdfast_operator.metrics import Metrics
+from holdfast_testing.planner_world import World
+from holdfast_testing.scrapes import scraped_operator
 
 Values = dict[str, Any]
 
@@ -112,7 +114,9 @@ def speaker_metrics(root: Path) -> dict[str, set[str]]:
 
 def operator_metrics() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for family in Metrics().registry.collect():
+    world = World("n1")
+    world.apply("web")
+    for family in text_string_to_metric_families(scraped_operator(world)):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast_api.cluster import VirtualIPState, VirtualIPStatus
+from holdfast_api.cluster import Condition, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
+from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.hazards import Cause
 from holdfast_operator.metrics import Metrics
 
+NOW = "2026-11-23T12:00:00Z"
+WEB = "shop/web"
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics-operator.md"
 
 Family = tuple[str, str, tuple[str, ...]]
 
 
+def filled() -> Metrics:
+    """Those of an operator that knows a VirtualIP and a node."""
+    metrics = Metrics()
+    metrics.tell_virtual_ips({WEB: VirtualIPStatus(state=VirtualIPState.HELD)})
+    metrics.tell_speakers({"n1": planned("n1")}, {"n1"})
+    return metrics
+
+
+def planned(node: str, *virtual_ips: str) -> SpeakerConfigSpec:
+    routers = [
+        VirtualRouterConfiguration(name=name, addresses=["10.0.0.9/24"], virtual_router_id=51)
+        for name in virtual_ips or (WEB,)
+    ]
+    return SpeakerConfigSpec(node_name=node, virtual_routers=routers)
+
+
 def served() -> set[Family]:
     """Name, type and labels of every family that is not of every process."""
     families = set()
-    for family in Metrics().registry.collect():
+    for family in filled().registry.collect():
         if family.name.startswith("process_"):
             continue
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -51,7 +71,7 @@ def test_the_page_has_every_value_of_every_label():
         for sample in family.samples:
             for label, value in sample.labels.items():
                 values.setdefault(label, set()).add(value)
-    assert documented == {label: values[label] for label in values if label != "le"}
+    assert documented == {label: values[label] for label in values if label != "le"}, "those of objects have no end"
 
 
 def test_names_are_as_prometheus_wants_them():
@@ -61,7 +81,7 @@ def test_names_are_as_prometheus_wants_them():
         assert kind != "histogram" or name.endswith("_seconds")
 
 
-def value(metrics, name, **labels):
+def value(metrics, name, /, **labels):
     return metrics.registry.get_sample_value(f"holdfast_operator_{name}", labels)
 
 
@@ -75,9 +95,45 @@ def test_one_cause_at_most_holds(cause):
     assert not any(value(metrics, "held", cause=one) for one in Cause)
 
 
+def told(state: VirtualIPState, **conditions: Any) -> VirtualIPStatus:
+    found = [
+        Condition(type=kind, status=status, reason="R", message="", last_transition_time=NOW)
+        for kind, status in conditions.items()
+    ]
+    return VirtualIPStatus(state=state, conditions=found)
+
+
 def test_virtual_ips_are_counted_by_their_state():
     metrics = Metrics()
-    metrics.count_virtual_ips([VirtualIPStatus(state=VirtualIPState.HELD), VirtualIPStatus()])
-    metrics.count_virtual_ips([VirtualIPStatus(state=VirtualIPState.HELD), VirtualIPStatus(state=VirtualIPState.HELD)])
+    metrics.tell_virtual_ips({"shop/a": told(VirtualIPState.HELD), "shop/b": VirtualIPStatus()})
+    metrics.tell_virtual_ips({"shop/a": told(VirtualIPState.HELD), "shop/b": told(VirtualIPState.HELD)})
     assert value(metrics, "virtual_ips", state="Held") == 2
     assert value(metrics, "virtual_ips", state="Pending") == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "held", "stalled"),
+    [
+        (told(VirtualIPState.HELD, Ready="True"), 1, 0),
+        (told(VirtualIPState.UNHELD, Ready="False"), 0, 0),
+        (told(VirtualIPState.PENDING, Ready="Unknown"), 0, 0),
+        (told(VirtualIPState.SPLIT_BRAIN, Ready="False", SplitBrain="True"), 1, 0),
+        (told(VirtualIPState.HELD, Ready="True", Stalled="True"), 1, 1),
+        (told(VirtualIPState.REFUSED, Ready="False", Stalled="True"), None, 1),
+    ],
+    ids=["held", "unheld", "nobody knows", "split brain", "refused edit", "never good"],
+)
+def test_each_virtual_ip_has_series_of_its_own(status: VirtualIPStatus, held: int | None, stalled: int) -> None:
+    metrics = Metrics()
+    metrics.tell_virtual_ips({WEB: status})
+    labels = {"namespace": "shop", "name": "web", "virtual_ip": WEB}
+    assert value(metrics, "virtual_ip_held", **labels) == held
+    assert value(metrics, "virtual_ip_stalled", **labels) == stalled
+    metrics.tell_virtual_ips({})
+    assert value(metrics, "virtual_ip_held", **labels) is None, "one that is deleted has none"
+
+
+def test_a_node_that_runs_nothing_is_not_listened_for():
+    metrics = Metrics()
+    metrics.tell_speakers({"n1": planned("n1"), "n2": planned("n2"), "n3": SpeakerConfigSpec(node_name="n3")}, {"n1"})
+    assert [value(metrics, "speaker_heard", node=node) for node in ("n1", "n2", "n3")] == [1, 0, None]

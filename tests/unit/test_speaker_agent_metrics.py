@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from holdfast_api.messages import Transition
-from holdfast_api.reasons import Obstacle, Reason, State
+from holdfast_api.reasons import Reason, State
 from holdfast_speaker.agent.metrics import Moves
 from holdfast_speaker.vrrp.counters import Counter
-from holdfast_testing.agent_fixtures import (
-    NODE,
-    PODS,
-    SPEAKERS,
-    VIRTUAL_IPS,
-    World,
-    pod,
-    router,
-    speaker_config,
-    until,
-    virtual_ip,
-)
+from holdfast_testing.agent_fixtures import NODE
+from holdfast_testing.scrapes import WEB, scraped_agent
 
-WEB = "shop/web"
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-
-
-async def scraped(world: World) -> str:
-    """What an agent answers after a move, with everything that can be counted."""
-    world.api.put(VIRTUAL_IPS, virtual_ip("web"))
-    world.api.put(PODS, pod("web-1"))
-    world.api.put(SPEAKERS, speaker_config(router(WEB)))
-    agent = await world.start_agent()
-    await until(lambda: world.api.entry("web") and world.api.condition("Applied"))
-    counters = {counter.value: number for number, counter in enumerate(Counter, start=1)}
-    world.engine.change(WEB, counters=counters, obstacles=[Obstacle.LINK_DOWN], warnings=["a", "b"], unproved=True)
-    world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT, silent_ms=310)
-    await until(lambda: world.api.entry("web")["state"] == "Master")
-    await until(lambda: agent.metrics.port)
-    async with aiohttp.ClientSession() as session:
-        answer = await session.get(f"http://127.0.0.1:{agent.metrics.port}/metrics")
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        return await answer.text()
-
-
-def scrape() -> str:
-    async def run() -> str:
-        async with World() as world:
-            return await scraped(world)
-
-    return asyncio.run(run())
 
 
 def rows_of(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -72,11 +32,11 @@ def test_the_page_has_every_metric_with_its_type_and_labels():
     speaker = PAGE.read_text(encoding="utf-8").partition("\n## Speaker\n")[2].partition("\n## ")[0]
     told = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| [^|]{10,} \|$", speaker, re.MULTILINE)
     documented = {(name, kind, tuple(sorted(re.findall(r"\w+", labels)))) for name, kind, labels in told}
-    assert documented == set(rows_of(scrape()))
+    assert documented == set(rows_of(scraped_agent()))
 
 
 def test_values_are_the_engines():
-    text = scrape()
+    text = scraped_agent()
     for line in (
         f'holdfast_virtual_router_state{{node="{NODE}",state="Master",virtual_ip="{WEB}"}} 1.0',
         f'holdfast_virtual_router_state{{node="{NODE}",state="Backup",virtual_ip="{WEB}"}} 0.0',
@@ -96,7 +56,7 @@ def test_values_are_the_engines():
 
 
 def test_every_counter_of_the_engine_is_in_one_metric():
-    families = {family.name: family for family in text_string_to_metric_families(scrape())}
+    families = {family.name: family for family in text_string_to_metric_families(scraped_agent())}
     names = ("sent", "received", "refused", "noticed")
     shown = [
         sample.value

@@ -81,6 +81,7 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         notices=tuple(notices),
         annotations={node: annotations[node] for node in speakers if node in annotations},
         look_again_seconds=context.presence.look_again_seconds(),
+        heard=heard,
     )
 
 

@@ -101,3 +101,5 @@ class ClusterPlan:
     """By node name: what its SpeakerConfig is to be annotated with, beside where the plan is from."""
     look_again_seconds: float | None = None
     """After so long the same view gives another plan; None: never."""
+    heard: frozenset[str] = frozenset()
+    """The nodes whose words count: see ClusterView.heard."""
