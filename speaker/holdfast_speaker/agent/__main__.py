@@ -25,7 +25,10 @@ def main() -> int:
     log.configure(arguments.log_level, arguments.node_name)
     try:
         address = Address.parse(arguments.metrics_address) if arguments.metrics_address else None
-        settings = Settings(arguments.node_name, arguments.state_dir, arguments.cache_dir, address)
+        networks = [
+            text.strip() for given in arguments.allowed_probe_network for text in given.split(",") if text.strip()
+        ]
+        settings = Settings(arguments.node_name, arguments.state_dir, arguments.cache_dir, address, networks)
         asyncio.run(_run(settings, arguments.kubeconfig))
     except ConfigurationError as error:
         _log.error("%s", error)
@@ -39,6 +42,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, default=Path("/run/holdfast"), help="where engine.sock is")
     parser.add_argument("--cache-dir", type=Path, default=Path("/var/lib/holdfast"), help="a volume of this pod")
     parser.add_argument("--metrics-address", default=":9475", metavar="[HOST]:PORT", help="empty: no metrics")
+    parser.add_argument(
+        "--allowed-probe-network",
+        action="append",
+        default=[],
+        metavar="PREFIX[,PREFIX...]",
+        help="where probes may go besides loopback, this node and the VIP itself; may be repeated",
+    )
     parser.add_argument("--kubeconfig", help="by default the pod's service account")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from holdfast_api.cluster import GROUP, VERSION
-from holdfast_api.reasons import Health
+from holdfast_api.reasons import Health, Obstacle
 from holdfast_speaker.agent import alive
 from holdfast_speaker.agent.api_server import APIFailure, APIServer
 from holdfast_speaker.agent.cache import Cache, KeptConfiguration
@@ -27,6 +27,7 @@ from holdfast_speaker.agent.metrics import Moves, Readings, SpeakerCollector
 from holdfast_speaker.agent.metrics_server import Address, MetricsServer
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig, ObservedVirtualIP, Pod
 from holdfast_speaker.agent.pods import PodStore, Verdict
+from holdfast_speaker.agent.probe_targets import ProbeTargets
 from holdfast_speaker.agent.publisher import Publisher
 from holdfast_speaker.agent.reachability import Reachability
 from holdfast_speaker.agent.reflector import Reflector
@@ -52,6 +53,8 @@ class Settings:
     state_directory: Path
     cache_directory: Path
     metrics_address: Address | None = None
+    allowed_probe_networks: Sequence[str] = ()
+    """Where probes may go besides loopback, this node and the VIP itself."""
 
 
 class Agent:
@@ -68,7 +71,8 @@ class Agent:
         self._pods = PodStore(self._wake_engine)
         self._health = HealthBook(self._pods, clock)
         self._kept_health: dict[str, Verdict] = {}
-        self._monitor = HealthMonitor({}, self._take_probes)
+        targets = ProbeTargets(settings.allowed_probe_networks, self._addresses_of)
+        self._monitor = HealthMonitor({}, self._take_probes, targets.permits)
         self._split_brains = SplitBrainWatch(clock)
         self._publisher = Publisher(settings.node_name, api, self._configuration, self._reachability, self._cache)
         self._registry = CollectorRegistry()
@@ -176,6 +180,12 @@ class Agent:
         if wanted is not None:
             self._health.replace(wanted.spec.tracking)
             self._monitor.replace(self._health.probes)
+
+    def _addresses_of(self, name: str) -> list[str]:
+        """Of a VirtualIP that the engine runs: what it refuses is not the VIP's own."""
+        routers = self._engine.status.routers if self._engine.status is not None else []
+        runs = (one for one in routers if Obstacle.ADDRESS_NOT_PERMITTED not in one.obstacles)
+        return [address for one in runs if one.virtual_ip == name for address in one.addresses]
 
     def _take_probes(self, name: str, health: Health, detail: str) -> None:
         self._health.take_probes(name, health, detail)

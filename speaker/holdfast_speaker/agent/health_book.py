@@ -8,6 +8,7 @@ from holdfast_api.cluster import Tracking
 from holdfast_api.reasons import Health
 from holdfast_api.resources import Probe
 from holdfast_speaker.agent.pods import PodStore, Steadied, Verdict, judge
+from holdfast_speaker.agent.probe_targets import in_a_cluster
 
 _NOT_LISTED = Verdict(Health.UNKNOWN, "the pods of this node are not known yet")
 _NO_RESULT = Verdict(Health.UNKNOWN, "no probe has a result yet")
@@ -34,7 +35,7 @@ class HealthBook:
     def probes(self) -> dict[str, Sequence[Probe]]:
         """What the monitor has to run. Commands are not: they would run in the agent's container, with its token."""
         allowed = {
-            name: [probe for probe in tracking.probes if probe.exec is None]
+            name: [in_a_cluster(probe) for probe in tracking.probes if probe.exec is None]
             for name, tracking in self._tracking.items()
         }
         return {name: probes for name, probes in allowed.items() if probes}
@@ -118,7 +119,9 @@ class HealthBook:
     def _believed_at(self, name: str) -> float:
         """When failure_threshold runs of the slowest probe have failed."""
         probes = self._tracking[name].probes
-        patience_ms = max(((probe.failure_threshold - 1) * probe.period_ms for probe in probes), default=0)
+        patience_ms = max(
+            ((probe.failure_threshold - 1) * in_a_cluster(probe).period_ms for probe in probes), default=0
+        )
         return self._failing_from_the_first[name] + patience_ms / 1000
 
     def _tracks_pods(self, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,8 +29,15 @@ class HealthMonitor:
     against it, and a VIP whose health is known keeps it while a probe that was added has no result yet.
     """
 
-    def __init__(self, probes: Mapping[str, Sequence[Probe]], report: Report) -> None:
+    def __init__(
+        self,
+        probes: Mapping[str, Sequence[Probe]],
+        report: Report,
+        permits: Callable[[str, str], bool] = lambda _virtual_ip, _address: True,
+    ) -> None:
+        """`permits`: whether a probe of a VIP (namespace/name) may connect to an address."""
         self._report = report
+        self._permits = permits
         self._loop = asyncio.get_running_loop()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._probes: dict[_Place, Probe] = {}
@@ -96,7 +104,7 @@ class HealthMonitor:
                 self._broken.set_exception(error)
 
     async def _run(self, place: _Place, probe: Probe) -> None:
-        prober = Prober(probe, self._names)
+        prober = Prober(probe, self._names, functools.partial(self._permits, place[0]))
         period = probe.period_ms / 1000
         due = self._loop.time()
         while True:
@@ -117,7 +125,8 @@ class HealthMonitor:
     def _publish(self, key: str) -> None:
         found = overall(tuple(self._judgements[key].values()))
         known = self._reported.get(key)
-        if found == known or (found[0] is Health.UNKNOWN and known is not None):
+        is_known = known is not None and known[0] is not Health.UNKNOWN
+        if found == known or (found[0] is Health.UNKNOWN and is_known):
             return
         self._reported[key] = found
         self._report(key, *found)

@@ -46,12 +46,12 @@ class ProbeJudgement:
     contrary: int = 0
     """How many of the last results in a row speak against `health`."""
     message: str = ""
-    """Of the last failure."""
+    """Of the last failure, or why there is no result."""
 
     def after(self, result: Result) -> ProbeJudgement:
-        """The judgement with one more result; one that says nothing changes nothing."""
+        """The judgement with one more result; one that says nothing leaves what is thought of the service."""
         if not result.is_conclusive:
-            return self
+            return replace(self, message=result.message) if self.health is Health.UNKNOWN else self
         message = self.message if result.ok else result.message
         seen = Health.HEALTHY if result.ok else Health.FAILING
         if seen is self.health:
@@ -78,9 +78,10 @@ def overall(judgements: Sequence[ProbeJudgement]) -> tuple[Health, str]:
     failing = [judgement for judgement in judgements if judgement.health is Health.FAILING]
     if failing:
         return Health.FAILING, "; ".join(f"probe {judgement.name}: {judgement.message}" for judgement in failing)
-    unknown = [judgement.name for judgement in judgements if judgement.health is Health.UNKNOWN]
+    unknown = [judgement for judgement in judgements if judgement.health is Health.UNKNOWN]
     if unknown:
-        return Health.UNKNOWN, f"no result yet of probe {', '.join(unknown)}"
+        names = (f"{one.name} ({one.message})" if one.message else one.name for one in unknown)
+        return Health.UNKNOWN, f"no result yet of probe {', '.join(names)}"
     return Health.HEALTHY, ""
 
 

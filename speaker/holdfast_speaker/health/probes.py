@@ -8,8 +8,9 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 
-from holdfast_api.errors import PeerError
+from holdfast_api.errors import ConfigurationError, PeerError
 from holdfast_api.resources import HTTPGetAction, Probe, TCPSocketAction
 from holdfast_speaker.health.commands import Command
 from holdfast_speaker.health.connections import Names, first_to_connect
@@ -26,9 +27,13 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
 class Prober:
     """Runs one probe. Its runs follow one another: the caller awaits one before it begins the next."""
 
-    def __init__(self, probe: Probe, names: Names | None = None) -> None:
-        """`names`: shared with other probes, which wait for the same answers then."""
+    def __init__(
+        self, probe: Probe, names: Names | None = None, permits: Callable[[str], bool] = lambda _address: True
+    ) -> None:
+        """`names`: shared with other probes, which wait for the same answers then. `permits`: whether it may connect to
+        an address; a run that may not says nothing of the service."""
         self._probe = probe
+        self._permits = permits
         self._names = names or Names()
         self._command = Command(probe.exec.command) if probe.exec is not None else None
 
@@ -47,9 +52,11 @@ class Prober:
         where = f"TCP {action.host} port {action.port}"
         try:
             async with asyncio.timeout(self._probe.timeout_seconds):
-                connection = await first_to_connect(await self._names.places(action.host, action.port))
+                connection = await self._connection(action)
         except TimeoutError:
             return Result(False, f"{where} {self._missed(action.host, 'accept')}")
+        except NotPermitted as error:
+            return Result(False, f"{where}: {error}", is_conclusive=False)
         except OSError as error:
             return failure(f"{where}: {_reason(error)}", error)
         except ValueError as error:  # no host can have that name
@@ -61,10 +68,12 @@ class Prober:
         where = f"{action.scheme} {action.host} port {action.port}"
         try:
             async with asyncio.timeout(self._probe.timeout_seconds):
-                connection = await first_to_connect(await self._names.places(action.host, action.port))
+                connection = await self._connection(action)
                 status = await _get(action, connection)
         except TimeoutError:
             return Result(False, f"{where} {self._missed(action.host, 'answer')}")
+        except NotPermitted as error:
+            return Result(False, f"{where}: {error}", is_conclusive=False)
         except _NotHTTP as error:
             return Result(False, f"{where}: {error}")
         except OSError as error:
@@ -75,6 +84,14 @@ class Prober:
             return Result(True)
         return Result(False, f"{where} answered {action.path} with status {status}")
 
+    async def _connection(self, action: TCPSocketAction | HTTPGetAction) -> socket.socket:
+        """Raises NotPermitted, or OSError. Judged by address and not by name, which may lead elsewhere tomorrow."""
+        places = await self._names.places(action.host, action.port)
+        permitted = [place for place in places if self._permits(place[1][0])]
+        if places and not permitted:
+            raise NotPermitted("probes may not go there from this node (allowedProbeNetworks)")
+        return await first_to_connect(permitted)
+
     def _missed(self, host: str, what: str) -> str:
         within = f"within {self._probe.timeout_seconds} s"
         return (
@@ -82,6 +99,10 @@ class Prober:
             if self._names.is_waiting_for(host)
             else f"did not {what} {within}"
         )
+
+
+class NotPermitted(ConfigurationError):
+    """The administrator does not let probes go there."""
 
 
 class _NotHTTP(PeerError):
