@@ -128,3 +128,25 @@ def test_what_nobody_wants_stays_as_it_is(case):
     case.ledger.see("web", "1", A)
     assert case.ledger.due() == []
     assert case.ledger.there("web") == A
+
+
+def test_what_is_postponed_is_not_due_until_then_whatever_is_wanted_meanwhile(case):
+    for name in ("web", "db"):
+        case.ledger.see(name, "1", None)
+        case.ledger.want(name, A)
+    case.ledger.postpone("web", 15.0)
+    case.ledger.want("web", B)
+    assert case.ledger.due() == ["db"]
+    case.now += 15.0
+    assert case.ledger.due() == ["web", "db"]
+    case.write("web", "2")
+    assert case.ledger.due() == ["db"]
+
+
+def test_an_object_that_is_made_anew_is_not_postponed(case):
+    case.ledger.see("web", "1", None)
+    case.ledger.want("web", A)
+    case.ledger.postpone("web", 15.0)
+    case.ledger.see_gone("web")
+    case.ledger.see("web", "3", None)
+    assert case.ledger.due() == ["web"]

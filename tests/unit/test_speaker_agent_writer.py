@@ -5,7 +5,7 @@ import json
 
 from holdfast_speaker.agent.api_server import APIFailure
 from holdfast_speaker.agent.ledger import Ledger
-from holdfast_speaker.agent.writer import AT_ONCE, Writer, own_entry, virtual_ip_form
+from holdfast_speaker.agent.writer import AT_ONCE, FORBIDDEN_AT_MOST, Writer, own_entry, virtual_ip_form
 from holdfast_testing.agent_fixtures import NODE, until
 
 ENTRY = {"nodeName": NODE, "state": "Master"}
@@ -122,10 +122,34 @@ def test_what_is_refused_for_good_does_not_hold_up_the_others():
     play(scene)
 
 
+def test_what_one_virtual_ip_forbids_does_not_hold_up_the_others():
+    async def scene():
+        api, ledger, writer = case("shop/hostile", *(f"shop/web-{number}" for number in range(100)))
+        api.failures = [APIFailure("admission policy of the namespace", 403)]
+        assert await writer.write_all()
+        assert len(api.applied) == 100
+        assert ledger.due() == []
+        assert ledger.next_due() is not None
+
+    play(scene)
+
+
+def test_where_every_write_is_forbidden_not_every_one_is_tried():
+    async def scene():
+        api, ledger, writer = case(*(f"shop/web-{number}" for number in range(100)))
+        api.failures = [APIFailure("no such role", 403) for _ in range(100)]
+        assert not await writer.write_all()
+        assert len(api.failures) >= 100 - FORBIDDEN_AT_MOST - AT_ONCE
+        assert api.applied == []
+        assert len(ledger.due()) >= 100 - FORBIDDEN_AT_MOST - AT_ONCE
+
+    play(scene)
+
+
 def test_the_writer_tries_again_until_the_api_server_takes_it():
     async def scene():
         api, _, writer = case("shop/web")
-        api.failures = [APIFailure("away"), APIFailure("busy", 429), APIFailure("not allowed", 403)]
+        api.failures = [APIFailure("away"), APIFailure("busy", 429), APIFailure("who are you", 401)]
         running = asyncio.create_task(writer.run())
         await until(lambda: len(api.failures) < 3)
         writer.hurry()

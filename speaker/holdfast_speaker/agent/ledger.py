@@ -49,6 +49,7 @@ class Ledger:
         self._there: dict[str, _There] = {}
         self._written: dict[str, _Written] = {}
         self._refused: dict[str, Fields | None] = {}
+        self._not_before: dict[str, float] = {}
 
     def want(self, name: str, fields: Fields | None) -> None:
         """This is the truth; None: there shall be no entry of ours."""
@@ -81,6 +82,7 @@ class Ledger:
         self._there.pop(name, None)
         self._written.pop(name, None)
         self._refused.pop(name, None)
+        self._not_before.pop(name, None)
 
     def with_entry(self) -> list[str]:
         """The objects that have an entry of ours."""
@@ -96,6 +98,10 @@ class Ledger:
         """The API server does not take it; another truth is tried again."""
         self._refused[name] = wanted
 
+    def postpone(self, name: str, seconds: float) -> None:
+        """Whatever is wanted there, it is not due for so long."""
+        self._not_before[name] = self._clock() + seconds
+
     def due(self) -> list[str]:
         """What has to be written now."""
         now = self._clock()
@@ -107,6 +113,10 @@ class Ledger:
         return min(times, default=None)
 
     def _due_at(self, name: str) -> float | None:
+        at = self._differs_at(name)
+        return at if at is None else max(at, self._not_before.get(name, 0.0))
+
+    def _differs_at(self, name: str) -> float | None:
         if name not in self._wanted:
             return None
         wanted, there = self._wanted[name], self._there[name].fields
