@@ -44,6 +44,16 @@ NOT_HEARD_SINCE_ANNOTATION: Final = f"{GROUP}/not-heard-since"
 AWAITED_SINCE_ANNOTATION: Final = f"{GROUP}/awaited-since"
 """Of a SpeakerConfig whose agent is heard and has not answered what others wait for: since when (RFC 3339)."""
 
+PLANNED_FROM_ANNOTATION: Final = f"{GROUP}/planned-from"
+"""Of a SpeakerConfig: the uid of the CustomResourceDefinition whose VirtualIPs it was planned from.
+
+Without it, it is no plan yet: only a place for the node's agent to say what links there are.
+"""
+
+POOLS_REQUIRED_ANNOTATION: Final = f"{GROUP}/pools-required"
+"""Of every SpeakerConfig, with the value "true": there was an AddressPool once, so that a plan without any is no reason
+to take any address."""
+
 
 def agent_field_manager(node_name: str) -> str:
     """The field manager of one node's agent: its own, or one node would remove the others' entries.
@@ -256,6 +266,25 @@ class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):
     warnings: Annotated[list[Annotated[str, Meta(max_length=1024)]], Meta(max_length=32)] = field(default_factory=list)
     conditions: Annotated[list[Condition], Meta(max_length=8)] = field(default_factory=list)
     """Applied: the engine runs the observed generation; False with the engine's reason where it refused it."""
+
+
+class SpeakerConditionType(enum.StrEnum):
+    """The conditions of a SpeakerConfig."""
+
+    APPLIED = "Applied"
+    """The engine runs the newest generation."""
+    API_SERVER_REACHABLE = "APIServerReachable"
+    """Written after an absence of the API server: how long this node went on without it."""
+
+
+class AppliedReason(enum.StrEnum):
+    """Why Applied is what it is."""
+
+    APPLIED = "Applied"
+    REFUSED_BY_ENGINE = "RefusedByEngine"
+    UNREADABLE = "Unreadable"
+    ENGINE_AWAY = "EngineAway"
+    NOT_PLANNED = "NotPlanned"
 
 
 class SpeakerConfigMetadata(_Model, frozen=True, kw_only=True):

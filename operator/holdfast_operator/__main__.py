@@ -13,8 +13,9 @@ import sys
 import click
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
-from holdfast_operator import log, process
-from holdfast_operator.api_server import load_configuration
+from holdfast_kube import log
+from holdfast_kube.api_server import load_configuration
+from holdfast_operator import process
 from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.settings import Settings
 
@@ -38,8 +39,8 @@ _log = logging.getLogger(__name__)
 @click.option("--lease-name", default="holdfast-operator", help="The Lease that decides which replica writes.")
 @click.option(
     "--health-address",
-    default="0.0.0.0:8080",  # the kubelet and Prometheus ask from outside
-    metavar="HOST:PORT",
+    default=":8080",  # the kubelet and Prometheus ask from outside
+    metavar="[HOST]:PORT",
     help="Where /healthz, /readyz and /metrics are served.",
 )
 @click.option("--log-format", type=click.Choice(log.FORMATS), default="text", help="One line for each record.")
@@ -50,7 +51,7 @@ def command(namespace: str | None, lease_name: str, health_address: str, log_for
     Every option can be given in the environment: HOLDFAST_OPERATOR_LEASE_NAME is --lease-name. Credentials come from
     KUBECONFIG, else from the pod's service account, else from ~/.kube/config.
     """
-    log.configure(log_format, log_level)
+    log.configure(log.JSONLines() if log_format == "json" else log.TextLines(), log_level)
     settings = Settings.of(namespace, lease_name, health_address)
     asyncio.run(process.run(settings, load_configuration, plan_cluster))
     return 0

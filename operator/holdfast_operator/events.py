@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from holdfast_api.resources import API_VERSION
-from holdfast_operator.api_server import CONFLICT, APIFailure, APIServer, Object
+from holdfast_kube.api_server import CONFLICT, APIFailure, APIServer, Object
 from holdfast_operator.planner.view import Notice
 from holdfast_operator.writer import Writer
 

@@ -7,6 +7,7 @@ any error in a stream but an expired resourceVersion; then the process ends too,
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -80,6 +81,7 @@ class Watches:
 
     async def _watch(self, look: Callable[[str], None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        _hush_kopf()
         await kopf.operator(
             registry=self._registry(look),
             settings=_settings(),
@@ -144,6 +146,14 @@ def _speaker(raw: Mapping[str, Any]) -> object:
         metadata.get("annotations"),
         raw.get("status"),
     )
+
+
+def _hush_kopf() -> None:
+    """It tells each step: that is for those who debug."""
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        # It warns at every start that it handles no signals, being in a thread of its own.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
 def _settle(ended: asyncio.Future[None], error: BaseException | None) -> None:

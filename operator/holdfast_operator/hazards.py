@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from holdfast_api.cluster import GROUP
+from holdfast_api.cluster import GROUP, PLANNED_FROM_ANNOTATION
 from holdfast_api.errors import EnvironmentFailure
-
-ORIGIN_ANNOTATION: Final = f"{GROUP}/planned-from"
-"""Of a SpeakerConfig: the uid of the CustomResourceDefinition whose VirtualIPs it was planned from.
-
-Without it, it is no plan yet: only a place for the node's agent to say what links there are.
-"""
 
 
 class Cause(enum.StrEnum):
@@ -62,7 +56,7 @@ def check_lost(virtual_ips: Collection[str], speakers: Mapping[str, Mapping[str,
     lost = sorted(
         router["name"]
         for speaker in speakers.values()
-        if speaker["metadata"].get("annotations", {}).get(ORIGIN_ANNOTATION, definition_uid) != definition_uid
+        if speaker["metadata"].get("annotations", {}).get(PLANNED_FROM_ANNOTATION, definition_uid) != definition_uid
         for router in speaker.get("spec", {}).get("virtualRouters", ())
         if router["name"] not in virtual_ips
     )
@@ -71,5 +65,5 @@ def check_lost(virtual_ips: Collection[str], speakers: Mapping[str, Mapping[str,
         raise Held(
             Cause.VIRTUAL_IPS_LOST,
             f"the CustomResourceDefinition of VirtualIPs was made anew, and without {names}, which the nodes still run:"
-            f" apply them again, or confirm with `kubectl annotate speakerconfigs --all {ORIGIN_ANNOTATION}-`",
+            f" apply them again, or confirm with `kubectl annotate speakerconfigs --all {PLANNED_FROM_ANNOTATION}-`",
         )

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_operator.settings import Address
+from holdfast_kube.listening import Address
 
 Obstacle = Callable[[], Awaitable[str]]
 """Why the answer is no; empty: yes."""
@@ -40,11 +40,11 @@ def _answer(obstacle: str) -> web.Response:
 @contextlib.asynccontextmanager
 async def serving(served: web.Application, address: Address) -> AsyncGenerator[Address, None]:
     """Serve; yields the address with the port that was given. Raises EnvironmentFailure where that is taken."""
-    runner = web.AppRunner(served, access_log=None)
+    runner = web.AppRunner(served, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, address.host, address.port, shutdown_timeout=1).start()
+            await web.SockSite(runner, address.bind()).start()
         except OSError as error:
             raise EnvironmentFailure(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
         yield Address(address.host, runner.addresses[0][1])

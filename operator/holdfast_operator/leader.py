@@ -2,7 +2,7 @@
 
 The rule that keeps two from writing: a leader that has not renewed for `renew_seconds` stops; another one begins only
 after it has seen no renewal for `lease_seconds`. Both count on their own monotonic clock, so no clock has to be right;
-what lies between (5 s) is more than a write can take (api_server.WRITE_SECONDS).
+what lies between (5 s) is no less than a write can take (process.PATIENCE).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
-from holdfast_operator.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
 
 _log = logging.getLogger(__name__)
 

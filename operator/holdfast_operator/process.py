@@ -7,18 +7,24 @@ import logging
 import signal
 import time
 from random import Random, SystemRandom
+from typing import Final
 
+from holdfast_api import __version__
+from holdfast_kube.api_server import APIFailure, APIServer, Patience
+from holdfast_kube.back_off import BackOff
 from holdfast_operator import health
-from holdfast_operator.api_server import APIFailure, APIServer
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.handlers import Login, Watches
 from holdfast_operator.hazards import Held
 from holdfast_operator.leader import DEFAULT_TIMING, Elector, LeaseName, Timing
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.reader import check_discovery, read_cluster
-from holdfast_operator.reconciler import DEFAULT_RHYTHM, BackOff, Planner, Reconciler, Reconciliation, Rhythm
+from holdfast_operator.reconciler import DEFAULT_RHYTHM, Planner, Reconciler, Reconciliation, Rhythm
 from holdfast_operator.settings import Settings
 from holdfast_operator.writer import NotLeader, Writer
+
+PATIENCE: Final = Patience(connect=3, request=5, list=30)
+"""No write is under way for longer than what lies between a lost Lease and the next leader's first write (5 s)."""
 
 _STUCK_AFTER_SECONDS = 300.0
 _ELECTOR_STUCK_AFTER_SECONDS = 60.0
@@ -110,7 +116,7 @@ class Operator:
 
     async def _first_list(self) -> None:
         """Wait until everything can be read: kopf ends where there is no definition of what it is to watch."""
-        back_off = BackOff(self._rhythm, self._random)
+        back_off = BackOff(self._rhythm.first_retry, self._rhythm.last_retry, self._random)
         while True:
             try:
                 await read_cluster(self._api)
@@ -142,7 +148,8 @@ class Operator:
 async def run(settings: Settings, login: Login, plan: Planner) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises ConfigurationError without credentials, EnvironmentFailure."""
     configuration = await login()
-    async with APIServer(configuration, settings.identity) as api:
+    user_agent = f"holdfast-operator/{__version__} ({settings.identity})"
+    async with APIServer(configuration, user_agent, PATIENCE) as api:
         operator = Operator(settings, api, login, plan)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, operator.stop)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast_api.cluster import GROUP, VERSION, SpeakerConfig
-from holdfast_operator.api_server import LIST_SECONDS, NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
 from holdfast_operator.planner.view import ClusterView, NodeView
 
@@ -82,12 +82,11 @@ async def check_discovery(api: APIServer) -> None:
 
 async def _list(api: APIServer, path: str) -> list[Object]:
     try:
-        items: list[Object] = (await api.get(path, LIST_SECONDS))["items"]
+        return await api.list(path)
     except APIFailure as failure:
         if failure.status == NOT_FOUND:
             raise Held(Cause.DEFINITION_MISSING, f"the API server knows no {path.rpartition('/')[2]}") from failure
         raise
-    return items
 
 
 async def _definition(api: APIServer, plural: str) -> Object | None:

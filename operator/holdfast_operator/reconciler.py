@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from holdfast_api.cluster import SpeakerConfig, SpeakerConfigStatus
-from holdfast_operator.api_server import APIFailure, APIServer
+from holdfast_kube.api_server import APIFailure, APIServer
+from holdfast_kube.back_off import BackOff
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.hazards import Held
 from holdfast_operator.metrics import Metrics
@@ -39,25 +40,6 @@ class Rhythm:
     """At least so often: a watch that lists anew never tells what was deleted in between."""
     first_retry: float = 0.5
     last_retry: float = 30.0
-
-
-class BackOff:
-    """Pauses that double with each failure in a row, with jitter: who failed together shall not come back together."""
-
-    def __init__(self, rhythm: Rhythm, random: Random) -> None:
-        self._rhythm = rhythm
-        self._random = random
-        self._failures = 0
-
-    def succeeded(self) -> None:
-        """The next failure is the first one."""
-        self._failures = 0
-
-    def failed(self) -> float:
-        """How long to wait now."""
-        bound = min(self._rhythm.first_retry * 2.0**self._failures, self._rhythm.last_retry)
-        self._failures = min(self._failures + 1, 16)
-        return bound * self._random.uniform(0.5, 1)
 
 
 DEFAULT_RHYTHM: Final = Rhythm()
@@ -88,7 +70,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until cancelled."""
-        back_off = BackOff(self._rhythm, self._random)
+        back_off = BackOff(self._rhythm.first_retry, self._rhythm.last_retry, self._random)
         self._dirty.set()  # a new leader knows nothing
         while True:
             with contextlib.suppress(TimeoutError):

@@ -11,33 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from holdfast_api.errors import ConfigurationError
+from holdfast_kube.listening import Address
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an HTTP server listens."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """HOST:PORT, :PORT or [IPv6]:PORT. Raises ConfigurationError.
-
-        >>> Address.parse("[::1]:8080")
-        Address(host='::1', port=8080)
-        """
-        host, colon, port = text.rpartition(":")
-        is_bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if not colon or is_bare_ipv6 or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ConfigurationError(
-                f"{text!r} must be HOST:PORT, with a port from 0 to 65535", field="--health-address"
-            )
-        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104  # the kubelet asks from outside
 
 
 def _identity() -> str:
@@ -64,7 +42,7 @@ class Settings:
             raise ConfigurationError(f"{namespace!r} is no name of a namespace", field="--namespace")
         if not _DNS_SUBDOMAIN.fullmatch(lease_name):
             raise ConfigurationError(f"{lease_name!r} is no name of a Lease", field="--lease-name")
-        return cls(namespace, lease_name, Address.parse(health_address))
+        return cls(namespace, lease_name, Address.parse(health_address, "--health-address"))
 
 
 def _own_namespace() -> str:

@@ -13,19 +13,19 @@ from holdfast_api.cluster import (
     AWAITED_SINCE_ANNOTATION,
     NOT_HEARD_SINCE_ANNOTATION,
     OPERATOR_FIELD_MANAGER,
+    PLANNED_FROM_ANNOTATION,
     Condition,
     SpeakerConfigSpec,
     VirtualIPStatus,
     agent_field_manager,
 )
 from holdfast_api.resources import API_VERSION
-from holdfast_operator.api_server import NOT_FOUND, APIFailure, APIServer, Object
-from holdfast_operator.hazards import ORIGIN_ANNOTATION
+from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
 
-_OWN_ANNOTATIONS: Final = frozenset({ORIGIN_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION})
+_OWN_ANNOTATIONS: Final = frozenset({PLANNED_FROM_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION})
 
 AT_ONCE: Final = 8
 """Requests under way at the same time, however many VirtualIPs moved."""
@@ -88,7 +88,7 @@ class Writer:
             is_planned = name in heard or _origin(there) is not None
             marks = dict(plan.annotations.get(name, {}))
             if is_planned:
-                marks[ORIGIN_ANNOTATION] = cluster.virtual_ips_uid
+                marks[PLANNED_FROM_ANNOTATION] = cluster.virtual_ips_uid
             if not _is_in_force(spec, marks, there):
                 yield f"speakerconfigs/{name}", self._apply_speaker(name, spec, marks)
         for name, speaker in cluster.speakers.items():
@@ -148,7 +148,7 @@ def _is_in_force(spec: SpeakerConfigSpec, marks: Mapping[str, str], there: Objec
 
 
 def _origin(speaker: Object | None) -> str | None:
-    return _marks(speaker).get(ORIGIN_ANNOTATION) if speaker is not None else None
+    return _marks(speaker).get(PLANNED_FROM_ANNOTATION) if speaker is not None else None
 
 
 def _marks(speaker: Object) -> dict[str, str]:

@@ -196,7 +196,7 @@ def test_panels_of_the_dashboard_do_not_overlap(chart: Path) -> None:
 def test_the_image_is_built_of_every_package_and_nothing_that_nobody_needs(root: Path) -> None:
     allowed = (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in allowed
-    for needed in ("api", "operator", "speaker", "cli", "lab", "examples/keepalived"):
+    for needed in ("api", "kube", "operator", "speaker", "cli", "lab", "examples/keepalived"):
         assert f"!{needed}/" in allowed
     for needed in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         assert f"!{needed}" in allowed

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "holdfast_api": ROOT / "api",
+    "holdfast_kube": ROOT / "kube",
     "holdfast_operator": ROOT / "operator",
     "holdfast_speaker": ROOT / "speaker",
     "holdfast_cli": ROOT / "cli",

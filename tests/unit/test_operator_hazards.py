@@ -6,12 +6,13 @@ import logging
 
 import pytest
 
-from holdfast_operator.hazards import ORIGIN_ANNOTATION, Cause, Held, check_lost
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION
+from holdfast_operator.hazards import Cause, Held, check_lost
 from holdfast_testing.operator_world import play, populate, put_virtual_ip
 
 
 def speaker(*names, origin="old"):
-    annotations = {ORIGIN_ANNOTATION: origin} if origin else {}
+    annotations = {PLANNED_FROM_ANNOTATION: origin} if origin else {}
     return {"metadata": {"annotations": annotations}, "spec": {"virtualRouters": [{"name": name} for name in names]}}
 
 
@@ -119,7 +120,8 @@ def test_a_person_can_confirm_that_they_are_gone():
         bench.fake.define("virtualips")
         assert not await bench.once()
         await bench.api.merge(
-            "/apis/holdfast.dev/v1alpha1/speakerconfigs/n1", {"metadata": {"annotations": {ORIGIN_ANNOTATION: None}}}
+            "/apis/holdfast.dev/v1alpha1/speakerconfigs/n1",
+            {"metadata": {"annotations": {PLANNED_FROM_ANNOTATION: None}}},
         )
         assert await bench.once()
         assert "virtualRouters" not in bench.fake.get("speakerconfigs", "n1")["spec"]

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from holdfast_api.errors import EnvironmentFailure
+from holdfast_kube.listening import Address
 from holdfast_operator.health import application, serving
-from holdfast_operator.settings import Address
 
 ANY_PORT = Address("127.0.0.1", 0)
 

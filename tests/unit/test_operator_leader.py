@@ -9,8 +9,9 @@ from random import Random
 import pytest
 from kubernetes.aio.client import Configuration
 
-from holdfast_operator.api_server import APIServer
+from holdfast_kube.api_server import APIServer
 from holdfast_operator.leader import Elector, LeaseName, Timing
+from holdfast_operator.process import PATIENCE
 from holdfast_testing.fake_api import FakeAPI
 from holdfast_testing.operator_world import until
 
@@ -40,7 +41,7 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def replica(fake, name, timing=TIMING):
-    async with APIServer(Configuration(host=fake.url), name) as api:
+    async with APIServer(Configuration(host=fake.url), name, PATIENCE) as api:
         made = Replica(api, name, timing)
         running = asyncio.create_task(made.elector.run(made.lead))
         made.running = running

@@ -66,7 +66,10 @@ def kubeconfig_for(fake, folder: Path) -> Path:
     [
         (["--nonsense"], "No such option"),
         (["--namespace", "X"], "--namespace: 'X' is no name of a namespace"),
-        (["--namespace", "x", "--health-address", "8080"], "--health-address: '8080' must be HOST:PORT"),
+        (
+            ["--namespace", "x", "--health-address", "8080"],
+            ":PORT, and is '8080'",
+        ),
         (["--log-format", "xml"], "'--log-format': 'xml' is not one of 'text', 'json'"),
         (["--namespace", "x"], "holdfast-operator: /nonexistent: no such file"),
     ],

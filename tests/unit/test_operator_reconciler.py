@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from random import Random
 
-from holdfast_operator.reconciler import BackOff, Reconciler, Rhythm
+from holdfast_operator.reconciler import Reconciler, Rhythm
 from holdfast_testing.operator_world import QUICK, play, populate, until
 
 
@@ -124,19 +124,6 @@ def test_it_says_since_when_a_pass_is_under_way():
         await until(lambda: reconciler.busy_since is None)
 
     live(scene, passes.once)
-
-
-def test_pauses_double_up_to_a_bound_and_begin_anew_after_a_success():
-    back_off = BackOff(Rhythm(first_retry=1, last_retry=30), Random(1))
-    for bound in (1, 2, 4, 8, 16, 30, 30, 30):
-        assert bound / 2 <= back_off.failed() <= bound
-    back_off.succeeded()
-    assert back_off.failed() <= 1
-
-
-def test_pauses_of_two_replicas_differ():
-    first, second = (BackOff(Rhythm(), Random(seed)) for seed in (1, 2))
-    assert [first.failed() for _ in range(5)] != [second.failed() for _ in range(5)]
 
 
 def test_a_deletion_that_no_watch_told_is_found():

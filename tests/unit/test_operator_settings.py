@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_operator import settings
-from holdfast_operator.settings import Address, Settings
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        ("0.0.0.0:8080", "0.0.0.0", 8080),
-        (":9000", "0.0.0.0", 9000),
-        ("[::]:8080", "::", 8080),
-        ("localhost:0", "localhost", 0),
-    ],
-)
-def test_an_address_is_host_and_port(text, host, port):
-    assert Address.parse(text) == Address(host, port)
-
-
-@pytest.mark.parametrize("text", ["8080", "host:", "host:http", "host:65536", "::1:8080", "host:-1", "host:٣"])
-def test_any_other_address_is_refused(text):
-    with pytest.raises(ConfigurationError, match=re.escape(f"--health-address: {text!r} must be HOST:PORT")):
-        Address.parse(text)
+from holdfast_operator.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,13 @@ import dataclasses
 import msgspec
 import pytest
 
-from holdfast_api.cluster import NOT_HEARD_SINCE_ANNOTATION, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
-from holdfast_operator.hazards import ORIGIN_ANNOTATION
+from holdfast_api.cluster import (
+    NOT_HEARD_SINCE_ANNOTATION,
+    PLANNED_FROM_ANNOTATION,
+    SpeakerConfigSpec,
+    VirtualIPState,
+    VirtualIPStatus,
+)
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.writer import AT_ONCE, NotLeader
 from holdfast_testing.operator_world import play, populate, put_virtual_ip, simple_plan, tell_links, tell_master
@@ -285,7 +290,7 @@ def test_every_configuration_says_what_it_was_planned_from():
         await bench.settle()
         definition = bench.fake.get("customresourcedefinitions", "virtualips.holdfast.dev")
         annotations = bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"]
-        assert annotations == {ORIGIN_ANNOTATION: definition["metadata"]["uid"]}
+        assert annotations == {PLANNED_FROM_ANNOTATION: definition["metadata"]["uid"]}
         await bench.once()
         assert bench.written() == []
 
@@ -320,7 +325,7 @@ def test_before_an_agent_has_said_what_links_it_has_nothing_is_marked_as_planned
         assert "annotations" not in bench.fake.get("speakerconfigs", "n1")["metadata"]
         tell_links(bench.fake, "n1")
         await bench.once()
-        assert ORIGIN_ANNOTATION in bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"]
+        assert PLANNED_FROM_ANNOTATION in bench.fake.get("speakerconfigs", "n1")["metadata"]["annotations"]
         assert "annotations" not in bench.fake.get("speakerconfigs", "n2")["metadata"]
 
     play(scene)

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from holdfast_api.cluster import SpeakerConfigSpec
-from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health
-from holdfast_speaker.agent import alive, log
+from holdfast_speaker.agent import alive
 from holdfast_speaker.agent.cache import Cache, KeptConfiguration
-from holdfast_speaker.agent.metrics_server import Address
 from holdfast_speaker.agent.pods import Verdict
 
 KEPT = KeptConfiguration(uid="u", generation=3, spec=SpeakerConfigSpec(node_name="n1"))
@@ -87,50 +81,3 @@ def test_an_agent_whose_loop_stands_still_is_not_alive():
     assert "loop turned 1" in alive.obstacle(f"{at} ", ready=False)
     assert alive.obstacle("nonsense", ready=False) == "the agent wrote no time"
     assert alive.obstacle(f"{at + 1000} ", ready=False)  # of another boot
-
-
-# ----- addresses -----
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        (":9475", "", 9475),
-        ("127.0.0.1:0", "127.0.0.1", 0),
-        ("[::1]:9475", "::1", 9475),
-        ("localhost:80", "localhost", 80),
-    ],
-)
-def test_an_address_has_a_host_and_a_port(text, host, port):
-    assert Address.parse(text) == Address(host, port)
-
-
-@pytest.mark.parametrize("text", ["9475", "::1:9475", "host:", "host:65536", "[::1]", "[host]:1"])
-def test_what_is_no_address_is_refused(text):
-    with pytest.raises(ConfigurationError, match=r"^--metrics-address: must be"):
-        Address.parse(text)
-
-
-@pytest.mark.parametrize("host", ["", "127.0.0.1"])
-def test_an_address_is_never_shared(host):
-    with Address(host, 0).bind() as first:
-        port = first.getsockname()[1]
-        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
-            Address(host, port).bind()
-    Address(host, port).bind().close()
-
-
-def test_every_address_means_both_families():
-    listener = Address("", 0).bind()
-    with listener, socket.create_connection(("127.0.0.1", listener.getsockname()[1]), 10):
-        pass
-
-
-# ----- log -----
-
-
-def test_a_line_of_the_log_is_json_with_the_names_of_the_engines():
-    record = logging.LogRecord("x", logging.WARNING, "f", 1, "%s is away", ("it",), None)
-    told = json.loads(log.JSONLines("n1").format(record))
-    assert (told["level"], told["node"], told["message"]) == ("warning", "n1", "it is away")
-    assert told["time"].endswith("Z")

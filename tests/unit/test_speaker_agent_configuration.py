@@ -7,17 +7,18 @@ import json
 import pytest
 from msgspec import Raw
 
-from holdfast_api.cluster import SpeakerConfigSpec
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, SpeakerConfigSpec
+from holdfast_kube.objects import Metadata
 from holdfast_speaker.agent.cache import KeptConfiguration
-from holdfast_speaker.agent.configuration import PLANNED_FROM, Configuration, Step
-from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
+from holdfast_speaker.agent.configuration import Configuration, Step
+from holdfast_speaker.agent.objects import ObservedSpeakerConfig
 from holdfast_testing.agent_fixtures import NODE
 
 KEY = ("", NODE)
 
 
 def found(generation, uid="first", planned=True, **spec):
-    annotations = {PLANNED_FROM: "definition"} if planned else None
+    annotations = {PLANNED_FROM_ANNOTATION: "definition"} if planned else None
     return ObservedSpeakerConfig(
         metadata=Metadata(name=NODE, uid=uid, generation=generation, annotations=annotations),
         spec=Raw(json.dumps({"nodeName": NODE, **spec}).encode()),

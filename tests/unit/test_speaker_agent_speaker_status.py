@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from msgspec import Raw, structs
 
-from holdfast_api.cluster import Link
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, Link
 from holdfast_api.messages import LinkStatus
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_speaker.agent.configuration import PLANNED_FROM, Configuration
-from holdfast_speaker.agent.objects import Metadata, ObservedSpeakerConfig
-from holdfast_speaker.agent.reachability import Outage
+from holdfast_kube.objects import Metadata
+from holdfast_kube.reachability import Outage
+from holdfast_speaker.agent.configuration import Configuration
+from holdfast_speaker.agent.objects import ObservedSpeakerConfig
 from holdfast_speaker.agent.speaker_status import (
     MORE_WARNINGS,
     EngineFacts,
@@ -29,7 +30,9 @@ LINKS = [Link(name="eth0", addresses=["10.0.0.1/24"])]
 
 def found(generation, **spec):
     return ObservedSpeakerConfig(
-        metadata=Metadata(name=NODE, uid="u", generation=generation, annotations={PLANNED_FROM: "definition"}),
+        metadata=Metadata(
+            name=NODE, uid="u", generation=generation, annotations={PLANNED_FROM_ANNOTATION: "definition"}
+        ),
         spec=Raw(json.dumps({"nodeName": NODE, **spec}).encode()),
     )
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
-from holdfast_speaker.agent.api_server import APIFailure
+from holdfast_kube.api_server import APIFailure
 from holdfast_speaker.agent.ledger import Ledger
 from holdfast_speaker.agent.writer import AT_ONCE, FORBIDDEN_AT_MOST, Writer, own_entry, virtual_ip_form
 from holdfast_testing.agent_fixtures import NODE, until
@@ -19,7 +18,7 @@ class API:
         self.failures = []
         self.under_way = self.most = 0
 
-    async def apply_status(self, path, body, field_manager):
+    async def apply(self, path, body, field_manager):
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(0)
@@ -27,7 +26,7 @@ class API:
         if self.failures:
             raise self.failures.pop(0)
         self.applied.append((path, body, field_manager))
-        return json.dumps({"metadata": {"resourceVersion": "9"}, "status": body["status"]}).encode()
+        return {"metadata": {"resourceVersion": "9"}, "status": body["status"]}
 
 
 def case(*names):
@@ -49,7 +48,7 @@ def test_an_entry_is_applied_alone_by_the_nodes_own_manager():
         assert await writer.write_all()
         assert api.applied == [
             (
-                "/apis/holdfast.dev/v1alpha1/namespaces/shop/virtualips/web",
+                "/apis/holdfast.dev/v1alpha1/namespaces/shop/virtualips/web/status",
                 {
                     "apiVersion": "holdfast.dev/v1alpha1",
                     "kind": "VirtualIP",

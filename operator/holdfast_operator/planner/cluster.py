@@ -17,6 +17,7 @@ from holdfast_api.cluster import (
     VIRTUAL_ROUTERS_MAX,
     ConditionType,
     NodeStatus,
+    SpeakerConditionType,
     SpeakerConfig,
     SpeakerConfigSpec,
     Tracking,
@@ -277,6 +278,6 @@ def _vrid_of(mine: Mapping[str, VirtualRouterConfiguration]) -> int | None:
 def _engines_refusal(speaker: SpeakerConfig) -> str:
     """Why the engine does not run the SpeakerConfig; empty where it does, or has not said."""
     for condition in speaker.status.conditions:
-        if condition.type == "Applied" and condition.status == "False":
+        if condition.type == SpeakerConditionType.APPLIED and condition.status == "False":
             return condition.message
     return ""

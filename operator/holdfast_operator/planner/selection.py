@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Container, Sequence
+from typing import Final
 
 from holdfast_api.resources import LabelSelector, NodeSelection
+from holdfast_kube.selectors import selects
 from holdfast_operator.planner.view import ClusterRules, NodeView
-
-
-def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """metav1.LabelSelector: all of matchLabels and matchExpressions; an empty one matches everything.
-
-    The policies have seen to it that its requirements are well-formed.
-    """
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _meets(requirement, labels) for requirement in selector.match_expressions
-    )
-
-
-def _meets(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = requirement["key"], requirement.get("values", [])
-    match requirement["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            # As Kubernetes has it, a node without the label meets this too.
-            return key not in labels or labels[key] not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
-
 
 _EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 _CONTROL_PLANES: Final = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
@@ -55,7 +30,7 @@ def selected(
 
 def _fits(selection: NodeSelection, node: NodeView) -> bool:
     return (not selection.names or node.name in selection.names) and (
-        selection.selector is None or matches(selection.selector, node.labels)
+        selection.selector is None or selects(selection.selector, node.labels)
     )
 
 

@@ -9,12 +9,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
+from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
-from holdfast_speaker.agent import log
+from holdfast_kube import log
+from holdfast_kube.api_server import APIServer, Patience, load_configuration
+from holdfast_kube.listening import Address
 from holdfast_speaker.agent.agent import Agent, Settings
-from holdfast_speaker.agent.api_server import APIServer
-from holdfast_speaker.agent.metrics_server import Address
+
+PATIENCE: Final = Patience(connect=5, request=15, list=60)
 
 _log = logging.getLogger(__name__)
 
@@ -22,9 +26,9 @@ _log = logging.getLogger(__name__)
 def main() -> int:
     """Run until SIGTERM: exit status 0. 1 where it is started wrongly; an error of the program ends it too."""
     arguments = _arguments()
-    log.configure(arguments.log_level, arguments.node_name)
+    log.configure(log.JSONLines({"node": arguments.node_name}), arguments.log_level)
     try:
-        address = Address.parse(arguments.metrics_address) if arguments.metrics_address else None
+        address = Address.parse(arguments.metrics_address, "--metrics-address") if arguments.metrics_address else None
         networks = [
             text.strip() for given in arguments.allowed_probe_network for text in given.split(",") if text.strip()
         ]
@@ -49,8 +53,8 @@ def _arguments() -> argparse.Namespace:
         metavar="PREFIX[,PREFIX...]",
         help="where probes may go besides loopback, this node and the VIP itself; may be repeated",
     )
-    parser.add_argument("--kubeconfig", help="by default the pod's service account")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--kubeconfig", help="by default KUBECONFIG, else the pod's service account")
+    parser.add_argument("--log-level", default="info", choices=log.LEVELS)
     arguments = parser.parse_args()
     if not arguments.node_name:
         parser.error("--node-name: is missing, and NODE_NAME is not set")
@@ -58,14 +62,12 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(settings: Settings, kubeconfig: str | None) -> None:
-    api = await APIServer.connect(kubeconfig)
-    try:
+    configuration = await load_configuration(kubeconfig)
+    async with APIServer(configuration, f"holdfast-agent/{__version__}", PATIENCE) as api:
         agent = Agent(settings, api)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, agent.stop)
         await agent.run()
-    finally:
-        await api.close()
 
 
 if __name__ == "__main__":

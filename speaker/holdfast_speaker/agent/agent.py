@@ -16,21 +16,22 @@ from prometheus_client import CollectorRegistry
 
 from holdfast_api.cluster import GROUP, VERSION
 from holdfast_api.reasons import Health, Obstacle
+from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer
+from holdfast_kube.listening import Address
+from holdfast_kube.reachability import Reachability
+from holdfast_kube.reflector import Reflector
 from holdfast_speaker.agent import alive
-from holdfast_speaker.agent.api_server import APIFailure, APIServer
 from holdfast_speaker.agent.cache import Cache, KeptConfiguration
 from holdfast_speaker.agent.configuration import Configuration, Wanted
 from holdfast_speaker.agent.engine_connection import EngineAway
 from holdfast_speaker.agent.engine_link import EngineLink
 from holdfast_speaker.agent.health_book import HealthBook
 from holdfast_speaker.agent.metrics import Moves, Readings, SpeakerCollector
-from holdfast_speaker.agent.metrics_server import Address, MetricsServer
+from holdfast_speaker.agent.metrics_server import MetricsServer
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig, ObservedVirtualIP, Pod
 from holdfast_speaker.agent.pods import PodStore, Verdict
 from holdfast_speaker.agent.probe_targets import ProbeTargets
 from holdfast_speaker.agent.publisher import Publisher
-from holdfast_speaker.agent.reachability import Reachability
-from holdfast_speaker.agent.reflector import Reflector
 from holdfast_speaker.agent.split_brain import SplitBrainWatch
 from holdfast_speaker.health.monitor import HealthMonitor
 
@@ -38,7 +39,6 @@ _RESOURCES = ("speakerconfigs", "pods", "virtualips")
 _ALIVE_EVERY_SECONDS = 2.0
 _PUBLISH_EVERY_SECONDS = 5.0
 _READ_AGAIN_EVERY_SECONDS = 5.0
-_NOT_FOUND = 404
 _ENGINE_ENDS_WITHIN_SECONDS = 3.0
 _LAST_WRITES_WITHIN_SECONDS = 3.0
 
@@ -214,10 +214,10 @@ class Agent:
         while True:
             await self._engine.read_again.wait()
             try:
-                found = msgspec.json.decode(await self._api.get(path), type=ObservedSpeakerConfig)
+                found = msgspec.json.decode(await self._api.get_raw(path), type=ObservedSpeakerConfig)
                 self._configuration.take_again(found)
             except APIFailure as failure:
-                if failure.status == _NOT_FOUND:
+                if failure.status == NOT_FOUND:
                     self._configuration.is_gone()
             except msgspec.DecodeError as error:
                 _log.warning("this node's SpeakerConfig cannot be read: %s", error)

@@ -23,17 +23,13 @@ import enum
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
-from holdfast_api.cluster import SpeakerConfigSpec
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, SpeakerConfigSpec
+from holdfast_kube.reflector import Key
 from holdfast_speaker.agent.cache import KeptConfiguration
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig
-from holdfast_speaker.agent.reflector import Key
-
-PLANNED_FROM: Final = "holdfast.dev/planned-from"
-"""The annotation that the operator gives a SpeakerConfig once it was planned (ORIGIN_ANNOTATION of its hazards.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +108,7 @@ class Configuration:
             words = f"this version of the speaker cannot read it: {error}"
         else:
             words = "" if spec.node_name == self._node_name else f"nodeName is {spec.node_name!r}"
-            if not words and not spec.virtual_routers and PLANNED_FROM not in (metadata.annotations or {}):
+            if not words and not spec.virtual_routers and PLANNED_FROM_ANNOTATION not in (metadata.annotations or {}):
                 self._leave_alone(metadata.uid, before)
                 return
         if words:

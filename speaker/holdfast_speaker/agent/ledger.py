@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast_speaker.agent.objects import is_newer
+from holdfast_kube.objects import is_newer
 
 Fields = Mapping[str, Any]
 """The fields of one entry that this agent owns, as they are in JSON."""

@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from holdfast_api.errors import ConfigurationError
+from holdfast_kube.listening import Address
 
 _TRY_EVERY_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; an empty host is every address of both families."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigurationError.
-
-        >>> Address.parse("[::1]:9475"), Address.parse(":9475").host
-        (Address(host='::1', port=9475), '')
-        """
-        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})", text)
-        if match is None or int(match[3]) > 65535:
-            raise ConfigurationError(
-                f"must be HOST:PORT, [IPv6]:PORT or :PORT, and is {text!r}", field="--metrics-address"
-            )
-        return cls(match[1] or match[2] or "", int(match[3]))
-
-    def bind(self) -> socket.socket:
-        """Raises OSError. Two processes never share it: what one of them says would be half of the truth."""
-        try:
-            return socket.create_server((self.host, self.port), family=self._family, dualstack_ipv6=not self.host)
-        except OSError as error:
-            if self.host or error.errno != errno.EAFNOSUPPORT:
-                raise
-        return socket.create_server(("", self.port))  # a host without IPv6
-
-    @property
-    def _family(self) -> socket.AddressFamily:
-        return socket.AF_INET6 if not self.host or ":" in self.host else socket.AF_INET
 
 
 class MetricsServer:

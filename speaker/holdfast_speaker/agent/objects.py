@@ -4,43 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, field
 
-from holdfast_api.naming import kubernetes_name
-
-
-class _Part(Struct, frozen=True, kw_only=True, rename=kubernetes_name):
-    pass
+from holdfast_kube.objects import Metadata, Part
 
 
-class Metadata(_Part, frozen=True, kw_only=True):
-    """metav1.ObjectMeta."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-    deletion_timestamp: str | None = None
-
-
-class PodCondition(_Part, frozen=True, kw_only=True):
+class PodCondition(Part, frozen=True, kw_only=True):
     """core/v1 PodCondition."""
 
     type: str
     status: str
 
 
-class PodStatus(_Part, frozen=True, kw_only=True):
+class PodStatus(Part, frozen=True, kw_only=True):
     """core/v1 PodStatus."""
 
     phase: str = ""
     conditions: list[PodCondition] | None = None
 
 
-class Pod(_Part, frozen=True, kw_only=True):
+class Pod(Part, frozen=True, kw_only=True):
     """core/v1 Pod."""
 
     metadata: Metadata
@@ -63,36 +46,22 @@ class Pod(_Part, frozen=True, kw_only=True):
         return "is ready" if self.is_ready else "is not ready"
 
 
-class VirtualIPStatusPart(_Part, frozen=True, kw_only=True):
+class VirtualIPStatusPart(Part, frozen=True, kw_only=True):
     """VirtualIP.status, as far as agents write it."""
 
     nodes: list[dict[str, Any]] | None = None
 
 
-class ObservedVirtualIP(_Part, frozen=True, kw_only=True):
+class ObservedVirtualIP(Part, frozen=True, kw_only=True):
     """A VirtualIP, as far as it tells what its agents have written."""
 
     metadata: Metadata
     status: VirtualIPStatusPart = VirtualIPStatusPart()
 
 
-class ObservedSpeakerConfig(_Part, frozen=True, kw_only=True):
+class ObservedSpeakerConfig(Part, frozen=True, kw_only=True):
     """A SpeakerConfig whose spec is not decoded yet: one that this version cannot read must not blind the watch."""
 
     metadata: Metadata
     spec: Raw = Raw(b"{}")
     status: dict[str, Any] = field(default_factory=dict)
-
-
-def is_newer(version: str, than: str) -> bool:
-    """Whether a resource version is newer than another one of the same object.
-
-    Kubernetes 1.35 made their order official for every resource of its own; before that it held in practice.
-    What is no number cannot be compared and counts as newer.
-
-    >>> is_newer("100", "99"), is_newer("99", "99"), is_newer("7", "")
-    (True, False, True)
-    """
-    if version.isdecimal() and than.isdecimal():
-        return int(version) > int(than)
-    return version != than

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health
 from holdfast_api.resources import TrackedPods
+from holdfast_kube.reflector import Key
+from holdfast_kube.selectors import selects
 from holdfast_speaker.agent.objects import Pod
-from holdfast_speaker.agent.reflector import Key
-from holdfast_speaker.agent.selectors import selects
 
 RISE_SECONDS = 1.0
 """How long pods must be well before a node that failed is thought healthy; getting worse counts at once."""

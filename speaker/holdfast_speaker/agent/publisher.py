@@ -11,15 +11,15 @@ import msgspec
 from holdfast_api.cluster import Condition, Link
 from holdfast_api.messages import RouterStatus
 from holdfast_api.reasons import State
-from holdfast_speaker.agent.api_server import APIServer
+from holdfast_kube.api_server import APIServer
+from holdfast_kube.reachability import Reachability
+from holdfast_kube.reflector import Key
 from holdfast_speaker.agent.cache import Cache
 from holdfast_speaker.agent.configuration import Configuration
 from holdfast_speaker.agent.engine_link import EngineLink
 from holdfast_speaker.agent.ledger import Ledger
 from holdfast_speaker.agent.node_statuses import WORDS, entry, entry_without_engine, left_behind
 from holdfast_speaker.agent.objects import ObservedSpeakerConfig
-from holdfast_speaker.agent.reachability import Reachability
-from holdfast_speaker.agent.reflector import Key
 from holdfast_speaker.agent.speaker_status import (
     EngineFacts,
     Facts,

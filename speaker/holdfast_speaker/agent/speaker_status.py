@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,16 +9,10 @@ from typing import Literal
 
 from msgspec import structs
 
-from holdfast_api.cluster import Condition, Link, SpeakerConfigStatus
+from holdfast_api.cluster import AppliedReason, Condition, Link, SpeakerConditionType, SpeakerConfigStatus
 from holdfast_api.messages import RouterStatus, Status
+from holdfast_kube.reachability import Outage
 from holdfast_speaker.agent.configuration import Configuration
-from holdfast_speaker.agent.reachability import Outage
-
-APPLIED = "Applied"
-"""The engine runs the newest generation."""
-
-API_SERVER_REACHABLE = "APIServerReachable"
-"""Written after an absence of the API server: how long this node went on without it."""
 
 WORTH_TELLING_SECONDS = 10.0
 """A shorter absence of the API server is no news: its own restarts are."""
@@ -29,16 +22,6 @@ MORE_WARNINGS = "there are more: `holdfast status` in this node's speaker shows 
 _WARNINGS_MAX = 32
 _WARNING_MAX = 1024
 _MESSAGE_MAX = 32768
-
-
-class AppliedReason(enum.StrEnum):
-    """Why Applied is what it is."""
-
-    APPLIED = "Applied"
-    REFUSED_BY_ENGINE = "RefusedByEngine"
-    UNREADABLE = "Unreadable"
-    ENGINE_AWAY = "EngineAway"
-    NOT_PLANNED = "NotPlanned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +108,10 @@ def _applied(facts: Facts, now: str) -> Condition | None:
         message = "the engine runs it"
     else:
         return None
-    before = next((one for one in facts.before if one.type == APPLIED and one.status == status), None)
+    applied = SpeakerConditionType.APPLIED
+    before = next((one for one in facts.before if one.type == applied and one.status == status), None)
     return Condition(
-        type=APPLIED,
+        type=applied,
         status=status,
         reason=reason,
         message=message[:_MESSAGE_MAX],
@@ -139,7 +123,7 @@ def _applied(facts: Facts, now: str) -> Condition | None:
 def _returned(outage: Outage) -> Condition:
     began, ended = _rfc3339(outage.began), _rfc3339(outage.ended)
     return Condition(
-        type=API_SERVER_REACHABLE,
+        type=SpeakerConditionType.API_SERVER_REACHABLE,
         status="True",
         reason="Returned",
         message=f"it could not be reached from {began} to {ended}; this node went on with what it knew",

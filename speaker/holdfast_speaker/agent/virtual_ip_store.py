@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from holdfast_api.reasons import State
+from holdfast_kube.reflector import Key
 from holdfast_speaker.agent.ledger import Ledger
 from holdfast_speaker.agent.objects import ObservedVirtualIP
-from holdfast_speaker.agent.reflector import Key
 from holdfast_speaker.agent.writer import own_entry
 
 

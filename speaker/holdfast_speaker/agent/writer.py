@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from holdfast_api.cluster import GROUP, VERSION, agent_field_manager
-from holdfast_speaker.agent.api_server import APIFailure, APIServer
+from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer
+from holdfast_kube.back_off import BackOff
+from holdfast_kube.objects import Metadata
+from holdfast_kube.reflector import FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS
 from holdfast_speaker.agent.ledger import Fields, Ledger
-from holdfast_speaker.agent.objects import Metadata
-from holdfast_speaker.agent.reflector import pause_seconds
 
 AT_ONCE = 4
 """Requests under way at the same time, however many entries are due."""
@@ -36,7 +37,6 @@ FORBIDDEN_AT_MOST = 8
 """So many in one round, and it is not one object's matter any more: all others wait, as when the API server is away."""
 
 _FORBIDDEN = 403
-_NOT_FOUND = 404
 _PERMANENT = frozenset({400, 422})
 """HTTP statuses by which the API server says that it will not take this, however often it is sent."""
 
@@ -93,17 +93,16 @@ class Writer:
 
     async def run(self) -> None:
         """Never returns."""
-        failures = 0
+        back_off = BackOff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         while True:
             await self._something_to_do()
             await asyncio.sleep(random.uniform(*_COALESCE_SECONDS))  # noqa: S311  # no secret: spreads load
             if await self.write_all():
-                failures = 0
+                back_off.succeeded()
                 continue
-            failures += 1
             self._wake.set()
             self._back_off_ends.clear()
-            await _within(self._back_off_ends, pause_seconds(failures))
+            await _within(self._back_off_ends, back_off.failed())
 
     async def write_all(self) -> bool:
         """Write what is due now, the newest truth of each. Returns whether the API server took what it could."""
@@ -141,10 +140,12 @@ class Writer:
     async def _write(self, name: str) -> None:
         wanted = self._ledger.wanted(name)
         try:
-            answer = await self._api.apply_status(self._form.path(name), self._form.body(name, wanted), self._manager)
-            applied = msgspec.json.decode(answer, type=_Answer)
+            body = self._form.body(name, wanted)
+            applied = msgspec.convert(
+                await self._api.apply(f"{self._form.path(name)}/status", body, self._manager), _Answer
+            )
         except APIFailure as failure:
-            if failure.status == _NOT_FOUND:  # deleted a moment ago, which is nobody's fault
+            if failure.status == NOT_FOUND:  # deleted a moment ago, which is nobody's fault
                 self.results["gone"] += 1
                 self._ledger.see_gone(name)
                 return
@@ -154,7 +155,7 @@ class Writer:
                 _log.error("the API server refused the status of %s %s: %s", self._form.resource, name, failure)
                 return
             raise
-        except msgspec.DecodeError as error:
+        except msgspec.ValidationError as error:
             raise APIFailure(f"the answer cannot be read: {error}") from error
         self.results["applied"] += 1
         self._told = ""

@@ -32,9 +32,10 @@ from holdfast_api.messages import (
 )
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+from holdfast_kube.api_server import APIServer, load_configuration
+from holdfast_kube.listening import Address
+from holdfast_speaker.agent.__main__ import PATIENCE
 from holdfast_speaker.agent.agent import Agent, Settings
-from holdfast_speaker.agent.api_server import APIServer
-from holdfast_speaker.agent.metrics_server import Address
 
 NODE = "n1"
 AMPLE_SECONDS = 30.0
@@ -495,7 +496,7 @@ class World:
                 }
             )
         )
-        api = await APIServer.connect(str(kubeconfig))
+        api = APIServer(await load_configuration(str(kubeconfig)), "agent", PATIENCE)
         settings = Settings(NODE, self.root / "run", self.root / cache, Address("127.0.0.1", 0))
         agent = Agent(settings, api)
         self._agents.append((agent, asyncio.create_task(agent.run()), api))

@@ -10,14 +10,15 @@ from kubernetes.aio.client import Configuration
 
 from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.api_server import APIServer
+from holdfast_kube.api_server import APIServer
+from holdfast_kube.listening import Address
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.leader import Timing
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, EventType, Notice
-from holdfast_operator.process import Operator
+from holdfast_operator.process import PATIENCE, Operator
 from holdfast_operator.reconciler import Planner, Reconciliation, Rhythm
-from holdfast_operator.settings import Address, Settings
+from holdfast_operator.settings import Settings
 from holdfast_operator.writer import Writer
 from holdfast_testing.fake_api import FakeAPI
 
@@ -134,7 +135,7 @@ class Bench:
 @contextlib.asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
     """A Bench with an empty FakeAPI."""
-    async with FakeAPI() as fake, APIServer(Configuration(host=fake.url), "operator-1") as api:
+    async with FakeAPI() as fake, APIServer(Configuration(host=fake.url), "operator-1", PATIENCE) as api:
         yield Bench(fake, api)
 
 
@@ -158,7 +159,7 @@ async def operator(
         return Configuration(host=fake.url)
 
     settings = Settings("holdfast-system", "holdfast-operator", Address("127.0.0.1", 0), identity=name)
-    async with APIServer(await login(), name) as api:
+    async with APIServer(await login(), f"operator ({name})", PATIENCE) as api:
         made = Operator(settings, api, login, plan, timing=timing, rhythm=rhythm)
         running = asyncio.create_task(made.run())
         try:

@@ -7,9 +7,9 @@ import asyncio
 import aiohttp
 
 from holdfast_api.reasons import Obstacle, Reason, State
+from holdfast_kube.listening import Address
 from holdfast_operator import health
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.settings import Address
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_testing import planner_world
 from holdfast_testing.agent_fixtures import (

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from holdfast_speaker.agent.api_server import APIFailure
+from holdfast_kube.api_server import APIFailure
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import pytest
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.resources import LabelSelector
-from holdfast_speaker.agent.selectors import selects
+from holdfast_kube.selectors import selects
 
 LABELS = {"app": "web", "tier": "front"}
 

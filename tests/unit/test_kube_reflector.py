@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
-from holdfast_speaker.agent import reflector
-from holdfast_speaker.agent.api_server import APIServer
-from holdfast_speaker.agent.objects import Pod, is_newer
+from kubernetes.aio.client import Configuration
+
+from holdfast_kube.api_server import APIServer, Patience
+from holdfast_kube.back_off import BackOff
+from holdfast_kube.objects import is_newer
+from holdfast_kube.reachability import Reachability
+from holdfast_kube.reflector import Reflector
+from holdfast_speaker.agent.objects import Pod
 from holdfast_speaker.agent.pods import PodStore
-from holdfast_speaker.agent.reachability import Reachability
-from holdfast_speaker.agent.reflector import Reflector, pause_seconds
 from holdfast_testing.agent_fixtures import NODE, PODS, FakeAPI, pod, until
 
 
@@ -35,13 +38,9 @@ class Case:
     def lists(self):
         return sum(path == PODS for _, path in self.fake.requests)
 
-    async def start(self, root):
-        kubeconfig = root / "kubeconfig"
-        kubeconfig.write_text(
-            "{current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}],"
-            f" clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{self.fake.port}'}}}}]}}"
-        )
-        self.api = await APIServer.connect(str(kubeconfig))
+    async def start(self):
+        configuration = Configuration(host=f"http://127.0.0.1:{self.fake.port}")
+        self.api = APIServer(configuration, "agent", Patience(connect=5, request=15, list=60))
         watching = Reflector(
             self.api,
             PODS,
@@ -60,12 +59,12 @@ class Case:
         await self.api.close()
 
 
-def play(scene, tmp_path):
+def play(scene):
     async def run():
         fake = FakeAPI()
         await fake.start()
         case = Case(fake)
-        await case.start(tmp_path)
+        await case.start()
         try:
             await scene(case, fake)
         finally:
@@ -75,7 +74,7 @@ def play(scene, tmp_path):
     asyncio.run(run())
 
 
-def test_the_store_follows_what_happens(tmp_path):
+def test_the_store_follows_what_happens():
     async def scene(case, fake):
         await until(lambda: fake.watches(PODS))
         fake.put(PODS, pod("web-1"))
@@ -85,10 +84,10 @@ def test_the_store_follows_what_happens(tmp_path):
         fake.delete(PODS, "web-1", "shop")
         await until(lambda: case.names == ["web-2"])
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list(tmp_path):
+def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list():
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"])
@@ -100,10 +99,10 @@ def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list(tmp_path):
         assert case.lists() == before + 1
         assert case.reachability.is_reachable
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_an_error_in_the_watch_leads_to_a_list(tmp_path):
+def test_an_error_in_the_watch_leads_to_a_list():
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
@@ -116,10 +115,10 @@ def test_an_error_in_the_watch_leads_to_a_list(tmp_path):
             fake.refuse(PODS, 0)
             await until(lambda code=code: case.names == [f"web-{code}"] and fake.watches(PODS))
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_a_bookmark_is_word_of_the_api_server(tmp_path):
+def test_a_bookmark_is_word_of_the_api_server():
     async def scene(case, fake):
         await until(lambda: fake.watches(PODS))
         case.now += 55.0
@@ -127,10 +126,10 @@ def test_a_bookmark_is_word_of_the_api_server(tmp_path):
         fake.bookmark()
         await until(lambda: case.reachability.staleness_seconds() == {"pods": 0.0})
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_an_api_server_that_is_away_is_awaited_and_its_absence_told(tmp_path):
+def test_an_api_server_that_is_away_is_awaited_and_its_absence_told():
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"])
@@ -143,14 +142,14 @@ def test_an_api_server_that_is_away_is_awaited_and_its_absence_told(tmp_path):
         assert case.reachability.last_outage.ended - case.reachability.last_outage.began == 30.0
         assert case.returns == 1
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_an_api_server_that_is_back_and_lost_the_watchs_place_is_asked_at_once(tmp_path, monkeypatch):
+def test_an_api_server_that_is_back_and_lost_the_watchs_place_is_asked_at_once(monkeypatch):
     failures = []
 
-    def no_pause(times):
-        failures.append(times)
+    def no_pause(back_off):
+        failures.append(back_off.failures)
         return 0.0
 
     async def scene(case, fake):
@@ -166,11 +165,11 @@ def test_an_api_server_that_is_back_and_lost_the_watchs_place_is_asked_at_once(t
             await until(lambda told=told: len(failures) > told and fake.watches(PODS))
             assert failures[-1] == wanted
 
-    monkeypatch.setattr(reflector, "pause_seconds", no_pause)
-    play(scene, tmp_path)
+    monkeypatch.setattr(BackOff, "pause", no_pause)
+    play(scene)
 
 
-def test_a_refusal_is_no_absence(tmp_path):
+def test_a_refusal_is_no_absence():
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
@@ -183,10 +182,10 @@ def test_a_refusal_is_no_absence(tmp_path):
         await until(lambda: case.reachability.is_heard("pods"))
         assert case.reachability.last_outage is None
 
-    play(scene, tmp_path)
+    play(scene)
 
 
-def test_a_resource_that_is_not_known_is_told_and_nothing_is_forgotten(tmp_path):
+def test_a_resource_that_is_not_known_is_told_and_nothing_is_forgotten():
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
@@ -195,13 +194,7 @@ def test_a_resource_that_is_not_known_is_told_and_nothing_is_forgotten(tmp_path)
         await until(lambda: case.unknown)
         assert case.names == ["web-1"]
 
-    play(scene, tmp_path)
-
-
-def test_pauses_grow_to_a_bound_and_are_not_the_same_for_all():
-    assert all(0.0 < pause_seconds(0) <= 0.2 for _ in range(100))
-    assert max(pause_seconds(1000) for _ in range(1000)) <= 15.0
-    assert len({pause_seconds(5) for _ in range(10)}) > 1
+    play(scene)
 
 
 def test_resource_versions_are_compared_as_numbers_where_they_are_some():

@@ -10,23 +10,23 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from holdfast_api.naming import kubernetes_name
-from holdfast_speaker.agent.api_server import APIFailure, APIServer
-from holdfast_speaker.agent.objects import Metadata
-from holdfast_speaker.agent.reachability import Reachability
+from holdfast_kube.api_server import GONE, NOT_FOUND, APIFailure, APIServer
+from holdfast_kube.back_off import BackOff
+from holdfast_kube.objects import Metadata
+from holdfast_kube.reachability import Reachability
 
 _WATCH_SECONDS = (240, 300)
 """How long the API server is asked to keep a watch: not the same for every agent."""
 
-_PAUSE_SECONDS = 0.2
-_PAUSE_SECONDS_MAX = 15.0
-_NOT_FOUND = 404
-_GONE = 410
-_LOSES_THE_PLACE = frozenset({400, _NOT_FOUND, _GONE, 504})
+FIRST_PAUSE_SECONDS: Final = 0.2
+LAST_PAUSE_SECONDS: Final = 15.0
+
+_LOSES_THE_PLACE = frozenset({400, NOT_FOUND, GONE, 504})
 """HTTP statuses after which only a list helps: the resource version is too old, or one that the server never had."""
 
 _log = logging.getLogger(__name__)
@@ -110,30 +110,33 @@ class Reflector(Generic[Observed]):
 
     async def run(self) -> None:
         """Never returns."""
-        failures = 0
+        back_off = BackOff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         while True:
             is_place_new = not self._version
             try:
                 if is_place_new:
                     await self._list()
-                failures = 0 if await self._watch() else failures + 1
+                has_failed = not await self._watch()
             except APIFailure as failure:
-                if failure.status != _GONE:  # which only says that the next thing is a list
+                if failure.status != GONE:  # which only says that the next thing is a list
                     self._reachability.failed(self._resource, failure)
                 if failure.status in _LOSES_THE_PLACE:
                     self._version = ""
                 # An API server that is back often does not know the place of a watch; it answers, so ask at once.
-                has_lost_place = failure.status == _GONE and not is_place_new
-                failures = 0 if has_lost_place else failures + 1
-            await asyncio.sleep(pause_seconds(failures))
+                has_failed = failure.status != GONE or is_place_new
+            if has_failed:
+                await asyncio.sleep(back_off.failed())
+            else:
+                back_off.succeeded()
+                await asyncio.sleep(back_off.pause())
 
     async def _list(self) -> None:
         try:
-            body = await self._api.list(self._path, self._query)
+            body = await self._api.list_raw(self._path, self._query)
         except APIFailure as failure:
-            if failure.status == _NOT_FOUND:
+            if failure.status == NOT_FOUND:
                 self._unknown()
-                raise APIFailure("its CustomResourceDefinition is not there", _NOT_FOUND) from failure
+                raise APIFailure("its CustomResourceDefinition is not there", NOT_FOUND) from failure
             raise
         try:
             found = msgspec.json.decode(body, type=_List)
@@ -167,7 +170,7 @@ class Reflector(Generic[Observed]):
             if event.type == "ERROR":
                 self._version = ""
                 problem = msgspec.json.decode(event.object, type=_Problem)
-                raise APIFailure(f"the watch ended: {problem.message}", problem.code or _GONE)
+                raise APIFailure(f"the watch ended: {problem.message}", problem.code or GONE)
             item: Any = self._decoder.decode(event.object)
         except msgspec.DecodeError as error:
             self._version = ""
@@ -181,12 +184,6 @@ class Reflector(Generic[Observed]):
             case _:  # BOOKMARK: nothing but a place to go on from
                 pass
         self._version = item.metadata.resource_version or self._version
-
-
-def pause_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row: exponential, with full jitter, at most 15 s."""
-    longest = min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS * 2.0 ** min(failures, 10))
-    return random.uniform(_PAUSE_SECONDS / 2, longest)  # noqa: S311  # no secret: spreads load
 
 
 def _key(metadata: Metadata) -> Key:

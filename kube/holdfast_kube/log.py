@@ -1,10 +1,12 @@
-"""The operator's log: one line for each record on standard error, as text or as JSON."""
+"""The log of operator and agents: one line for each record on standard error, as text or as JSON."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 
 import msgspec
 
@@ -24,13 +26,19 @@ class TextLines(logging.Formatter):
 
 
 class JSONLines(logging.Formatter):
-    """time, level, logger, message, and the traceback where there is one."""
+    """time, level, what every line of this process has, logger, message, and the traceback where there is one."""
+
+    def __init__(self, everywhere: Mapping[str, str] | None = None) -> None:
+        """`everywhere`: fields that every line has, such as the node's name, as the engine's lines have it."""
+        super().__init__()
+        self._everywhere = dict(everywhere or {})
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         entry = {
             "time": _time(record),
             "level": record.levelname.lower(),
+            **self._everywhere,
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -39,15 +47,16 @@ class JSONLines(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
-def configure(log_format: str, level: str) -> None:
-    """Make every logger of this process write so; kopf, which tells each step, only from warnings on."""
+def configure(lines: logging.Formatter, level: str) -> None:
+    """Make every logger of this process write so, and an error that ends it too."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONLines() if log_format == "json" else TextLines())
+    handler.setFormatter(lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    if level != "debug":
-        logging.getLogger("kopf").setLevel(logging.WARNING)
-        # It warns at every start that it handles no signals, being in a thread of its own.
-        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    sys.excepthook = _log_death
+
+
+def _log_death(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    logging.getLogger(__name__).critical("the program failed: %s", error, exc_info=(kind, error, traceback))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 
-from holdfast_operator.log import JSONLines, TextLines
+from holdfast_kube.log import JSONLines, TextLines
 
 
 def record(message, *arguments, exc_info=None):
@@ -30,6 +30,11 @@ def test_json_has_its_fields():
     entry = json.loads(JSONLines().format(record("%s is gone", "n1")))
     assert entry.pop("time").endswith("Z")
     assert entry == {"level": "warning", "logger": "holdfast_operator.x", "message": "n1 is gone"}
+
+
+def test_json_has_what_every_line_of_the_process_has():
+    entry = json.loads(JSONLines({"node": "n1"}).format(record("it is away")))
+    assert (entry["node"], entry["message"]) == ("n1", "it is away")
 
 
 def test_a_traceback_stays_on_the_line():

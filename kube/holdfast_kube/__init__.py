@@ -1,0 +1,1 @@
+"""The client of the Kubernetes API server: the operator's and the agents' alone."""
