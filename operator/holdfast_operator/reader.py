@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast_api.cluster import GROUP, VERSION, SpeakerConfig
+from holdfast_api.cluster import GROUP, VERSION, SpeakerConfig, SpeakerConfigStatus
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
+from holdfast_operator.planner import lenient
 from holdfast_operator.planner.view import ClusterView, NodeView
 
 VIRTUAL_IPS: Final = f"/apis/{GROUP}/{VERSION}/virtualips"
@@ -100,12 +101,15 @@ async def _definition(api: APIServer, plural: str) -> Object | None:
 
 def _speaker_config(name: str, raw: Mapping[str, Any]) -> SpeakerConfig:
     try:
-        return msgspec.convert(raw, SpeakerConfig)
+        found = msgspec.convert({name: value for name, value in raw.items() if name != "status"}, SpeakerConfig)
     except msgspec.ValidationError as error:
         raise Held(
             Cause.UNREADABLE,
             f"SpeakerConfig {name} cannot be read ({error}): is it of another version of Holdfast?",
         ) from error
+    # What one agent says cannot hold up what the others run.
+    status = lenient.read(raw.get("status") or {}, SpeakerConfigStatus)
+    return msgspec.structs.replace(found, status=status or SpeakerConfigStatus())
 
 
 def node_view(node: Mapping[str, Any]) -> NodeView:

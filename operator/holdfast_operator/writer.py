@@ -53,7 +53,9 @@ class Writer:
         they have. The others' configurations only give them a place to say so, and are not marked as planned.
         """
         failed = await self._all(self._speaker_configs(plan, cluster, heard))
-        return failed | await self._all(self._statuses(plan, cluster))
+        failed |= await self._all(self._statuses(plan, cluster))
+        # Last: the API server takes no status that becomes empty.
+        return failed | await self._all(self._departures(plan, cluster))
 
     async def request(self, resource: str, verb: str, what: str, call: Callable[[], Awaitable[Object]]) -> None:
         """One write, counted. An object that has vanished is none of anybody's concern. Raises APIFailure otherwise."""
@@ -116,19 +118,23 @@ class Writer:
                 # The printer column STATE has to show the default too, which the encoding leaves out.
                 body["state"] = status.state.value
                 yield f"virtualips/{key}", self._apply_status(key, body, OPERATOR_FIELD_MANAGER)
-        for key, node_names in plan.departed.items():
-            for node_name in node_names:
-                # Whoever owns nothing any more leaves nothing behind: the entry goes.
-                yield f"virtualips/{key}", self._apply_status(key, {}, agent_field_manager(node_name))
 
-    async def _apply_status(self, key: str, status: Object, field_manager: str) -> None:
+    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        for key, node_names in plan.departed.items():
+            for node_name in node_names if key in cluster.virtual_ips else ():
+                # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be
+                # something: he would be among the field managers for ever.
+                yield f"virtualips/{key}", self._apply_status(key, None, agent_field_manager(node_name))
+
+    async def _apply_status(self, key: str, status: Object | None, field_manager: str) -> None:
         namespace, _, name = key.partition("/")
-        body = {
+        body: Object = {
             "apiVersion": API_VERSION,
             "kind": "VirtualIP",
             "metadata": {"namespace": namespace, "name": name},
-            "status": status,
         }
+        if status is not None:
+            body["status"] = status
         path = f"{virtual_ip_path(key)}/status"
         await self.request("virtualips/status", "apply", key, lambda: self._api.apply(path, body, field_manager))
 

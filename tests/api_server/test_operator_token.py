@@ -97,3 +97,27 @@ def test_the_operator_takes_the_entry_of_a_departed_node_away(
     ]
     assert operator.json_patch(f"{web}/status", patch, OPERATOR).message == ""
     assert api_server.admin.get(web)["status"].get("nodes", []) == []
+
+
+def test_a_node_that_leaves_does_not_stay_among_the_owners(
+    api_server: LocalAPIServer, operator: Client, web: str
+) -> None:
+    """As the operator's writer does it: applied with the agent's field manager, and without a status."""
+    bare = {name: value for name, value in virtual_ip_status("planned", {}).items() if name != "status"}
+    assert operator.apply(f"{web}/status", virtual_ip_status("planned", {"state": "Held"}), OPERATOR).status == 200
+    for name in ("n1", "n2", "n3"):
+        body = virtual_ip_status("planned", {"nodes": [entry(name)]})
+        assert api_server.admin.apply(f"{web}/status", body, f"holdfast-agent-{name}").status == 200
+    empty = virtual_ip_status("planned", {})
+    assert operator.apply(f"{web}/status", empty, "holdfast-agent-n2").status == 200
+    assert "holdfast-agent-n2" in managers(api_server, web), "as operators of 0.1 left it"
+    for name in ("n1", "n2"):
+        assert operator.apply(f"{web}/status", bare, f"holdfast-agent-{name}").message == ""
+    assert managers(api_server, web) & {f"holdfast-agent-{name}" for name in ("n1", "n2", "n3")} == {
+        "holdfast-agent-n3"
+    }
+    assert [one["nodeName"] for one in api_server.admin.get(web)["status"]["nodes"]] == ["n3"]
+
+
+def managers(api_server: LocalAPIServer, path: str) -> set[str]:
+    return {one["manager"] for one in api_server.admin.get(path)["metadata"]["managedFields"]}

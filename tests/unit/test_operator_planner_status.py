@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast_api.cluster import NODES_MAX, Condition, Link
+from holdfast_api.cluster import NODES_MAX, Condition, Link, agent_field_manager
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
@@ -218,3 +218,28 @@ def test_what_was_written_is_written_again_byte_for_byte(heard: set[str] | None)
     world.settle(LATER)
     assert world.plan(MUCH_LATER).statuses == world.reconcile(MUCH_LATER).statuses
     assert world.plan(MUCH_LATER).statuses == world.plan("2026-11-23T13:00:00.000Z").statuses
+
+
+# ----- who has left -----
+
+
+def test_whoever_takes_no_part_is_to_own_nothing_though_its_entry_is_gone_already() -> None:
+    """What an operator of 0.1 left behind: a field manager without fields for each node that had ever taken part."""
+    world = held()
+    managed = world.virtual_ips[WEB]["metadata"].setdefault("managedFields", [])
+    for manager in ("holdfast-agent-n1", "holdfast-agent-gone", "holdfast-operator", "kubectl"):
+        managed.append({"manager": manager, "operation": "Apply", "fieldsV1": {"f:status": {}}})
+    assert world.plan().departed == {WEB: ["gone"]}
+
+
+def test_a_node_with_a_name_that_is_cut_for_its_field_manager_is_known_by_it() -> None:
+    long = ["n" * 200 + last for last in "ab"]
+    world = World(*long)
+    world.apply("web")
+    world.settle()
+    for name in long:
+        world.say(WEB, name, "Backup", at="2026-11-23T12:00:00Z")
+    assert world.plan().departed == {}
+    world.virtual_ips[WEB]["metadata"]["managedFields"].append({"manager": agent_field_manager("n" * 200 + "c")})
+    (gone,) = world.plan().departed[WEB]
+    assert agent_field_manager(gone) == agent_field_manager("n" * 200 + "c")

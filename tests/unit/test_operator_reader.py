@@ -89,3 +89,21 @@ def test_a_list_that_fails_says_which(fault, words):
             await read_cluster(bench.api)
 
     play(scene)
+
+
+def test_what_one_agent_says_holds_up_nobody():
+    """Of the status that can be read is read; only a specification of another version holds everything."""
+
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.once()
+        conditions = [{"type": "Applied", "status": "Perhaps", "reason": "R", "message": "", "lastTransitionTime": ""}]
+        links = [{"name": "eth0", "addresses": ["10.0.0.9/24"]}, {"name": "far too long for an interface"}, "nonsense"]
+        told = {"observedGeneration": 1, "links": links, "conditions": conditions, "engineVersion": ["2"]}
+        bench.fake.set_status("speakerconfigs", "n1", told, manager="holdfast-agent-n1")
+        status = (await read_cluster(bench.api)).view().speakers["n1"].status
+        assert status.observed_generation == 1
+        assert [link.name for link in status.links] == ["eth0"]
+        assert (status.conditions, status.engine_version) == ([], "")
+
+    play(scene)

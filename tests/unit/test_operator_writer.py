@@ -159,6 +159,23 @@ def test_a_node_that_is_gone_takes_its_configuration_and_its_entries_with_it():
     play(scene)
 
 
+def test_whoever_leaves_owns_nothing_any_more():
+    """An empty status would be something: the API server keeps a field manager that owns it, of each node there was."""
+
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.once()
+        tell_master(bench.fake, "shop/web", "n1")
+        bench.fake.remove("nodes", "n2")
+        await bench.once()
+        of_the_agent = [one for one in bench.fake.writes() if one.query.get("fieldManager") == "holdfast-agent-n2"]
+        assert [sorted(one.body) for one in of_the_agent] == [["apiVersion", "kind", "metadata"]]
+        of_statuses = [one for one in bench.fake.writes() if one.path == f"{WEB}/status"]
+        assert of_statuses[-1] == of_the_agent[-1], "after what the operator says: a status may not become empty"
+
+    play(scene)
+
+
 def test_a_virtual_ip_that_vanished_meanwhile_is_no_failure():
     async def scene(bench):
         def plan(view, now):

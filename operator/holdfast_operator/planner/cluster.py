@@ -33,7 +33,7 @@ from holdfast_operator.planner.membership import Context, node_addresses, place_
 from holdfast_operator.planner.presence import Presence
 from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
 from holdfast_operator.planner.segments import Segments, parsed
-from holdfast_operator.planner.status import Facts, decode_status, hearsay_of, next_status
+from holdfast_operator.planner.status import Facts, agents_that_own, decode_status, hearsay_of, next_status, short_name
 from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
 
 _Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
@@ -60,7 +60,8 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         mine = {node: routers[key][0] for node, routers in assigned.items() if key in routers}
         stays = {*mine, *(one.name for one in _leaving(context, key, verdicts[key], running, olds[key]))}
         entries = [entry for entry in olds[key].nodes if entry.node_name in stays]
-        gone = sorted(entry.node_name for entry in olds[key].nodes if entry.node_name not in stays)
+        said = {short_name(entry.node_name) for entry in olds[key].nodes} | agents_that_own(raws[key])
+        gone = sorted(said - {short_name(name) for name in stays})
         if gone:
             departed[key] = gone
         facts = _facts(

@@ -128,6 +128,18 @@ def hearsay_of(
     )
 
 
+def agents_that_own(raw: Mapping[str, Any]) -> set[str]:
+    """The nodes whose agents are among its field managers, by their short names: also those that own nothing."""
+    managers = {str(managed.get("manager", "")) for managed in raw["metadata"].get("managedFields") or ()}
+    prefix = agent_field_manager("")
+    return {manager.removeprefix(prefix) for manager in managers if manager.startswith(prefix)}
+
+
+def short_name(node_name: str) -> str:
+    """The node's name as far as it is in its agent's field manager, which has the same one for both."""
+    return agent_field_manager(node_name).removeprefix(agent_field_manager(""))
+
+
 def next_status(old: VirtualIPStatus, facts: Facts) -> tuple[VirtualIPStatus, list[Notice]]:
     """The status as it is to be, without `nodes`, and what changed that people are told of."""
     holding = find_holding(facts.entries, old, facts.hearsay, facts.now)
