@@ -224,7 +224,7 @@ def test_bindings_lead_to_the_accounts_of_the_release(objects: list[Object]) -> 
 
 def test_roles_are_those_that_the_page_about_kubernetes_shows(root: Path, render: Any) -> None:
     page = (root / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    rows = set(re.findall(r"^\| (operator|speaker) \| `([^`]+)` \| `([^`]+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
+    rows = set(re.findall(r"^\| (operator|speaker|view|edit) \| `([^`]+)` \| `([^`]+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
     rendered = set()
     for role in of(render(), "ClusterRole") + of(render(), "Role"):
         component = role["metadata"]["name"].rpartition("-")[2]
@@ -232,6 +232,31 @@ def test_roles_are_those_that_the_page_about_kubernetes_shows(root: Path, render
             for resource in rule["resources"]:
                 rendered.add((component, rule["apiGroups"][0] or "core", resource, ", ".join(rule["verbs"])))
     assert rows == rendered
+
+
+@pytest.mark.parametrize(
+    ("to", "edit_reaches"), [("", set()), ("admin", {"admin"}), ("edit", {"admin", "edit"})], ids=["", "admin", "edit"]
+)
+def test_viewing_is_given_to_who_views_a_namespace_and_editing_to_whom_the_administrator_says(
+    render: Any, to: str, edit_reaches: set[str]
+) -> None:
+    def reached(objects: list[Object], name: str) -> set[str]:
+        labels = one(objects, "ClusterRole", name)["metadata"]["labels"]
+        begin = "rbac.authorization.k8s.io/aggregate-to-"
+        return {key.removeprefix(begin) for key in labels if key.startswith(begin)}
+
+    objects = render({"rbac": {"aggregateEditTo": to}})
+    assert reached(objects, "holdfast-view") == {"view", "edit", "admin"}
+    assert reached(objects, "holdfast-edit") == edit_reaches
+    assert reached(render({"rbac": {"aggregateView": False}}), "holdfast-view") == set()
+
+
+def test_what_users_may_do_ends_at_the_virtual_ips_of_a_namespace(render: Any) -> None:
+    for name in ("holdfast-view", "holdfast-edit"):
+        rules = one(render(), "ClusterRole", name)["rules"]
+        assert {resource for rule in rules for resource in rule["resources"]} == {"virtualips", "addresspools"}
+        (pools,) = (rule for rule in rules if rule["resources"] == ["addresspools"])
+        assert pools["verbs"] == ["get", "list", "watch"]
 
 
 def test_the_image_is_the_chart_s_version_unless_said_otherwise(render: Any) -> None:
