@@ -224,7 +224,9 @@ def test_bindings_lead_to_the_accounts_of_the_release(objects: list[Object]) -> 
 
 def test_roles_are_those_that_the_page_about_kubernetes_shows(root: Path, render: Any) -> None:
     page = (root / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    rows = set(re.findall(r"^\| (operator|speaker|view|edit) \| `([^`]+)` \| `([^`]+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
+    rows = set(
+        re.findall(r"^\| (operator|speaker|view|edit) \| `([^`]+)` \| `([^`]+)` \| ([a-z, ]+) \|", page, re.MULTILINE)
+    )
     rendered = set()
     for role in of(render(), "ClusterRole") + of(render(), "Role"):
         component = role["metadata"]["name"].rpartition("-")[2]
