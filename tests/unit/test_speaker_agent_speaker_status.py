@@ -114,6 +114,12 @@ def test_links_are_those_of_the_engine_with_the_vrids_of_strangers():
     ]
 
 
+def test_through_what_the_nodes_routes_lead_is_told_with_the_link():
+    many = [f"10.0.0.{number}" for number in range(1, 100)]
+    links = [LinkStatus(name="eth0", addresses=["10.0.0.7/24"], next_hops=many)]
+    assert links_of(told(links=links), []) == [Link(name="eth0", addresses=["10.0.0.7/24"], next_hops=many[:64])]
+
+
 def test_an_engine_that_has_no_link_says_so():
     assert links_of(told(links=[]), LINKS) == []
 

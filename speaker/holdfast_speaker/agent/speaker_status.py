@@ -19,6 +19,7 @@ WORTH_TELLING_SECONDS = 10.0
 
 MORE_WARNINGS = "there are more: `holdfast status` in this node's speaker shows all"
 
+_NEXT_HOPS_MAX = 64
 _WARNINGS_MAX = 32
 _WARNING_MAX = 1024
 _MESSAGE_MAX = 32768
@@ -54,7 +55,14 @@ def links_of(status: Status | None, known: Sequence[Link]) -> list[Link]:
     """The links as the engine tells them; those that are known where it is away, or too old to tell them."""
     if status is None:
         return list(known)
-    told = known if status.links is None else [Link(name=one.name, addresses=one.addresses) for one in status.links]
+    told = (
+        known
+        if status.links is None
+        else [
+            Link(name=one.name, addresses=one.addresses, next_hops=one.next_hops[:_NEXT_HOPS_MAX])
+            for one in status.links
+        ]
+    )
     strangers = status.foreign_virtual_router_ids
     return [structs.replace(one, foreign_virtual_router_ids=list(strangers.get(one.name, ()))) for one in told]
 
