@@ -53,7 +53,7 @@ class EventRecorder:
             *(self._say(notice, virtual_ip) for notice, virtual_ip in notices), return_exceptions=True
         )
         for outcome in outcomes:
-            if outcome is not None and not isinstance(outcome, APIFailure):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, APIFailure):
                 raise outcome
 
     async def _say(self, notice: Notice, virtual_ip: Object) -> None:

@@ -21,6 +21,7 @@ from holdfast_operator.metrics import Metrics
 from holdfast_operator.reader import check_discovery, read_cluster
 from holdfast_operator.reconciler import DEFAULT_RHYTHM, Planner, Reconciler, Reconciliation, Rhythm
 from holdfast_operator.settings import Settings
+from holdfast_operator.standby import Standby
 from holdfast_operator.writer import NotLeader, Writer
 
 PATIENCE: Final = Patience(connect=3, request=5, list=30)
@@ -66,6 +67,14 @@ class Operator:
         self._reconciler = Reconciler(
             self._reconciliation.once, self._random, rhythm, lambda: self._reconciliation.look_again_seconds
         )
+        in_its_place = Writer(api, lambda: not self._elector.is_leader(), self.metrics)
+        self._standby = Standby(
+            self._reconciliation.look,
+            in_its_place,
+            EventRecorder(api, in_its_place, settings.identity, time.monotonic),
+            self._elector.is_leader,
+            rhythm.stand_in,
+        )
         self._watches = Watches(login, self._seen)
 
     def stop(self) -> None:
@@ -83,6 +92,7 @@ class Operator:
             tasks = [
                 asyncio.create_task(self._elector.run(self._lead)),
                 asyncio.create_task(self._watches.run()),
+                asyncio.create_task(self._standby.run()),
             ]
             await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, stopped):
@@ -113,6 +123,8 @@ class Operator:
     def _seen(self, resource: str) -> None:
         self.metrics.watch_events.labels(resource).inc()
         self._reconciler.mark()
+        if resource == "virtualips":
+            self._standby.mark()
 
     async def _first_list(self) -> None:
         """Wait until everything can be read: kopf ends where there is no definition of what it is to watch."""

@@ -40,6 +40,8 @@ class Rhythm:
     """At least so often: a watch that lists anew never tells what was deleted in between."""
     first_retry: float = 0.5
     last_retry: float = 30.0
+    stand_in: float = 0.75
+    """Before each of the two looks of a replica that does not lead: see standby.py."""
 
 
 DEFAULT_RHYTHM: Final = Rhythm()
@@ -114,9 +116,7 @@ class Reconciliation:
         """Whether everything is as it should be now. Raises NotLeader."""
         with self._metrics.duration.time():
             try:
-                cluster = await read_cluster(self._api)
-                self._metrics.listed()
-                failed = await self._carry_out(cluster)
+                failed = await self._carry_out(*await self.look())
             except Held as held:
                 self._metrics.hold(held.cause)
                 return self._ended("held", f"nothing is written, the nodes keep what they run: {held}")
@@ -127,11 +127,16 @@ class Reconciliation:
             return self._ended("failure", f"{len(failed)} writes failed")
         return self._ended("success", "")
 
-    async def _carry_out(self, cluster: Cluster) -> frozenset[str]:
+    async def look(self) -> tuple[Cluster, ClusterPlan]:
+        """What there is, and what it is to be. Raises APIFailure, Held."""
+        cluster = await read_cluster(self._api)
+        self._metrics.listed()
         view = remembering(cluster.view(), self._speakers)
         node_names = {node.name for node in view.nodes}
         self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
-        plan = self._plan(view, _now())
+        return cluster, self._plan(view, _now())
+
+    async def _carry_out(self, cluster: Cluster, plan: ClusterPlan) -> frozenset[str]:
         self.look_again_seconds = plan.look_again_seconds
         self._metrics.tell_virtual_ips(plan.statuses)
         self._metrics.tell_speakers(plan.speakers, plan.heard)

@@ -20,7 +20,7 @@ from holdfast_api.cluster import (
     agent_field_manager,
 )
 from holdfast_api.resources import API_VERSION
-from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
@@ -57,34 +57,64 @@ class Writer:
         # Last: the API server takes no status that becomes empty.
         return failed | await self._all(self._departures(plan, cluster))
 
-    async def request(self, resource: str, verb: str, what: str, call: Callable[[], Awaitable[Object]]) -> None:
-        """One write, counted. An object that has vanished is none of anybody's concern. Raises APIFailure otherwise."""
+    async def write_statuses_as_read(
+        self, plan: ClusterPlan, cluster: Cluster, keys: Collection[str]
+    ) -> frozenset[str]:
+        """Those of these VirtualIPs that nobody has written meanwhile; returns which. Raises APIFailure."""
+        outcomes = await asyncio.gather(
+            *(
+                self._apply_status(
+                    key,
+                    _status_document(plan.statuses[key]),
+                    OPERATOR_FIELD_MANAGER,
+                    cluster.virtual_ips[key]["metadata"]["resourceVersion"],
+                )
+                for key in keys
+            )
+        )
+        return frozenset(key for key, is_written in zip(keys, outcomes, strict=True) if is_written)
+
+    async def request(
+        self,
+        resource: str,
+        verb: str,
+        what: str,
+        call: Callable[[], Awaitable[Object]],
+        passed_over: Collection[int] = (NOT_FOUND,),
+    ) -> bool:
+        """One write, counted; returns whether it was made. Raises APIFailure.
+
+        An object that has vanished is none of anybody's concern: with the statuses in `passed_over` nothing is written.
+        """
         async with self._slots:
             if not self._may_write():
                 raise NotLeader
             try:
                 await call()
             except APIFailure as failure:
-                if failure.status == NOT_FOUND:
-                    _log.debug("%s %s is gone", resource, what)
-                    return
+                if failure.status in passed_over:
+                    _log.debug("%s %s is gone, or another one: %s", resource, what, failure)
+                    return False
                 self._metrics.write_failures.labels(resource, verb).inc()
                 _log.warning("%s %s is not written: %s", resource, what, failure)
                 raise
         self._metrics.writes.labels(resource, verb).inc()
         _log.debug("%s %s: %s", resource, what, verb)
+        return True
 
-    async def _all(self, writes: Iterator[tuple[str, Coroutine[Any, Any, None]]]) -> frozenset[str]:
+    async def _all(self, writes: Iterator[tuple[str, Coroutine[Any, Any, object]]]) -> frozenset[str]:
         named = list(writes)
         outcomes = await asyncio.gather(*(write for _, write in named), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, APIFailure):
                 raise outcome
-        return frozenset(name for (name, _), outcome in zip(named, outcomes, strict=True) if outcome is not None)
+        return frozenset(
+            name for (name, _), outcome in zip(named, outcomes, strict=True) if isinstance(outcome, APIFailure)
+        )
 
     def _speaker_configs(
         self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]
-    ) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    ) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
             is_planned = name in heard or _origin(there) is not None
@@ -111,22 +141,20 @@ class Writer:
         path = f"{SPEAKER_CONFIGS}/{name}"
         await self.request("speakerconfigs", "delete", name, lambda: self._api.delete(path, uid))
 
-    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, status in plan.statuses.items():
             if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
-                body = msgspec.to_builtins(status)
-                # The printer column STATE has to show the default too, which the encoding leaves out.
-                body["state"] = status.state.value
-                yield f"virtualips/{key}", self._apply_status(key, body, OPERATOR_FIELD_MANAGER)
+                yield f"virtualips/{key}", self._apply_status(key, _status_document(status), OPERATOR_FIELD_MANAGER)
 
-    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, node_names in plan.departed.items():
             for node_name in node_names if key in cluster.virtual_ips else ():
                 # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be
                 # something: he would be among the field managers for ever.
                 yield f"virtualips/{key}", self._apply_status(key, None, agent_field_manager(node_name))
 
-    async def _apply_status(self, key: str, status: Object | None, field_manager: str) -> None:
+    async def _apply_status(self, key: str, status: Object | None, field_manager: str, version: str = "") -> bool:
+        """`version`: the resourceVersion that it has to have still; empty: whatever it is by now."""
         namespace, _, name = key.partition("/")
         body: Object = {
             "apiVersion": API_VERSION,
@@ -135,8 +163,22 @@ class Writer:
         }
         if status is not None:
             body["status"] = status
+        if version:
+            body["metadata"]["resourceVersion"] = version
         path = f"{virtual_ip_path(key)}/status"
-        await self.request("virtualips/status", "apply", key, lambda: self._api.apply(path, body, field_manager))
+        return await self.request(
+            "virtualips/status",
+            "apply",
+            key,
+            lambda: self._api.apply(path, body, field_manager),
+            (NOT_FOUND, CONFLICT) if version else (NOT_FOUND,),
+        )
+
+
+def _status_document(status: VirtualIPStatus) -> Object:
+    body: Object = msgspec.to_builtins(status)
+    # The printer column STATE has to show the default too, which the encoding leaves out.
+    return body | {"state": status.state.value}
 
 
 def virtual_ip_path(key: str) -> str:

@@ -309,6 +309,8 @@ class FakeAPI:
         owner = (manager, subresource)
         old = self._objects[resource].get(name)
         if old is not None:
+            if body.get("metadata", {}).get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
+                raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
             ownership = self._owners.setdefault(old["metadata"]["uid"], Ownership(resource.list_keys))
             return self._update(resource, name, ownership.apply(old, wanted, owner))
         if subresource:

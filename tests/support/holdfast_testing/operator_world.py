@@ -25,7 +25,7 @@ from holdfast_testing.fake_api import FakeAPI
 AMPLE = 60.0
 """Seconds that nothing here takes."""
 
-QUICK = Rhythm(debounce=0.005, resync=3600, first_retry=0.01, last_retry=0.05)
+QUICK = Rhythm(debounce=0.005, resync=3600, first_retry=0.01, last_retry=0.05, stand_in=3600)
 SHORT_LEASE = Timing(lease_seconds=1, renew_seconds=0.6, retry_seconds=0.1)
 
 
