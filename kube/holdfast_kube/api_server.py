@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -187,6 +187,11 @@ class APIServer:
         query = {"fieldManager": field_manager, "force": "true"}
         return await self._write("PATCH", path, body, "application/apply-patch+yaml", query)
 
+    async def patch(self, path: str, operations: Sequence[Object], field_manager: str) -> Object:
+        """JSON Patch (RFC 6902): all of the operations or none; a `test` of one that does not hold is status 422."""
+        query = {"fieldManager": field_manager}
+        return await self._write("PATCH", path, operations, "application/json-patch+json", query)
+
     async def delete(self, path: str, uid: str) -> Object:
         """Delete that very object, and none that has its name by now."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
@@ -196,7 +201,7 @@ class APIServer:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | Sequence[Object],
         content_type: str,
         query: Mapping[str, str] | None = None,
     ) -> Object:
@@ -211,7 +216,7 @@ class APIServer:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Object] | None = None,
         content_type: str = "",
         seconds: float | None = None,
     ) -> bytes:
@@ -231,7 +236,7 @@ class APIServer:
         path: str,
         query: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Object] | None = None,
         content_type: str = "",
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -65,14 +65,14 @@ class Writer:
             *(
                 self._apply_status(
                     key,
-                    _status_document(plan.statuses[key]),
+                    {"status": _status_document(plan.statuses[key])},
                     OPERATOR_FIELD_MANAGER,
                     cluster.virtual_ips[key]["metadata"]["resourceVersion"],
                 )
                 for key in keys
             )
         )
-        return frozenset(key for key, is_written in zip(keys, outcomes, strict=True) if is_written)
+        return frozenset(key for key, written in zip(keys, outcomes, strict=True) if written is not None)
 
     async def request(
         self,
@@ -81,26 +81,26 @@ class Writer:
         what: str,
         call: Callable[[], Awaitable[Object]],
         passed_over: Collection[int] = (NOT_FOUND,),
-    ) -> bool:
-        """One write, counted; returns whether it was made. Raises APIFailure.
+    ) -> Object | None:
+        """One write, counted; the object after it. Raises APIFailure.
 
-        An object that has vanished is none of anybody's concern: with the statuses in `passed_over` nothing is written.
+        An object that has vanished is none of anybody's concern: with the statuses in `passed_over` it is None.
         """
         async with self._slots:
             if not self._may_write():
                 raise NotLeader
             try:
-                await call()
+                answer = await call()
             except APIFailure as failure:
                 if failure.status in passed_over:
                     _log.debug("%s %s is gone, or another one: %s", resource, what, failure)
-                    return False
+                    return None
                 self._metrics.write_failures.labels(resource, verb).inc()
                 _log.warning("%s %s is not written: %s", resource, what, failure)
                 raise
         self._metrics.writes.labels(resource, verb).inc()
         _log.debug("%s %s: %s", resource, what, verb)
-        return True
+        return answer
 
     async def _all(self, writes: Iterator[tuple[str, Coroutine[Any, Any, object]]]) -> frozenset[str]:
         named = list(writes)
@@ -144,34 +144,46 @@ class Writer:
     def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, status in plan.statuses.items():
             if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
-                yield f"virtualips/{key}", self._apply_status(key, _status_document(status), OPERATOR_FIELD_MANAGER)
+                yield f"virtualips/{key}", self._tell(key, _status_document(status))
 
     def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, node_names in plan.departed.items():
             for node_name in node_names if key in cluster.virtual_ips else ():
-                # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be
-                # something: he would be among the field managers for ever.
-                yield f"virtualips/{key}", self._apply_status(key, None, agent_field_manager(node_name))
+                yield f"virtualips/{key}", self._depart(key, node_name)
 
-    async def _apply_status(self, key: str, status: Object | None, field_manager: str, version: str = "") -> bool:
-        """`version`: the resourceVersion that it has to have still; empty: whatever it is by now."""
+    async def _tell(self, key: str, status: Object) -> None:
+        applied = await self._apply_status(key, {"status": status}, OPERATOR_FIELD_MANAGER)
+        # What somebody else owns, too, stays when it is left out.
+        await self._patch_status(key, _removal_of_strays(applied or {}, status))
+
+    async def _depart(self, key: str, node_name: str) -> None:
+        # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be something: he
+        # would be among the field managers for ever.
+        applied = await self._apply_status(key, {}, agent_field_manager(node_name))
+        await self._patch_status(key, _removal_of_entries(applied or {}, node_name))
+
+    async def _apply_status(self, key: str, fields: Object, field_manager: str, version: str = "") -> Object | None:
+        """The status after it; None: it is gone, or another one than `version`, where that resourceVersion is given."""
         namespace, _, name = key.partition("/")
-        body: Object = {
-            "apiVersion": API_VERSION,
-            "kind": "VirtualIP",
-            "metadata": {"namespace": namespace, "name": name},
-        }
-        if status is not None:
-            body["status"] = status
-        if version:
-            body["metadata"]["resourceVersion"] = version
+        metadata = {"namespace": namespace, "name": name} | ({"resourceVersion": version} if version else {})
+        body = {"apiVersion": API_VERSION, "kind": "VirtualIP", "metadata": metadata, **fields}
         path = f"{virtual_ip_path(key)}/status"
-        return await self.request(
+        applied = await self.request(
             "virtualips/status",
             "apply",
             key,
             lambda: self._api.apply(path, body, field_manager),
             (NOT_FOUND, CONFLICT) if version else (NOT_FOUND,),
+        )
+        return None if applied is None else applied.get("status") or {}
+
+    async def _patch_status(self, key: str, operations: Sequence[Object]) -> None:
+        """What a patch removes is gone, whoever owns it, and so is that ownership."""
+        if not operations:
+            return
+        path = f"{virtual_ip_path(key)}/status"
+        await self.request(
+            "virtualips/status", "patch", key, lambda: self._api.patch(path, operations, OPERATOR_FIELD_MANAGER)
         )
 
 
@@ -220,6 +232,35 @@ def _is_told(status: VirtualIPStatus, there: Object) -> bool:
     except msgspec.ValidationError:  # somebody else's words, or another version's
         return False
     return "state" in own and _sorted_status(told) == _sorted_status(status)
+
+
+def _removal_of_entries(there: Object, node_name: str) -> list[Object]:
+    """JSON Patch: that node's entry, where somebody else owns it, too."""
+    return _removal("/status/nodes", there.get("nodes", []), lambda entry: entry["nodeName"] == node_name)
+
+
+def _removal_of_strays(there: Object, told: Object) -> list[Object]:
+    """JSON Patch: what stands there of the operator's part though it is not told."""
+    types = {condition["type"] for condition in told.get("conditions", [])}
+    conditions = there.get("conditions", []) if "conditions" in told else []
+    operations = _removal("/status/conditions", conditions, lambda condition: condition["type"] not in types)
+    for name, value in there.items():
+        # The schema's default comes back at once.
+        if name not in told and name != "nodes" and (name, value) != ("moves", 0):
+            operations += _removed(f"/status/{name}", value)
+    return operations
+
+
+def _removal(path: str, items: Sequence[Object], is_removed: Callable[[Object], bool]) -> list[Object]:
+    operations = []
+    for index in reversed(range(len(items))):  # what comes after one that is removed moves up
+        if is_removed(items[index]):
+            operations += _removed(f"{path}/{index}", items[index])
+    return operations
+
+
+def _removed(path: str, value: Any) -> list[Object]:
+    return [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
 
 
 def _sorted_status(status: VirtualIPStatus) -> VirtualIPStatus:

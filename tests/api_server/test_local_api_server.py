@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holdfast_testing.api_server import LocalAPIServer
 from holdfast_testing.holdfast_objects import NAMESPACE, OPERATOR, SPEAKER, entry, virtual_ip, virtual_ip_status
 from holdfast_testing.holdfast_objects import virtual_ips as path_of
-
-pytestmark = pytest.mark.api_server
 
 
 def test_a_token_that_is_bound_to_a_pod_tells_its_node(api_server: LocalAPIServer) -> None:

@@ -22,8 +22,6 @@ from holdfast_testing.holdfast_objects import (
     virtual_ips,
 )
 
-pytestmark = pytest.mark.api_server
-
 SHOP = "shop"
 WEB = f"{virtual_ips(SHOP)}/web"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"

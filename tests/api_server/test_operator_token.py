@@ -19,8 +19,6 @@ from holdfast_testing.holdfast_objects import (
     virtual_ips,
 )
 
-pytestmark = pytest.mark.api_server
-
 WEB = f"{virtual_ips()}/planned"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
 

@@ -23,8 +23,6 @@ from holdfast_testing.holdfast_objects import (
     virtual_ips,
 )
 
-pytestmark = pytest.mark.api_server
-
 WEB = f"{virtual_ips()}/web"
 STATUS = f"{WEB}/status"
 CONDITION = {

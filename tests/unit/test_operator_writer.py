@@ -394,3 +394,22 @@ def test_what_a_node_said_is_forgotten_with_the_node():
         assert "virtualRouters" not in bench.fake.get("speakerconfigs", "n2")["spec"]
 
     play(scene)
+
+
+def test_what_is_said_no_more_goes_though_somebody_else_owns_it_too():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        tell_master(bench.fake, "shop/web", "n1")
+        await bench.once()
+        told = bench.fake.get("virtualips", "shop/web")["status"]
+        assert told["holder"] == "n1"
+        bench.fake.set_status("virtualips", "shop/web", {"holder": "n1", "moves": 3}, manager="somebody")
+        tell_master(bench.fake, "shop/web", "nobody")
+        assert await bench.once()
+        status = bench.fake.get("virtualips", "shop/web")["status"]
+        assert "holder" not in status
+        assert "moves" not in status
+        assert [entry["state"] for entry in status["nodes"]] == ["Backup", "Backup"]
+
+    play(scene)

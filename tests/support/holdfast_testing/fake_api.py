@@ -376,6 +376,8 @@ class FakeAPI:
             raise Refusal(404, f"{resource.plural} {name[1]!r} not found")
         if request.method == "PUT":
             return self._replace(resource, name, found, body)
+        if request.method == "PATCH" and "json-patch" in request.headers["Content-Type"]:
+            return self._update(resource, name, _patched(found, body))
         if request.method == "PATCH":
             return self._update(resource, name, _merged(found, body))
         if request.method == "DELETE":
@@ -527,6 +529,24 @@ def _is_asked_for(item: Object, namespace: str, query: Mapping[str, str]) -> boo
         if value != wanted.lstrip("="):
             return False
     return True
+
+
+def _patched(old: Object, operations: list[Object]) -> Object:
+    """JSON Patch (RFC 6902), as far as it tests and removes."""
+    patched = copy.deepcopy(old)
+    for operation in operations:
+        *steps, last = (int(step) if step.isdigit() else step for step in operation["path"].split("/")[1:])
+        target: Any = patched
+        for step in steps:
+            target = target[step]
+        if operation["op"] == "test":
+            if target[last] != operation["value"]:
+                raise Refusal(422, f"the server rejected our request: {operation['path']} is not what was tested for")
+        elif operation["op"] == "remove":
+            del target[last]
+        else:
+            raise Refusal(400, f"{operation['op']} is no operation that is known here")
+    return patched
 
 
 def _merged(old: Any, patch: Any) -> Any:
