@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
 import click
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 from holdfast_kube import log
 from holdfast_kube.api_server import load_configuration
+from holdfast_kube.certificate import Certificate
 from holdfast_operator import process
 from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.settings import Settings
@@ -43,9 +45,22 @@ _log = logging.getLogger(__name__)
     metavar="[HOST]:PORT",
     help="Where /healthz, /readyz and /metrics are served.",
 )
+@click.option(
+    "--metrics-tls-dir",
+    default="",
+    metavar="FOLDER",
+    help="With tls.crt and tls.key in it: all of it over TLS, /metrics for who may get it by the cluster's RBAC.",
+)
 @click.option("--log-format", type=click.Choice(log.FORMATS), default="text", help="One line for each record.")
 @click.option("--log-level", type=click.Choice(log.LEVELS), default="info", help="The least that is told.")
-def command(namespace: str | None, lease_name: str, health_address: str, log_format: str, log_level: str) -> int:
+def command(
+    namespace: str | None,
+    lease_name: str,
+    health_address: str,
+    metrics_tls_dir: str,
+    log_format: str,
+    log_level: str,
+) -> int:
     """Plan which node runs which VirtualIP, and tell the speakers; with several replicas, one of them does.
 
     Every option can be given in the environment: HOLDFAST_OPERATOR_LEASE_NAME is --lease-name. Credentials come from
@@ -53,7 +68,8 @@ def command(namespace: str | None, lease_name: str, health_address: str, log_for
     """
     log.configure(log.JSONLines() if log_format == "json" else log.TextLines(), log_level)
     settings = Settings.of(namespace, lease_name, health_address)
-    asyncio.run(process.run(settings, load_configuration, plan_cluster))
+    certificate = Certificate(Path(metrics_tls_dir)) if metrics_tls_dir else None
+    asyncio.run(process.run(settings, load_configuration, plan_cluster, certificate))
     return 0
 
 

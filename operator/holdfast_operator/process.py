@@ -12,6 +12,8 @@ from typing import Final
 from holdfast_api import __version__
 from holdfast_kube.api_server import APIFailure, APIServer, Patience
 from holdfast_kube.back_off import BackOff
+from holdfast_kube.certificate import Certificate
+from holdfast_kube.scrape_access import ScrapeAccess
 from holdfast_operator import health
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.handlers import Login, Watches
@@ -157,15 +159,18 @@ class Operator:
             self.metrics.hold(None)
 
 
-async def run(settings: Settings, login: Login, plan: Planner) -> None:
-    """Run the operator until SIGTERM or SIGINT. Raises ConfigurationError without credentials, EnvironmentFailure."""
+async def run(settings: Settings, login: Login, plan: Planner, certificate: Certificate | None = None) -> None:
+    """Run the operator until SIGTERM or SIGINT. With a certificate, metrics are for who may read them.
+
+    Raises ConfigurationError without credentials, EnvironmentFailure."""
     configuration = await login()
     user_agent = f"holdfast-operator/{__version__} ({settings.identity})"
     async with APIServer(configuration, user_agent, PATIENCE) as api:
         operator = Operator(settings, api, login, plan)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, operator.stop)
-        served = health.application(operator.is_alive, operator.is_ready, operator.metrics.registry)
-        async with health.serving(served, settings.health_address) as address:
+        access = ScrapeAccess(api, time.monotonic) if certificate is not None else None
+        served = health.application(operator.is_alive, operator.is_ready, operator.metrics.registry, access)
+        async with health.serving(served, settings.health_address, certificate) as address:
             _log.info("serving /healthz, /readyz and /metrics on %s:%d", address.host, address.port)
             await operator.run()

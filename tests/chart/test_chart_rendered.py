@@ -321,11 +321,60 @@ def test_the_lease_that_the_operator_asks_for_is_the_one_it_may_have(render: Any
 
 def test_metrics_of_the_speakers_can_be_switched_off(render: Any) -> None:
     on, off = render(), render({"speaker": {"metricsPort": 0}, "serviceMonitor": {"enabled": True}})
-    assert "--metrics-address=:9475" in containers(on)["agent"]["args"]
+    assert "--metrics-address=[$(HOST_IP)]:9475" in containers(on)["agent"]["args"]
     assert one(on, "Service", "speaker")["spec"]["ports"][0]["targetPort"] == 9475
     assert "--metrics-address=" in containers(off)["agent"]["args"]
     assert of(off, "Service", "speaker") == []
     assert of(off, "ServiceMonitor", "speaker") == []
+
+
+def test_metrics_are_on_the_node_s_own_address_or_where_one_says(render: Any) -> None:
+    environment = {each["name"]: each for each in containers(render())["agent"]["env"]}
+    assert environment["HOST_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+    for address, wanted in (("All", ":9475"), ("127.0.0.1", "[127.0.0.1]:9475"), ("::1", "[::1]:9475")):
+        arguments = containers(render({"speaker": {"metricsAddress": address}}))["agent"]["args"]
+        assert f"--metrics-address={wanted}" in arguments
+
+
+def mounted_secrets(workload: Object) -> dict[str, str]:
+    """Which Secret is where in a workload's containers."""
+    pod = workload["spec"]["template"]["spec"]
+    secrets = {each["name"]: each["secret"]["secretName"] for each in pod.get("volumes", ()) if "secret" in each}
+    mounts = [mount for each in pod["containers"] for mount in each.get("volumeMounts", ())]
+    return {mount["mountPath"]: secrets[mount["name"]] for mount in mounts if mount["name"] in secrets}
+
+
+@pytest.mark.parametrize("own", ["", "from-cert-manager"])
+def test_metrics_over_tls_are_for_who_may_read_them(render: Any, own: str) -> None:
+    tls = {"enabled": True, "secretName": own, "serverName": "metrics.example" if own else ""}
+    objects = render({"metrics": {"tls": tls}, "serviceMonitor": {"enabled": True}})
+    secret = own or "holdfast-metrics"
+    for workload in (one(objects, "DaemonSet"), one(objects, "Deployment")):
+        assert mounted_secrets(workload) == {"/etc/holdfast/metrics-tls": secret}
+    for name in ("agent", "operator"):
+        assert "--metrics-tls-dir=/etc/holdfast/metrics-tls" in containers(objects)[name]["args"]
+    assert not any("tls" in argument for argument in containers(objects)["engine"]["args"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert containers(objects)["operator"][probe]["httpGet"]["scheme"] == "HTTPS"
+    assert bool(of(objects, "Secret")) is not bool(own)
+    for monitor in of(objects, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert (endpoint["scheme"], "bearerTokenFile" in endpoint) == ("https", True)
+        assert endpoint["tlsConfig"] == {
+            "serverName": "metrics.example" if own else "holdfast-metrics",
+            "ca": {"secret": {"name": secret, "key": "ca.crt" if own else "tls.crt"}},
+        }
+    subjects = one(objects, "ClusterRoleBinding", "metrics-review")["subjects"]
+    assert {each["name"] for each in subjects} == {"holdfast-operator", "holdfast-speaker"}
+    assert one(objects, "ClusterRole", "metrics-reader")["rules"] == [
+        {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+    ]
+
+
+def test_without_tls_nobody_may_review_tokens(render: Any) -> None:
+    rules = [rule for each in of(render(), "ClusterRole") for rule in each["rules"]]
+    assert not any({"tokenreviews", "subjectaccessreviews"} & set(rule.get("resources", ())) for rule in rules)
+    assert of(render(), "Secret") == []
 
 
 def test_prometheus_finds_the_services(render: Any, everything_on: Object) -> None:

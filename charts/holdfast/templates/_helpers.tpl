@@ -59,3 +59,21 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
+
+{{/* Where an agent serves its metrics; empty: nowhere. $(HOST_IP) may be of either family. */}}
+{{- define "holdfast.metricsAddress" -}}
+{{- with .Values.speaker.metricsPort -}}
+{{- $address := $.Values.speaker.metricsAddress -}}
+{{- if eq $address "InternalIP" }}[$(HOST_IP)]{{ else if ne $address "All" }}[{{ $address }}]{{ end }}:{{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the certificate of the metrics. */}}
+{{- define "holdfast.metricsSecret" -}}
+{{- .Values.metrics.tls.secretName | default (printf "%s-metrics" (include "holdfast.fullname" .)) -}}
+{{- end -}}
+
+{{/* The name in it. */}}
+{{- define "holdfast.metricsServerName" -}}
+{{- .Values.metrics.tls.serverName | default (printf "%s-metrics" (include "holdfast.fullname" .)) -}}
+{{- end -}}

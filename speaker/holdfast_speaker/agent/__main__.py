@@ -32,7 +32,14 @@ def main() -> int:
         networks = [
             text.strip() for given in arguments.allowed_probe_network for text in given.split(",") if text.strip()
         ]
-        settings = Settings(arguments.node_name, arguments.state_dir, arguments.cache_dir, address, networks)
+        settings = Settings(
+            arguments.node_name,
+            arguments.state_dir,
+            arguments.cache_dir,
+            address,
+            arguments.metrics_tls_dir,
+            networks,
+        )
         asyncio.run(_run(settings, arguments.kubeconfig))
     except ConfigurationError as error:
         _log.error("%s", error)
@@ -46,6 +53,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, default=Path("/run/holdfast"), help="where engine.sock is")
     parser.add_argument("--cache-dir", type=Path, default=Path("/var/lib/holdfast"), help="a volume of this pod")
     parser.add_argument("--metrics-address", default=":9475", metavar="[HOST]:PORT", help="empty: no metrics")
+    parser.add_argument(
+        "--metrics-tls-dir",
+        type=Path,
+        help="with tls.crt and tls.key in it: metrics over TLS, for who may get /metrics by the cluster's RBAC",
+    )
     parser.add_argument(
         "--allowed-probe-network",
         action="append",

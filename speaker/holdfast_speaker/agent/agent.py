@@ -17,9 +17,11 @@ from prometheus_client import CollectorRegistry
 from holdfast_api.cluster import GROUP, VERSION
 from holdfast_api.reasons import Health, Obstacle
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer
+from holdfast_kube.certificate import Certificate
 from holdfast_kube.listening import Address
 from holdfast_kube.reachability import Reachability
 from holdfast_kube.reflector import Reflector
+from holdfast_kube.scrape_access import ScrapeAccess
 from holdfast_speaker.agent import alive
 from holdfast_speaker.agent.cache import Cache, KeptConfiguration
 from holdfast_speaker.agent.configuration import Configuration, Wanted
@@ -53,6 +55,8 @@ class Settings:
     state_directory: Path
     cache_directory: Path
     metrics_address: Address | None = None
+    metrics_certificate: Path | None = None
+    """A folder with tls.crt and tls.key: metrics are served over TLS, to those whom the API server lets read them."""
     allowed_probe_networks: Sequence[str] = ()
     """Where probes may go besides loopback, this node and the VIP itself."""
 
@@ -88,7 +92,14 @@ class Agent:
         )
         self.metrics: MetricsServer | None = None
         if settings.metrics_address is not None:
-            self.metrics = MetricsServer(settings.metrics_address, self._registry, self._look_at_engine)
+            folder = settings.metrics_certificate
+            self.metrics = MetricsServer(
+                settings.metrics_address,
+                self._registry,
+                self._look_at_engine,
+                Certificate(folder) if folder is not None else None,
+                ScrapeAccess(api, clock) if folder is not None else None,
+            )
 
     def stop(self) -> None:
         """End in good order."""

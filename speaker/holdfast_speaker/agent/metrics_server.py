@@ -11,7 +11,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from holdfast_kube.certificate import Certificate
 from holdfast_kube.listening import Address
+from holdfast_kube.scrape_access import ScrapeAccess, for_who_may_scrape
 
 _TRY_EVERY_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
@@ -20,10 +22,22 @@ _log = logging.getLogger(__name__)
 
 
 class MetricsServer:
-    """Serves a registry; `look` brings it up to date before each scrape, within a second or not at all."""
+    """Serves a registry; `look` brings it up to date before each scrape, within a second or not at all.
 
-    def __init__(self, address: Address, registry: CollectorRegistry, look: Callable[[], Awaitable[None]]) -> None:
+    With a certificate over TLS, and then `access` says who may read it.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        registry: CollectorRegistry,
+        look: Callable[[], Awaitable[None]],
+        certificate: Certificate | None = None,
+        access: ScrapeAccess | None = None,
+    ) -> None:
         self._address = address
+        self._certificate = certificate
+        self._access = access
         self._registry = registry
         self._look = look
         self.port: int | None = None
@@ -31,14 +45,17 @@ class MetricsServer:
 
     async def run(self) -> None:
         """Never returns. As long as the address is another's (a former agent's), tries again."""
-        application = web.Application()
+        application = web.Application(middlewares=[for_who_may_scrape(self._access)] if self._access else [])
         application.router.add_get("/metrics", self._answer)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         try:
             listener = await self._listen()
-            await web.SockSite(runner, listener).start()
+            context = self._certificate.context if self._certificate is not None else None
+            await web.SockSite(runner, listener, ssl_context=context).start()
             self.port = listener.getsockname()[1]
+            if self._certificate is not None:
+                await self._certificate.follow()
             await asyncio.get_running_loop().create_future()
         finally:
             await runner.cleanup()
