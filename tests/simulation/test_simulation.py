@@ -197,6 +197,15 @@ def begins_anew_when_edited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Instance, "becomes_another_router", becomes_another)
 
 
+def asserts_after_a_stall(patch: pytest.MonkeyPatch) -> None:
+    """A Master that stood still goes on as if nothing had happened."""
+
+    def goes_on(_router: VirtualRouter, state: Master, _now: Instant) -> Master:
+        return state
+
+    patch.setattr(VirtualRouter, "_go_on_after_a_stall", goes_on)
+
+
 def announces_nothing(patch: pytest.MonkeyPatch) -> None:
     """Nobody is told where the addresses are."""
     patch.setattr(Sending, "announce", lambda *_: None)
@@ -218,6 +227,7 @@ PLANTED: list[tuple[Plant, tuple[Fault, ...], str]] = [
     (never_joins_again, (Fault.SMALL_MTU, Fault.LINK_REMOVED), "is deaf in the family"),
     (does_not_see_that_nothing_leaves, (Fault.FIREWALL,), "is Master and dumb|both answer"),
     (begins_anew_when_edited, (Fault.EDIT_INTERFACE, Fault.EDIT_ADDRESS), "after an edit|and put it back"),
+    (asserts_after_a_stall, (Fault.PAUSE,), "which had stood still"),
     (announces_nothing, (Fault.POWER_OFF, Fault.MAC_CHANGED), "a client does not find it"),
 ]
 """What is planted, the faults that bring it to light, and what the law says."""

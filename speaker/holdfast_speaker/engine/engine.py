@@ -511,7 +511,7 @@ class Engine:
             self._log.info(
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
-            self._sending.announce(instance)
+            self._carry_out(instance, instance.router.announce(now), now)
 
     def _forwards(self, name: str) -> bool:
         """Whether this host is an IPv6 router on the link; asked once in a look."""
@@ -808,6 +808,8 @@ class Engine:
         conflict = self._conflicts.poll(instance, now)
         if conflict is not None:
             return self._decide(instance, conflict, now)
+        if self._is_unsettled(instance):
+            return False
         if not self._is_about_to_hold_first(instance):
             return True
         due = instance.router.next_deadline()
@@ -820,6 +822,11 @@ class Engine:
             self._hear_neighbours()
             self._conflicts.poll(instance, now)
         return False
+
+    @staticmethod
+    def _is_unsettled(instance: Instance) -> bool:
+        """Whether a Backup may be deaf: its own address is away, as when a bridge takes link and addresses over."""
+        return isinstance(instance.router.state, Backup) and instance.source_is_away
 
     def _is_about_to_hold_first(self, instance: Instance) -> bool:
         """Whether a promotion now would be one where no Master was heard."""
@@ -995,6 +1002,8 @@ class Engine:
         """Have this VirtualIP come up in poll() when it is due."""
         due = instance.router.next_deadline()
         name = instance.name
+        if self._is_unsettled(instance):
+            due = None  # it goes on when it is looked at again
         if due is not None and self._is_about_to_hold_first(instance):
             self._conflicts.plan(instance, due)
             if self._conflicts.is_under_way(name):

@@ -343,6 +343,12 @@ class Instance:
             self._choose_source(width, usable, asked, now)
         for width in self.sources.keys() - set(self.widths):
             del self.sources[width]
+            self._lost_at.pop(width, None)
+
+    @property
+    def source_is_away(self) -> bool:
+        """Whether an address to send from is not there at the moment, and it is not decided yet what that means."""
+        return bool(self._lost_at) and self.look_at is not None
 
     def _choose_source(self, width: int, usable: Iterable[bytes], wanted: bytes | None, now: Instant) -> None:
         current = self.sources.get(width)

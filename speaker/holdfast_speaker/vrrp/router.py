@@ -68,6 +68,12 @@ HAND_OVER_INTERVAL = SECOND
 YIELDS_AFTER_A_CUT = Duration(60 * SECOND)
 """How long after its link came back a Master leaves the addresses to a rival that is as healthy."""
 
+LONG_STALL = Duration(2 * SECOND)
+"""A machine that stood still for longer may have slept or been moved, so that its port forwards late."""
+
+ASKS_AFTER_A_LONG_STALL = Duration(60 * SECOND)
+"""How long a Master asks after a long stall who has a better right; after a short one it is three intervals."""
+
 HALF_AS_PATIENT_AFTER = Duration(10 * SECOND)
 """Of a Master that hears somebody for the first time: one that has just begun waits two intervals before it asserts its
 own priority, one that has held the addresses for this long waits one, and one that has held them for days does not."""
@@ -177,7 +183,7 @@ class VirtualRouter:
     def effective_priority(self) -> int:
         """What this router advertises as Master: its own priority in the band of its health, or the user's wish.
 
-        As long as it has not heard anybody, the lowest healthy one.
+        As long as it has not heard anybody, and after a stall, the lowest healthy one.
         """
         own = self._own_priority
         if isinstance(self.state, Master) and self.state.wish is not None:
@@ -410,7 +416,8 @@ class VirtualRouter:
         interval = last.heard.interval if last.heard else self.configuration.interval
         if now - state.due > interval and not state.overslept:
             # This process did not run when it should have: what it did not hear is no evidence of silence.
-            grace = Instant(now + interval + self._skew_time(interval))
+            # A Master that stalled with it, as all of a hypervisor do, may listen for an interval and a half first.
+            grace = Instant(now + 2 * interval + self._skew_time(interval))
             self.state = replace(state, known=state.all_down_at(grace), overslept=True)
             return NOTHING
         return self._promote(now, self._why_promoted(last), last.heard)
@@ -475,7 +482,7 @@ class VirtualRouter:
             return self._answer(state, now)
         if band(theirs) >= band(ours):
             # Others had every right to take over while this process did not run, or its link was down; they keep it.
-            if self._stalled(state, now):
+            if self._stalled(state, now) or self._doubts(state, now, theirs):
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
             if self._was_cut_off(state, now) and not self._looks_unproved(theirs):
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_CUT_OFF)
@@ -491,7 +498,7 @@ class VirtualRouter:
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
         """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-        One that would be too soon is made up for: the rival may have announced the addresses after the last one. Who
+        Once more a second later: a rival announces the addresses after its advertisement, and perhaps after ours. Who
         has heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not
         known yet.
         """
@@ -499,15 +506,17 @@ class VirtualRouter:
         if not isinstance(state, Master) or self.unproved:
             return answer
         last = state.answer_announced_at
+        if last is not None and now < last:
+            return answer
         if answer and (last is None or now - last >= SECOND):
-            self.state = replace(state, answer_announced_at=now)
+            self._announce_again_at(state, Instant(now + SECOND))
             return (*answer, AnnounceAddresses())
-        if last is not None and last <= now < last + SECOND:
-            again = Instant(last + SECOND)
-            self.state = replace(
-                state, answer_announced_at=again, announce_at=tuple(sorted((*state.announce_at, again)))
-            )
+        if last is not None and now < last + SECOND:
+            self._announce_again_at(state, Instant(last + SECOND))
         return answer
+
+    def _announce_again_at(self, state: Master, at: Instant) -> None:
+        self.state = replace(state, answer_announced_at=at, announce_at=tuple(sorted((*state.announce_at, at))))
 
     def _announce_after_priority_zero(self, answer: Actions, now: Instant) -> Actions:
         """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
@@ -532,6 +541,10 @@ class VirtualRouter:
     def _stalled(self, state: Master, now: Instant) -> bool:
         """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
         return now - state.next_advertisement_at > 2 * self.configuration.interval
+
+    def _doubts(self, state: Master, now: Instant, theirs: int) -> bool:
+        """Whether it stalled a moment ago, and a rival is one that may have taken over meanwhile."""
+        return state.doubts_until is not None and now < state.doubts_until and not self._looks_unproved(theirs)
 
     def _was_cut_off(self, state: Master, now: Instant) -> bool:
         """Whether its link was down a moment ago; where priorities decide, they decide about that, too."""
@@ -588,6 +601,8 @@ class VirtualRouter:
                 return NOTHING
             return self._leave(now, Reason.LINK_DOWN, state.cut_off.detail, with_priority_zero=False)
         self.state = state = self._without_ended_wish(state, now)
+        if self._stalled(state, now):
+            self.state = state = self._go_on_after_a_stall(state, now)
         asserts = state.asserts_at is not None and now >= state.asserts_at
         if asserts:
             self.state = state = replace(state, asserts_at=None, next_advertisement_at=now)
@@ -602,9 +617,39 @@ class VirtualRouter:
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
             actions = (*actions, AnnounceAddresses())
-        elif asserts:  # from now on it is known who has the better right
+        elif asserts and state.doubts_until is None:  # from now on it is known who has the better right
             actions = (*actions, AnnounceAddresses())
         return actions
+
+    def _go_on_after_a_stall(self, state: Master, now: Instant) -> Master:
+        """Nobody was heard, but what came in meanwhile may be lost, as it is where a machine slept (ADR 0032).
+
+        Among known members it asks with the lowest healthy priority: who took over has a higher one, and answers.
+        Where a stranger could preempt that, and in the band of those that fail, it listens for an interval and a half
+        before it speaks; but only where everybody had to take over, so that nobody does for want of an advertisement.
+        """
+        interval = self.configuration.interval
+        late = now - state.next_advertisement_at
+        until = now
+        if self._may_be_replaced and (state.patience_until is None or now >= state.patience_until):
+            if self.configuration.knows_others and band(self._own_priority) == 1 and state.wish is None:
+                until = Instant(now + (ASKS_AFTER_A_LONG_STALL if late > LONG_STALL else 3 * interval))
+                state = replace(state, asserts_at=until, doubts_until=until)
+            elif late > 3 * interval:
+                speaks_at, until = Instant(now + interval + interval // 2), Instant(now + 3 * interval)
+                state = replace(state, next_advertisement_at=speaks_at, doubts_until=until)
+        # As long as it asks, an announcement would take the neighbours from who has the addresses now.
+        announce_at = {max(at, until) for at in state.announce_at}
+        if late > LONG_STALL:  # somebody may have held them in between
+            announce_at |= {until, Instant(until + SECOND)}
+        return replace(state, announce_at=tuple(sorted(announce_at)))
+
+    @property
+    def _may_be_replaced(self) -> bool:
+        """Whether one that takes over keeps the addresses: with nopreempt, and not from their owner."""
+        configuration = self.configuration
+        alone = not configuration.obey_foreign and not configuration.knows_others
+        return configuration.nopreempt and not configuration.owner and not alone
 
     def _without_ended_wish(self, state: Master, now: Instant) -> Master:
         ended = state.wish is not None and state.wish.ends_at is not None and now >= state.wish.ends_at
@@ -742,6 +787,13 @@ class VirtualRouter:
             return self._prepare_to_assert(self.state, now)
         return NOTHING
 
+    def announce(self, now: Instant) -> Actions:
+        """The neighbours have to learn anew where the addresses are: as after a promotion."""
+        if not isinstance(self.state, Master) or self.state.cut_off is not None:
+            return NOTHING
+        self.state = replace(self.state, announce_at=self._announcements(now))
+        return (AnnounceAddresses(),)
+
     # ----- another configuration -----
 
     def reconfigure(self, configuration: Configuration, now: Instant) -> Actions:
@@ -856,7 +908,11 @@ class VirtualRouter:
         one that does not tell what it had proof of advertised its own priority, and so does this one.
         """
         self._inherit(recovered_at, proven)
-        self.state = Master(last_seen, self._announcements(last_seen)[len(ANNOUNCE_AFTER) :])
+        patience = Instant(last_seen + 2 * HAND_OVER_INTERVAL) if self.configuration.version == 3 else None
+        # Once soon, as the link may have another MAC address by now; then the steady ones.
+        soon = Instant(last_seen + SECOND + SECOND * self.configuration.vrid // 256)
+        announcements = (soon, *self._announcements(last_seen)[len(ANNOUNCE_AFTER) :])
+        self.state = Master(last_seen, announcements, patience_until=patience)
 
     def _inherit(self, recovered_at: Instant | None, proven: frozenset[int] | None) -> None:
         self.recovered_at = recovered_at

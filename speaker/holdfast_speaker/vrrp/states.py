@@ -95,7 +95,7 @@ class Backup(Struct, frozen=True, tag=True):
     preempt_at: Instant | None = None
     """When the preempt delay ends that the first advertisement of a lower priority began."""
     overslept: bool = False
-    """The last poll came so late that the silence may be our own; it got one more interval."""
+    """The last poll came so late that the silence may be our own; it got two more intervals."""
 
     @property
     def due(self) -> Instant:
@@ -160,7 +160,12 @@ class Master(Struct, frozen=True, tag=True):
     since: Instant | None = None
     """When it became Master; None: in a process before this one."""
     asserts_at: Instant | None = None
-    """It heard the first other host of its link, with the lowest healthy priority; its own counts from then on."""
+    """It asks with the lowest healthy priority who has a better right, because it heard the first other host of its
+    link or did not run for a while; its own counts from then on."""
+    doubts_until: Instant | None = None
+    """It did not run for so long that others had to take over: until then whoever is as healthy keeps what it took."""
+    patience_until: Instant | None = None
+    """The process before this one asked the Backups to wait that long."""
 
 
 RouterState = Initialize | Backup | Master

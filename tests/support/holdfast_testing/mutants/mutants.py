@@ -51,9 +51,65 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a Master that did not run does not yield to who took over meanwhile",
         ROUTER,
-        "            if self._stalled(state, now):\n",
-        "            if False and self._stalled(state, now):\n",
+        "            if self._stalled(state, now) or self._doubts(state, now, theirs):\n",
+        "            if self._doubts(state, now, theirs):\n",
         "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-is-superseded]",
+    ),
+    Mutant(
+        "a Master that stood still asserts its own priority at once",
+        ROUTER,
+        "                state = replace(state, asserts_at=until, doubts_until=until)\n",
+        "                state = replace(state, doubts_until=until)\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-among-known-members]",
+    ),
+    Mutant(
+        "a Master that stood still among strangers speaks before it listens",
+        ROUTER,
+        "                state = replace(state, next_advertisement_at=speaks_at, doubts_until=until)\n",
+        "                state = replace(state, doubts_until=until)\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-whose-queue-is-lost]",
+    ),
+    Mutant(
+        "a Master that listens after a stall does not yield to who took over",
+        ROUTER,
+        "            if self._stalled(state, now) or self._doubts(state, now, theirs):\n",
+        "            if self._stalled(state, now):\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-whose-queue-is-lost]",
+    ),
+    Mutant(
+        "after a long stall a Master asks for three intervals only",
+        ROUTER,
+        "(ASKS_AFTER_A_LONG_STALL if late > LONG_STALL else 3 * interval)",
+        "3 * interval",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-behind-a-port-that-opens-late]",
+    ),
+    Mutant(
+        "a hand-over is taken for a stall",
+        ROUTER,
+        "(state.patience_until is None or now >= state.patience_until)",
+        "True",
+        "tests/unit/test_speaker_vrrp_router.py::test_a_hand_over_that_takes_longer_than_a_stall_is_none_as_the_backups_were_asked_to_wait",
+    ),
+    Mutant(
+        "a Backup that overslept waits no longer than its Master listens",
+        ROUTER,
+        "            grace = Instant(now + 2 * interval + self._skew_time(interval))\n",
+        "            grace = Instant(now + interval + self._skew_time(interval))\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-of-everybody]",
+    ),
+    Mutant(
+        "a changed MAC address is announced once",
+        ROUTER,
+        "        self.state = replace(self.state, announce_at=self._announcements(now))\n        return (AnnounceAddresses(),)\n",
+        "        return (AnnounceAddresses(),)\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[mac-address-changes]",
+    ),
+    Mutant(
+        "the MAC address that changed while no engine ran is not announced",
+        ROUTER,
+        "        announcements = (soon, *self._announcements(last_seen)[len(ANNOUNCE_AFTER) :])\n",
+        "        announcements = self._announcements(last_seen)[len(ANNOUNCE_AFTER) :]\n",
+        "tests/unit/test_speaker_vrrp_router.py::test_a_master_of_a_former_process_goes_on_announcing",
     ),
     Mutant(
         "a Backup that overslept takes over at once",
@@ -137,7 +193,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ROUTER,
         "        if answer and (last is None or now - last >= SECOND):\n",
         "        if answer:\n",
-        "tests/scenarios/test_scenarios.py::test_scenario[reply-rate-limit]",
+        "tests/scenarios/test_scenarios.py::test_scenario[rival-announcements-at-10-ms]",
     ),
     Mutant(
         "a late advertisement is made up for by several",
@@ -229,6 +285,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "    return source in acquaintances.met or (family.members is not None and source in family.members)\n",
         "    return family.members is not None and source in family.members\n",
         "tests/unit/test_speaker_vrrp_admission.py::test_who_is_one_of_us_is_obeyed_with_a_list_that_has_no_common_address",
+    ),
+    # ----- a Backup that may be deaf -----
+    Mutant(
+        "a Backup takes over while its own address is away",
+        ENGINE,
+        "        return isinstance(instance.router.state, Backup) and instance.source_is_away\n",
+        "        return False\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[own-address-is-away-when-the-master-dies]",
     ),
     # ----- the order of a turn -----
     Mutant(

@@ -8,12 +8,14 @@ from ipaddress import ip_address
 from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Reason, State
+from holdfast_api.resources import HEALTHY_PRIORITY_MIN
 from holdfast_speaker.engine.engine import RETRY_AFTER
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, RemoveAddress, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.configuration import band, failing_priority
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant, master_down_interval
+from holdfast_speaker.vrrp.router import ASKS_AFTER_A_LONG_STALL
 from holdfast_speaker.vrrp.states import Backup, CutOff, Master
 from holdfast_testing.sim.machine import Host, Observer
 from holdfast_testing.sim.world import CLIENT, CLIENT_V6, RECOVERY_HOLD, Violation, World
@@ -141,6 +143,7 @@ class Laws(Observer):
             self._yielded[host.name, move.virtual_ip] = self.world.now
         self._no_edit_moves(host, move)
         self._incumbent_is_safe(host, move)
+        self._successor_is_safe(host, move)
 
     def turned(self, host: Host) -> None:
         version = host.kernel_version
@@ -305,6 +308,31 @@ class Laws(Observer):
         healthy = host.health[move.virtual_ip] is Health.HEALTHY and not instance.partial
         if began_deaf and undisturbed and healthy and own_priority > 50:
             raise Violation(f"{host.name} held, and lost to {taker.name}, whose port forwarded late: {move.message}")
+
+    def _successor_is_safe(self, host: Host, move: Transition) -> None:
+        """ADR 0032: with nopreempt who took over from one that stood still keeps the VIP when that one runs again.
+
+        Judged where nothing else happened since: to nobody after the stall, and to the successor for a while before.
+        """
+        world = self.world
+        if move.from_state is not State.MASTER or move.to_state is not State.BACKUP or world.loss or world.cuts:
+            return
+        taker, instance = self._host_at(move.peer), host.instance(move.virtual_ip)
+        stall = world.stalls.get(taker.name) if taker is not None else None
+        if taker is None or stall is None or stall.until is None or stall.process is not taker.process:
+            return
+        since = self._master_since.get((host.name, move.virtual_ip), Instant(0))
+        took_over = stall.since < since <= stall.until and stall.until - stall.since > 4 * self.interval
+        happened = max(max(world.disturbed.values()), world.edited_at, world.wished_at)
+        quiet = happened <= stall.until and world.disturbed[host.name] < stall.since - self.calm
+        own = world.stalls.get(host.name)
+        asks = own is not None and (own.until is None or stall.until - own.until < ASKS_AFTER_A_LONG_STALL + SECOND)
+        other = taker.instance(move.virtual_ip)
+        if not world.options.nopreempt or not took_over or not quiet or asks or instance is None or other is None:
+            return
+        mine, theirs = _own_priority(instance), _own_priority(other)
+        if band(mine) >= band(theirs) and not (mine == HEALTHY_PRIORITY_MIN and world.options.members_known):
+            raise Violation(f"{host.name} took over, and lost to {taker.name}, which had stood still: {move.message}")
 
     def _host_at(self, address: str) -> Host | None:
         for name, host in self.world.hosts.items():

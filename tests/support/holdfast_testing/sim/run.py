@@ -170,14 +170,21 @@ class Run:
 
     def _freeze(self, host: Host, lasting: int) -> None:
         host.freeze(after_epoll=self.world.random.random() < 0.5)
-        self._later(lasting, host, host.thaw)
+        self.world.stall(host)
+        self._later(lasting, host, functools.partial(self._thaw, host))
+
+    def _thaw(self, host: Host) -> None:
+        self.world.go_on(host)
+        host.thaw()
 
     def _pause(self, host: Host, lasting: int) -> None:
         host.freeze()
+        self.world.stall(host)
         self._later(lasting, host, functools.partial(self._lose_queue, host))
 
     def _lose_queue(self, host: Host) -> None:
         self.laws.forget_what_was_heard(host)
+        self.world.go_on(host)
         host.thaw(queue_lost=True)
 
     def _health(self, host: Host, _lasting: int) -> None:
@@ -245,7 +252,12 @@ class Run:
 
     def _suspend(self, host: Host, lasting: int) -> None:
         host.suspend()
-        self._later(lasting, host, host.resume)
+        self.world.stall(host)
+        self._later(lasting, host, functools.partial(self._resume, host))
+
+    def _resume(self, host: Host) -> None:
+        self.world.go_on(host)
+        host.resume()
 
     # ----- the link -----
 
@@ -485,9 +497,9 @@ class Run:
         for host in world.hosts.values():
             world.disturb(host.name)  # what was lost until now may have been two of three in a row
             if host.suspended:
-                host.resume()
+                self._resume(host)
             if host.frozen:
-                host.thaw()
+                self._thaw(host)
             self._packets_leave(host)
             host.kernel.apply_takes = host.kernel.renewal_takes = ZERO
             if host.name in world.refusing:

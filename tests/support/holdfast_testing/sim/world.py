@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Multiset
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
 
@@ -20,7 +21,7 @@ from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
 from holdfast_testing.sim.foreign import ForeignHost, ForeignRouter, Stranger
 from holdfast_testing.sim.interfaces import NODAD
 from holdfast_testing.sim.kernel import SimulatedKernel
-from holdfast_testing.sim.machine import ETH0, Host, Observer, PlainHost
+from holdfast_testing.sim.machine import ETH0, Host, Observer, PlainHost, Process
 from holdfast_testing.sim.options import Options
 from holdfast_testing.sim.routes import Route
 from holdfast_testing.sim.timeline import EPOCH, Timeline
@@ -41,6 +42,15 @@ TRACE = 600
 
 class Violation(AssertionError):
     """A law that does not hold."""
+
+
+@dataclass(slots=True)
+class Stall:
+    """A process that does not run, or a machine that sleeps."""
+
+    since: Instant
+    process: Process | None
+    until: Instant | None = None
 
 
 class World:
@@ -74,6 +84,8 @@ class World:
         """When a host's port began not to forward."""
         self.open_at: dict[str, Instant] = {}
         """When it forwarded again."""
+        self.stalls: dict[str, Stall] = {}
+        """When each host last stood still."""
         self._observer = _Fanned(self)
         self._without_address: set[str] = set()
         self.hosts: dict[str, Host] = {}
@@ -235,7 +247,8 @@ class World:
         def report() -> None:
             if host.process is not None:
                 self.disturb(host.name)
-                self.recovered_at[host.name] = self.now
+                if Health.HEALTHY in host.health.values():  # known since then, unless it recovered in the meantime
+                    self.recovered_at.setdefault(host.name, self.now)
                 for name, health in host.health.items():
                     host.report_health(name, health)
 
@@ -286,6 +299,16 @@ class World:
         if self.stranger is not None:
             self.stranger.leave()
             self.stranger = None
+
+    def stall(self, host: Host) -> None:
+        """It stands still from now on."""
+        self.stalls[host.name] = Stall(self.now, host.process)
+
+    def go_on(self, host: Host) -> None:
+        """It runs again."""
+        stall = self.stalls.get(host.name)
+        if stall is not None and stall.until is None:
+            stall.until = self.now
 
     # ----- the link -----
 
