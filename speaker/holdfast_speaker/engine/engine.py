@@ -880,9 +880,23 @@ class Engine:
         instance.retry_at = None
         if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
             self._conflicts.begin(instance, now)
-        if instance.failed:
-            instance.failed.clear()
+        still = {
+            width: (obstacle, why)
+            for width, (obstacle, why) in instance.failed.items()
+            if obstacle is Obstacle.CANNOT_SEND and not self._lets_out(instance, width, now)
+        }
+        if still:
+            instance.retry_at = Instant(now + self._sending.pause(instance.name))
+        if still != instance.failed:
+            instance.failed = still
             self._look([instance], now)
+
+    def _lets_out(self, instance: Instance, width: int, now: Instant) -> bool:
+        """Whether this host lets an advertisement out again; without holding anything for that."""
+        if instance.link is None or width not in instance.sources:
+            return True  # that is another obstacle
+        family = instance.family(width, self._own_members(instance))
+        return self._sending.leaves(instance, instance.router.farewell(family), now)
 
     def _renewal_was_refused(self, address: KernelAddress, code: int, now: Instant) -> None:
         for instance in list(self.instances.values()):

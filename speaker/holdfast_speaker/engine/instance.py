@@ -454,7 +454,7 @@ class Instance:
         elsewhere = asked.last_holder_elsewhere
         return Configuration(
             vrid=asked.virtual_router_id,
-            families=tuple(self._family(width, own) for width in self.served_widths),
+            families=tuple(self.family(width, own) for width in self.served_widths),
             version=asked.version,
             priority=asked.priority,
             interval=self.interval,
@@ -470,7 +470,8 @@ class Instance:
             partial=self.partial,
         )
 
-    def _family(self, width: int, own: Collection[bytes]) -> Family:
+    def family(self, width: int, own: Collection[bytes]) -> Family:
+        """One side of the virtual router, whether it can be served now or not; `own`: as in core_configuration()."""
         source = self.sources.get(width, bytes(width))
         others = frozenset(member for member in self.members if len(member) == width and member not in own) - {source}
         return Family(

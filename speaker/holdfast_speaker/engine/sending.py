@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -88,6 +89,15 @@ class Sending:
         failure = self._failures.setdefault(family, _Failure(now, code))
         failure.code = code
         return now - failure.since >= 2 * instance.interval  # and one before the first that failed
+
+    def leaves(self, instance: Instance, farewells: Sequence[SendAdvertisement], now: Instant) -> bool:
+        """Send these in one family, as a try. Returns whether one of them left, or there was nothing to send."""
+        for farewell in farewells:
+            family = (instance.name, len(farewell.source))
+            self.send(instance, farewell, now)
+            if self._failures.pop(family, None) is None:
+                return True
+        return not farewells
 
     def _tell(self, instance: Instance, action: SendAdvertisement, code: int, now: Instant) -> None:
         """Which advertisement does not leave: at once in status, and in the log not too often."""

@@ -291,7 +291,7 @@ class VirtualRouter:
 
     # ----- Initialize: RFC 9568 section 6.4.1 -----
 
-    def _begin(self, now: Instant, reason: Reason, *, trusts_silence: bool = False) -> Actions:
+    def _begin(self, now: Instant, reason: Reason, detail: str = "", *, trusts_silence: bool = False) -> Actions:
         """The owner of the addresses is Master at once, everybody else listens."""
         delayed_until = self._delayed_until(now)
         if self._own_priority == PRIORITY_OWNER and delayed_until is None:
@@ -299,7 +299,7 @@ class VirtualRouter:
         known = Listening(self._down_at(now, self.configuration.interval))
         not_before = None if trusts_silence or self._hears else self._quiet_until(now)
         backup = Backup((known,) * len(self.configuration.families), not_before, delayed_until)
-        return (self._enter(backup, now, reason),)
+        return (self._enter(backup, now, reason, detail=detail),)
 
     def _delayed_until(self, now: Instant) -> Instant | None:
         if self.listening_since is None or now >= self.listening_since + self.configuration.start_delay:
@@ -761,6 +761,8 @@ class VirtualRouter:
             recovered = self.health is Health.HEALTHY  # or told to degrade instead of releasing
             reason = Reason.SERVICE_RECOVERED if recovered else Reason.OBSTACLE_GONE
             return self._begin(now, reason, trusts_silence=True)  # the link was up all the time
+        if obstacle is Obstacle.KERNEL_REFUSED:  # whether that is over shows when it is Master
+            return self._begin(now, Reason.OBSTACLE_GONE, "the kernel is asked again")
         return self._begin(now, Reason.LINK_UP if obstacle in _OBSTACLES_OF_THE_LINK else Reason.OBSTACLE_GONE)
 
     def _go_on_after_a_cut(self, state: Master, now: Instant) -> Actions:
@@ -793,6 +795,13 @@ class VirtualRouter:
             return NOTHING
         self.state = replace(self.state, announce_at=self._announcements(now))
         return (AnnounceAddresses(),)
+
+    def farewell(self, family: Family) -> tuple[SendAdvertisement, ...]:
+        """Priority 0 in a family that this router does not serve now, which it could not say when it left it.
+
+        Who hears it knows already that this node is not Master there; a Master answers, so that nobody is misled.
+        """
+        return self._encoded_in(family, 0, self.configuration.interval)
 
     # ----- another configuration -----
 
@@ -974,6 +983,13 @@ class VirtualRouter:
         return packets
 
     def _encoded(self, priority: int, interval: Duration) -> tuple[SendAdvertisement, ...]:
+        return tuple(
+            advertisement
+            for family in self.configuration.families
+            for advertisement in self._encoded_in(family, priority, interval)
+        )
+
+    def _encoded_in(self, family: Family, priority: int, interval: Duration) -> tuple[SendAdvertisement, ...]:
         configuration = self.configuration
         return tuple(
             SendAdvertisement(
@@ -991,6 +1007,5 @@ class VirtualRouter:
                 ),
                 priority,
             )
-            for family in configuration.families
             for destination in family.destinations
         )

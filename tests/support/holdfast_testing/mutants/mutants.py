@@ -286,6 +286,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "    return family.members is not None and source in family.members\n",
         "tests/unit/test_speaker_vrrp_admission.py::test_who_is_one_of_us_is_obeyed_with_a_list_that_has_no_common_address",
     ),
+    Mutant(
+        "who cannot send becomes Master to try it again",
+        ENGINE,
+        "if obstacle is Obstacle.CANNOT_SEND and not self._lets_out(instance, width, now)",
+        "if False",
+        "tests/scenarios/test_scenarios.py::test_scenario[firewall-everywhere]",
+    ),
+    Mutant(
+        "who cannot send is out for good",
+        "engine/sending.py",
+        "            if self._failures.pop(family, None) is None:\n                return True\n        return not farewells\n",
+        "            self._failures.pop(family, None)\n        return not farewells\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[firewall-of-a-holder]",
+    ),
     # ----- a Backup that may be deaf -----
     Mutant(
         "a Backup takes over while its own address is away",
