@@ -174,6 +174,22 @@ def test_a_takeover_from_a_master_that_was_heard_is_not_delayed():
     assert n2.log.messages("error", "warning") == []
 
 
+def test_nor_where_the_engine_was_restarted_since_also_while_the_address_answers():
+    lan = Lan("n1", "n2", "printer")
+    n1, n2, printer = lan.hosts
+    n1.start(router())
+    lan.run(2.0)
+    n2.start(router())
+    lan.run(2.0)
+    assert n2.running.published_routers()[0].heard == [4]
+    n1.die()
+    printer.add(f"{VIP}/32")
+    n2.start(router(), former=n2.die())
+    n2.start(router(), former=n2.die())
+    assert lan.until(lambda: n2.has(VIP)) < 4.0, "as long as a hand-over may have asked for"
+    assert n2.log.messages("error", "warning") == []
+
+
 def test_where_answers_cannot_be_heard_the_addresses_are_taken_and_that_is_told():
     lan = Lan("n1")
     (n1,) = lan.hosts

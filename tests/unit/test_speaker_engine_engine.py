@@ -231,15 +231,20 @@ def test_a_virtual_router_id_is_free_as_soon_as_who_had_it_is_on_another_link():
     assert (n1.state("a"), n1.state("b")) == ("Master", "Master")
 
 
-def test_of_two_with_one_virtual_router_id_that_meet_on_a_link_one_is_out():
+def test_of_two_with_one_virtual_router_id_that_meet_on_a_link_who_comes_is_out_also_after_a_restart():
     lan, n1, eth1 = two_links()
-    n1.start(router("a", "10.9.0.200/24"), router("b", "10.8.0.201/24"))
+    both = router("a", "10.9.0.200/24"), router("b", "10.8.0.201/24")
+    n1.start(*both)
     lan.run(2.0)
     assert (n1.state("a"), n1.state("b")) == ("Master", "Master")
     n1.add("10.9.0.129/25", eth1)
-    lan.run(2.0)
-    assert n1.instance("b").router.obstacles == {Obstacle.VIRTUAL_ROUTER_ID_IN_USE}
-    assert not n1.has("10.8.0.201"), "whoever hears nothing holds nothing"
+    for _ in range(2):
+        lan.run(2.0)
+        assert n1.instance("a").router.obstacles == {Obstacle.VIRTUAL_ROUTER_ID_IN_USE}
+        assert not n1.has("10.9.0.200"), "whoever hears nothing holds nothing"
+        assert n1.has("10.8.0.201")
+        assert n1.instance("b").last_move.moves == 1
+        n1.start(*both, former=n1.die())
 
 
 def test_a_copy_of_a_vip_counts_as_long_as_its_link_is_up():

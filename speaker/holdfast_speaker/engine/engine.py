@@ -195,7 +195,9 @@ class Engine:
         self._left = known.left
         self.door = known.door
         self._put_off = known.put_off
-        self._by_vrid = first_by_vrid(self.instances)
+        in_use = Obstacle.VIRTUAL_ROUTER_ID_IN_USE
+        out = {name for name, instance in self.instances.items() if in_use in instance.router.obstacles}
+        self._by_vrid = first_by_vrid(self.instances, {}, out)
         self._index_addresses(self.instances.values())
 
     # ----- configuration -----
@@ -483,7 +485,8 @@ class Engine:
 
     def _share_virtual_router_ids(self, looked_at: Sequence[Instance]) -> list[Instance]:
         """Find anew who has the packets of each VRID; the others that another one took them from, or left them to."""
-        before, self._by_vrid = self._by_vrid, first_by_vrid(self.instances)
+        was_out = {name for name, former in self._former.items() if former.state is State.INITIALIZE}
+        before, self._by_vrid = self._by_vrid, first_by_vrid(self.instances, self._by_vrid, was_out)
         moved = {key for key in before.keys() | self._by_vrid if before.get(key) is not self._by_vrid.get(key)}
         if not moved:
             return []
@@ -648,7 +651,7 @@ class Engine:
                 instance.master_since = now
                 self.addresses.adopt(instance.name, instance.kernel_addresses, instance.routes(self.table), now)
             case State.BACKUP:
-                instance.router.resume_as_backup(now, former.recovered_at, proven)
+                instance.router.resume_as_backup(now, former.recovered_at, proven, frozenset(former.heard))
             case State.INITIALIZE:
                 return False
         self._schedule(instance)
@@ -833,7 +836,7 @@ class Engine:
         state = instance.router.state
         if not isinstance(state, Backup) or not isinstance(state.known[0], HeardNobody):
             return False
-        return not instance.owner and all(isinstance(known, HeardNobody) for known in state.known)
+        return not instance.owner and not instance.router.heard
 
     def _decide(self, instance: Instance, conflict: dict[bytes, bytes], now: Instant) -> bool:
         """Act on what a check found. Returns whether the router's own timers may act."""
@@ -1105,7 +1108,8 @@ def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
     return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 
-def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int]]:
+def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int], bool]:
     """What a packet can teach a router that the next process has to know; nobody who makes sources up changes it for
     ever, as the number of routers that are remembered has an end."""
-    return len(instance.router.acquaintances.met), instance.router.proven
+    router = instance.router
+    return len(router.acquaintances.met), router.proven, router.awaits_a_master

@@ -604,11 +604,18 @@ def moved(from_state: State, to_state: State) -> bool:
     return State.MASTER in (from_state, to_state)
 
 
-def first_by_vrid(instances: Mapping[str, Instance]) -> dict[tuple[int, int, int], Instance]:
-    """Who has the packets of a link (its index), a width and a virtual router ID: the first by name."""
+def first_by_vrid(
+    instances: Mapping[str, Instance], before: Mapping[tuple[int, int, int], Instance], was_out: Set[str]
+) -> dict[tuple[int, int, int], Instance]:
+    """Who has the packets of a link (its index), a width and a virtual router ID.
+
+    Who had them before; else the first by name, and of those that took part in the process before this one.
+    """
     found: dict[tuple[int, int, int], Instance] = {}
-    for name in sorted(instances):
+    for name in sorted(instances, key=lambda name: (name in was_out, name)):
         instance = instances[name]
         for link, width in instance.listeners:
-            found.setdefault((link, width, instance.configuration.virtual_router_id), instance)
+            key = link, width, instance.configuration.virtual_router_id
+            if key not in found or before.get(key) is instance:
+                found[key] = instance
     return found

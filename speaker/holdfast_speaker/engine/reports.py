@@ -60,6 +60,7 @@ def published_router(instance: Instance) -> PublishedRouter:
         interface=instance.link.name if instance.link else "",
         sources=[str(ip_address(source)) for _, source in sorted(instance.sources.items())],
         proven=sorted(instance.router.proven),
+        heard=sorted(instance.router.heard),
         met=[str(ip_address(source)) for source in instance.router.acquaintances.met],
         former_addresses=[str(ip_address(address)) for address in sorted(instance.router.acquaintances.former)],
     )

@@ -35,6 +35,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     """Where its advertisements come from; at most one of each family."""
     proven: list[int] | None = None
     """The families (4, 16) in which this node has proof that it hears; None: an older engine, which did not say."""
+    heard: list[int] = field(default_factory=list)
+    """The families (4, 16) in which a Backup has heard a Master; an older engine does not say."""
     met: list[str] = field(default_factory=list)
     """Other routers that advertised a list with an address of ours, by their addresses, the latest last."""
     former_addresses: list[str] = field(default_factory=list)

@@ -929,18 +929,39 @@ class VirtualRouter:
         self.proven = everything if proven is None else proven
 
     def resume_as_backup(
-        self, now: Instant, recovered_at: Instant | None = None, proven: frozenset[int] | None = None
+        self,
+        now: Instant,
+        recovered_at: Instant | None = None,
+        proven: frozenset[int] | None = None,
+        heard: frozenset[int] = frozenset(),
     ) -> None:
         """Go on as the Backup that this router was in another process: it has heard the Master, and listens on.
 
         The Master may be handing over at this moment, and have said so to the process before: that patience counts
         until the next advertisement. VRRPv2 knows no such thing. `recovered_at` is that of the router in that process,
-        so that a restart does not end a recovery hold; `proven` as in resume_as_master().
+        so that a restart does not end a recovery hold; `proven` as in resume_as_master(); `heard` are the widths of the
+        families in which it had heard a Master.
         """
         self._inherit(recovered_at, proven)
         interval = self.configuration.interval
         patience = max(interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else interval
-        self.state = Backup((Listening(self._down_at(now, patience)),) * len(self.configuration.families))
+        down_at = self._down_at(now, patience)
+        self.state = Backup(
+            tuple(Listening(down_at, heard_before=family.width in heard) for family in self.configuration.families)
+        )
+
+    @property
+    def heard(self) -> frozenset[int]:
+        """The widths of the families in which this Backup, or the process before this one, has heard a Master."""
+        if not isinstance(self.state, Backup):
+            return frozenset()
+        pairs = zip(self.configuration.families, self.state.known, strict=True)
+        return frozenset(family.width for family, known in pairs if not _is_unheard(known))
+
+    @property
+    def awaits_a_master(self) -> bool:
+        """Whether this is a Backup that has not heard a Master in one of its families."""
+        return isinstance(self.state, Backup) and any(map(_is_unheard, self.state.known))
 
     # ----- pieces -----
 
@@ -1009,3 +1030,7 @@ class VirtualRouter:
             )
             for destination in family.destinations
         )
+
+
+def _is_unheard(known: Knowledge) -> bool:
+    return isinstance(known, Listening) and not known.heard_before

@@ -54,6 +54,8 @@ class Listening(Struct, frozen=True, tag=True):
 
     down_at: Instant
     heard: None = None
+    heard_before: bool = False
+    """But the process before this one had heard one."""
 
 
 class Following(Struct, frozen=True, tag=True):

@@ -300,6 +300,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._failures.pop(family, None)\n        return not farewells\n",
         "tests/scenarios/test_scenarios.py::test_scenario[firewall-of-a-holder]",
     ),
+    Mutant(
+        "a restarted Backup forgets that a Master was heard",
+        ENGINE,
+        "recovered_at, proven, frozenset(former.heard))",
+        "recovered_at, proven)",
+        "tests/unit/test_speaker_engine_conflicts.py::test_nor_where_the_engine_was_restarted_since_also_while_the_address_answers",
+    ),
+    Mutant(
+        "a VirtualIP whose link changes puts out who had its virtual router ID there",
+        INSTANCE,
+        "            if key not in found or before.get(key) is instance:\n",
+        "            if key not in found:\n",
+        "tests/unit/test_speaker_engine_engine.py::test_of_two_with_one_virtual_router_id_that_meet_on_a_link_who_comes_is_out_also_after_a_restart",
+    ),
+    Mutant(
+        "a restart puts out who had the virtual router ID",
+        INSTANCE,
+        "key=lambda name: (name in was_out, name)",
+        "key=lambda name: name",
+        "tests/unit/test_speaker_engine_engine.py::test_of_two_with_one_virtual_router_id_that_meet_on_a_link_who_comes_is_out_also_after_a_restart",
+    ),
     # ----- a Backup that may be deaf -----
     Mutant(
         "a Backup takes over while its own address is away",
@@ -627,7 +648,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ENGINE,
         "            if other is not None and other is not instance:\n                found[Obstacle.VIRTUAL_ROUTER_ID_IN_USE]",
         "            if False:\n                found[Obstacle.VIRTUAL_ROUTER_ID_IN_USE]",
-        "tests/unit/test_speaker_engine_engine.py::test_of_two_with_one_virtual_router_id_that_meet_on_a_link_one_is_out",
+        "tests/unit/test_speaker_engine_engine.py::test_of_two_with_one_virtual_router_id_that_meet_on_a_link_who_comes_is_out_also_after_a_restart",
     ),
     Mutant(
         "what is outside of the allowed networks is held",
