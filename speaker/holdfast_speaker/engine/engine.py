@@ -883,7 +883,7 @@ class Engine:
         instance.retry_at = None
         if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
             self._conflicts.begin(instance, now)
-        still = {
+        still: dict[int, tuple[Obstacle, str]] = {
             width: (obstacle, why)
             for width, (obstacle, why) in instance.failed.items()
             if obstacle is Obstacle.CANNOT_SEND and not self._lets_out(instance, width, now)
