@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
-from holdfast_api.addresses import parse_interface
+from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.cluster import ConditionReason, SpeakerConfig, VirtualIPStatus
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.claims import Candidate, Refusal, Tenure, Verdict, places_of, seats_of, settle
+from holdfast_operator.planner.claims import Candidate, Place, Refusal, Tenure, Verdict, places_of, seats_of, settle
+from holdfast_operator.planner.forbidden import Forbidden
 from holdfast_operator.planner.membership import Context, Membership, find_members, segments_of
-from holdfast_operator.planner.policies import violations
+from holdfast_operator.planner.permission import Permissions, Permit, Request, addresses_of, given_up
+from holdfast_operator.planner.policies import Violation, violations
+from holdfast_operator.planner.pools import Pools
 from holdfast_operator.planner.view import ClusterView
 
 Verdicts = Mapping[str, Verdict]
@@ -37,33 +43,105 @@ def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:
     return running
 
 
-def judge(context: Context, statuses: Mapping[str, VirtualIPStatus]) -> Verdicts:
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """On all VirtualIPs of a cluster."""
+
+    verdicts: Verdicts
+    given: Mapping[str, Sequence[str]]
+    """By key: the addresses of those that were given theirs, which they keep, accepted or not."""
+    given_up: Mapping[str, frozenset[Address]]
+    """By key: what runs and must run no more, whatever is said of the VirtualIP."""
+
+    def kept(self, key: str, router: VirtualRouterConfiguration) -> VirtualRouterConfiguration | None:
+        """What goes on of a VirtualIP that is refused; None: nothing."""
+        lost = self.given_up.get(key, frozenset())
+        left = [text for text in router.addresses if (found := parse_interface(text)) is None or found.ip not in lost]
+        return structs.replace(router, addresses=left) if left else None
+
+
+def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pools, forbidden: Forbidden) -> Judgement:
     """A verdict on each VirtualIP, by its key; in whatever order they are listed."""
     refused: dict[str, Verdict] = {}
-    candidates: list[Candidate] = []
+    requests: list[Request] = []
     view = context.view
     running = in_force(view.speakers)
+    given: dict[str, Sequence[str]] = {}
+    kept: dict[str, frozenset[Address]] = {}
     for raw in sorted(view.virtual_ips, key=key_of):
-        key = key_of(raw)
-        found = _by_itself(raw)
+        key, found = key_of(raw), _by_itself(raw)
         if isinstance(found, Refusal):
             refused[key] = found
+            given[key] = statuses[key].addresses if _is_given_addresses(raw) else []
+            had = [text for router in running.get(key, {}).values() for text in router.addresses]
+            kept[key] = addresses_of([*had, *given[key]])
             continue
-        membership = find_members(found, context, running.get(key, {}), statuses[key].nodes)
-        refusal = _without_home(found, membership, view)
-        if refusal is not None:
-            refused[key] = refusal
-            continue
-        candidates.append(
-            Candidate(
+        requests.append(
+            Request(
                 virtual_ip=found,
-                membership=membership,
-                vrid_in_use=_vrid_in_use(running.get(key, {}), statuses[key]),
+                given=raw["spec"].keys(),
                 created=str(raw["metadata"].get("creationTimestamp", "")),
+                running=running.get(found.key, {}),
+                remembered=statuses[found.key].addresses,
             )
         )
+    permissions = Permissions(context, requests, kept, pools, forbidden)
+    candidates: list[Candidate] = []
+    for request in requests:
+        permit = permissions.permits[request.key]
+        addresses = permit.virtual_ip.spec.addresses
+        if request.is_given_addresses and addresses:
+            given[request.key] = addresses
+        candidate = _candidate(request, permit, permissions, context, statuses[request.key])
+        if isinstance(candidate, Refusal):
+            refused[request.key] = candidate
+        else:
+            candidates.append(candidate)
     tenures = {key: _tenure(routers, context) for key, routers in running.items()}
-    return refused | settle(candidates, refused.keys(), tenures, context.segments)
+    places = {key: _places(addresses) for key, addresses in given.items()}
+    settled = settle(candidates, refused.keys(), tenures, context.segments, places)
+    lost = {key: given_up(routers, forbidden) for key, routers in running.items()}
+    return Judgement(refused | settled, given, {key: addresses for key, addresses in lost.items() if addresses})
+
+
+def _is_given_addresses(raw: Mapping[str, Any]) -> bool:
+    """Whether the author of one that cannot be read left its addresses to the cluster."""
+    spec = raw.get("spec")
+    return isinstance(spec, Mapping) and "addresses" not in spec
+
+
+def _candidate(
+    request: Request, permit: Permit, permissions: Permissions, context: Context, status: VirtualIPStatus
+) -> Candidate | Refusal:
+    if permit.refusal is not None:
+        return permit.refusal
+    virtual_ip = permit.virtual_ip
+    found = violations(virtual_ip)
+    if found:
+        return _invalid(found)
+    membership = find_members(virtual_ip, context.among(permit.nodes), request.running, status.nodes)
+    refusal = _without_home(virtual_ip, membership, context.view)
+    if refusal is not None:
+        return refusal
+    link_local = permissions.against_link_local_addresses(request, virtual_ip.spec.addresses, membership.places)
+    permit = dataclasses.replace(permit, objections=(*permit.objections, *link_local))
+    if permit.refusal is not None:
+        return permit.refusal
+    return Candidate(
+        virtual_ip=virtual_ip,
+        membership=membership,
+        vrid_in_use=_vrid_in_use(request.running, status, permit.vrids),
+        created=request.created,
+        vrids=permit.vrids,
+        tolerated=permit.tolerated,
+    )
+
+
+def _places(addresses: Sequence[str]) -> frozenset[Place]:
+    """Of addresses that mean the same everywhere, which all are that a cluster gives."""
+    return frozenset(
+        place for text in addresses if (found := parse_interface(text)) is not None for place in places_of(found, ())
+    )
 
 
 def _tenure(routers: Mapping[str, VirtualRouterConfiguration], context: Context) -> Tenure:
@@ -87,11 +165,13 @@ def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
     except msgspec.ValidationError as error:
         where, reason = path_and_reason(error)
         return Refusal(ConditionReason.INVALID, f"{where}: {reason}" if where else reason)
-    if not virtual_ip.spec.addresses:
-        return Refusal(ConditionReason.INVALID, "spec.addresses: must be given")
-    found = violations(virtual_ip)
+    # What a template can say is not known yet: nothing is wrong that could be right with it.
+    permissive = virtual_ip
+    if "nopreempt" not in raw["spec"]:
+        permissive = structs.replace(virtual_ip, spec=structs.replace(virtual_ip.spec, nopreempt=False))
+    found = violations(permissive)
     if found:
-        return Refusal(ConditionReason.INVALID, "; ".join(f"{one.field}: {one.message}" for one in found))
+        return _invalid(found)
     executed = [index for index, probe in enumerate(virtual_ip.spec.track.probes) if probe.exec is not None]
     if executed:
         message = "must be left out in a cluster, where no program of the node can be run: use tcpSocket or httpGet"
@@ -99,10 +179,17 @@ def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
     return virtual_ip
 
 
-def _vrid_in_use(running: Mapping[str, VirtualRouterConfiguration], status: VirtualIPStatus) -> int | None:
+def _invalid(found: Sequence[Violation]) -> Refusal:
+    return Refusal(ConditionReason.INVALID, "; ".join(f"{one.field}: {one.message}" for one in found))
+
+
+def _vrid_in_use(
+    running: Mapping[str, VirtualRouterConfiguration], status: VirtualIPStatus, allowed: frozenset[int] | None
+) -> int | None:
     for router in running.values():
         return router.virtual_router_id
-    return status.virtual_router_id or None
+    vrid = status.virtual_router_id or None
+    return vrid if allowed is None or vrid in allowed else None
 
 
 def _without_home(virtual_ip: VirtualIP, membership: Membership, view: ClusterView) -> Refusal | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from holdfast_api.addresses import Interface
@@ -41,6 +42,8 @@ class Accepted:
     virtual_ip: VirtualIP
     membership: Membership
     vrid: int
+    tolerated: Refusal | None = None
+    """What it would be refused for if it did not run with it already; people are told."""
 
 
 Verdict = Accepted | Refusal
@@ -62,6 +65,13 @@ class Candidate:
     membership: Membership
     vrid_in_use: int | None
     created: str
+    vrids: frozenset[int] | None = None
+    """Those that it can be given; None: all. What it has it keeps."""
+    tolerated: Refusal | None = None
+
+    def accepted(self, vrid: int) -> Accepted:
+        """It is put in force with that VRID."""
+        return Accepted(self.virtual_ip, self.membership, vrid, self.tolerated)
 
     @property
     def key(self) -> str:
@@ -97,10 +107,12 @@ def settle(
     refused: Collection[str],
     tenures: Mapping[str, Tenure],
     segments: Segments,
+    given: Mapping[str, Collection[Place]] = MappingProxyType({}),
 ) -> dict[str, Verdict]:
     """A verdict on each candidate; `refused` are the keys of those that were refused before it came to this.
 
-    `segments` knows which VRIDs others use on a link: nobody is given one of them, and who has one keeps it.
+    `segments` knows which VRIDs others use on a link: nobody is given one of them, and who has one keeps it. `given` is
+    what the cluster gave to a VirtualIP, which keeps it for as long as it lives, whether it runs or not.
 
     Whoever is refused goes on with what it has, which nobody else can get then. So it is asked again, until no further
     one is refused.
@@ -108,7 +120,7 @@ def settle(
     ordered = sorted(candidates, key=lambda candidate: (candidate.created, candidate.key))
     keeping = frozenset(refused)
     while True:
-        verdicts = _verdicts(ordered, keeping, tenures, segments)
+        verdicts = _verdicts(ordered, keeping, tenures, segments, given)
         now = {key for key, verdict in verdicts.items() if isinstance(verdict, Refusal)}
         if now <= keeping:
             return verdicts
@@ -120,6 +132,7 @@ def _verdicts(
     keeping: Collection[str],
     tenures: Mapping[str, Tenure],
     segments: Segments,
+    given: Mapping[str, Collection[Place]],
 ) -> dict[str, Verdict]:
     """If those in `keeping` keep all that they have, and the others what they have and still want."""
     places: dict[Place, str] = {}
@@ -132,6 +145,8 @@ def _verdicts(
         _reserve(places, tenures.get(candidate.key, Tenure()).places & _all_places(candidate), candidate.key)
         if candidate.vrid_in_use is not None and candidate.pinned in (None, candidate.vrid_in_use):
             _reserve(seats, candidate.seats(candidate.vrid_in_use), candidate.key)
+    for key in sorted(given):
+        _reserve(places, given[key], key)
     verdicts: dict[str, Verdict] = {}
     without_vrid: list[Candidate] = []
     for candidate in ordered:
@@ -145,7 +160,7 @@ def _verdicts(
             without_vrid.append(candidate)
             continue
         _reserve(seats, candidate.seats(vrid), candidate.key)
-        verdicts[candidate.key] = Accepted(candidate.virtual_ip, candidate.membership, vrid)
+        verdicts[candidate.key] = candidate.accepted(vrid)
     # Last, so that nobody is given what another's user chose.
     for candidate in sorted(without_vrid, key=lambda candidate: candidate.key):
         verdicts[candidate.key] = _with_free_vrid(candidate, seats, segments)
@@ -181,20 +196,23 @@ def _with_free_vrid(candidate: Candidate, seats: dict[Seat, str], segments: Segm
     there = candidate.membership.segments
     doubtful: int | None = None
     for vrid in choices(candidate.key):
+        if candidate.vrids is not None and vrid not in candidate.vrids:
+            continue
         wanted = candidate.seats(vrid)
         if _owner(wanted, seats, candidate.key) is not None:
             continue
         witnesses = segments.foreign(there, vrid)
         if not witnesses:
             _reserve(seats, wanted, candidate.key)
-            return Accepted(candidate.virtual_ip, candidate.membership, vrid)
+            return candidate.accepted(vrid)
         if doubtful is None and witnesses < WITNESSES <= segments.nodes_on(there):
             doubtful = vrid
     if doubtful is not None:
         _reserve(seats, candidate.seats(doubtful), candidate.key)
-        return Accepted(candidate.virtual_ip, candidate.membership, doubtful)
+        return candidate.accepted(doubtful)
+    ids = "1 to 255" if candidate.vrids is None else "the range of its AddressPools"
     message = (
-        "spec.virtualRouterID: must be given: the ids from 1 to 255 are used up on the link, here or by other routers"
+        f"spec.virtualRouterID: must be given: the ids from {ids} are used up on the link, here or by other routers"
     )
     return Refusal(ConditionReason.NO_VIRTUAL_ROUTER_ID_LEFT, message)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from msgspec import structs
 
+from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.cluster import (
     NODES_MAX,
+    POOLS_REQUIRED_ANNOTATION,
     VIRTUAL_ROUTERS_MAX,
     ConditionType,
     NodeStatus,
@@ -24,12 +26,14 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Running, Verdicts, in_force, judge, key_of
+from holdfast_operator.planner.acceptance import Judgement, Running, in_force, judge, key_of
 from holdfast_operator.planner.capacity import within_capacity
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.departures import Leaving, Stage, leaving
+from holdfast_operator.planner.forbidden import Forbidden
 from holdfast_operator.planner.holding import Hearsay, find_holding
 from holdfast_operator.planner.membership import Context, node_addresses, place_of
+from holdfast_operator.planner.pools import Pools
 from holdfast_operator.planner.presence import Presence
 from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
 from holdfast_operator.planner.segments import Segments, parsed
@@ -48,11 +52,13 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     olds = {key: decode_status(raw) for key, raw in raws.items()}
     running = in_force(view.speakers)
     created = {key: str(raw["metadata"].get("creationTimestamp", "")) for key, raw in raws.items()}
-    verdicts = within_capacity(judge(context, olds), running, created)
+    pools, forbidden = Pools(view), Forbidden(view)
+    judgement = judge(context, olds, pools, forbidden)
+    verdicts = within_capacity(judgement.verdicts, running, created)
     heard, by_address = heard_nodes(view, context.presence), _nodes_by_address(view)
     hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
     last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
-    assigned = _assign(context, verdicts, running, olds, created, last_holders)
+    assigned = _assign(context, judgement, verdicts, running, olds, created, last_holders)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
@@ -68,6 +74,8 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
             raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key], hearsay[key]
         )
         statuses[key], told = next_status(olds[key], facts)
+        had = _addresses(verdicts[key], judgement.given.get(key, ()), mine)
+        statuses[key] = structs.replace(statuses[key], addresses=had)
         notices += told
     addresses = node_addresses(nodes, view.speakers)
     speakers = {
@@ -76,15 +84,30 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         if _needs_a_configuration(node, routers, context)
     }
     annotations = context.presence.annotations()
+    ever = {POOLS_REQUIRED_ANNOTATION: "true"} if view.pools_ever or view.pools else {}
     return ClusterPlan(
         speakers=speakers,
         statuses=statuses,
         departed=departed,
         notices=tuple(notices),
-        annotations={node: annotations[node] for node in speakers if node in annotations},
+        annotations={node: found for node in speakers if (found := {**annotations.get(node, {}), **ever})},
         look_again_seconds=context.presence.look_again_seconds(),
         heard=heard,
+        pools=pools.statuses(_all_addresses(statuses), forbidden.spans, now),
     )
+
+
+def _addresses(verdict: Verdict, given: Sequence[str], mine: Mapping[str, VirtualRouterConfiguration]) -> list[str]:
+    """What a VirtualIP has: what it is to run with; of one that is refused what it was given, or what it runs with."""
+    if isinstance(verdict, Accepted):
+        return list(verdict.virtual_ip.spec.addresses)
+    running = next((list(router.addresses) for _, router in sorted(mine.items())), [])
+    return list(given) or running
+
+
+def _all_addresses(statuses: Mapping[str, VirtualIPStatus]) -> frozenset[Address]:
+    texts = (text for status in statuses.values() for text in status.addresses)
+    return frozenset(found.ip for text in texts if (found := parse_interface(text)) is not None)
 
 
 def _needs_a_configuration(node: str, routers: Mapping[str, _Assignment], context: Context) -> bool:
@@ -99,7 +122,8 @@ def _needs_a_configuration(node: str, routers: Mapping[str, _Assignment], contex
 
 def _assign(
     context: Context,
-    verdicts: Verdicts,
+    judgement: Judgement,
+    verdicts: Mapping[str, Verdict],
     running: Running,
     olds: Mapping[str, VirtualIPStatus],
     created: Mapping[str, str],
@@ -119,9 +143,10 @@ def _assign(
             continue
         leaves = {one.name: one for one in _leaving(context, key, verdict, running, olds[key])}
         for name, router in in_force_of.items():
-            if name in nodes or (name in leaves and leaves[name].stage is Stage.DRAINED):
+            left = judgement.kept(key, router)
+            if left is not None and (name in nodes or (name in leaves and leaves[name].stage is Stage.DRAINED)):
                 is_drained = name not in nodes or nodes[name].is_cordoned
-                kept = kept_on(name, router, holder, draining=is_drained)
+                kept = kept_on(name, left, holder, draining=is_drained)
                 assigned[name][key] = kept, _tracking_in_force(view.speakers[name], key)
     for name, routers in assigned.items():
         for key in _in_the_way(name, routers, context, running, created):
@@ -240,6 +265,7 @@ def _facts(
         generation=generation,
         now=now,
         refusal=verdict if isinstance(verdict, Refusal) else None,
+        tolerated=verdict.tolerated if isinstance(verdict, Accepted) else None,
         runs=bool(mine),
         vrid=verdict.vrid if isinstance(verdict, Accepted) else _vrid_of(mine),
         waiting_for=waiting_for,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from holdfast_api.addresses import Interface, parse_address
@@ -44,6 +44,10 @@ class Context:
     presence: Presence
     segments: Segments
 
+    def among(self, nodes: Sequence[NodeView]) -> Context:
+        """The same, where only some of the nodes can take part."""
+        return self if nodes is self.view.nodes else replace(self, view=replace(self.view, nodes=nodes))
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -54,6 +58,8 @@ class Membership:
     """What people are told that it lives on: an interface or a network."""
     segments: frozenset[str]
     """VirtualIPs that have one of these in common meet on a link."""
+    places: frozenset[str] = frozenset()
+    """Where it lives on each node: see `segments.place`."""
     refused: Sequence[str] = ()
     """Nodes that were selected and have no link for it."""
     left_out: Sequence[str] = ()
@@ -157,6 +163,7 @@ def find_members(
         members=tuple(members),
         link=spec.interface or (min(networks) if networks else own),
         segments=_segments(homes, context.segments, own),
+        places=frozenset(place(name, home.link) for name, home in homes.items()),
         refused=tuple(refused),
         left_out=tuple(sorted(member.node.name for member in ordered[room:])),
         leaving=tuple(gone),

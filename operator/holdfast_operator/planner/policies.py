@@ -148,11 +148,12 @@ def selectors_are_well_formed(virtual_ip: VirtualIP) -> Iterator[Violation]:
         selectors["spec.track.pods.selector"] = virtual_ip.spec.track.pods.selector
     for field, selector in selectors.items():
         for index, requirement in enumerate(selector.match_expressions if selector is not None else ()):
-            for name, message in _requirement_violations(requirement):
+            for name, message in requirement_violations(requirement):
                 yield Violation(f"{field}.matchExpressions[{index}].{name}", message)
 
 
-def _requirement_violations(requirement: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def requirement_violations(requirement: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a metav1.LabelSelectorRequirement: the field of it, and what it must be."""
     for name in sorted(requirement.keys() - {"key", "operator", "values"}):
         yield name, "must be left out: a requirement has key, operator and values"
     if not isinstance(requirement.get("key"), str) or not requirement["key"]:

@@ -24,11 +24,12 @@ def selected(
     return [
         node
         for node in nodes
-        if _fits(selection, node) and (node.name in running or not _stands_aside(selection, node, rules))
+        if fits(selection, node) and (node.name in running or not _stands_aside(selection, node, rules))
     ]
 
 
-def _fits(selection: NodeSelection, node: NodeView) -> bool:
+def fits(selection: NodeSelection, node: NodeView) -> bool:
+    """Whether both names and selector allow the node; where neither is given, it does."""
     return (not selection.names or node.name in selection.names) and (
         selection.selector is None or selects(selection.selector, node.labels)
     )
@@ -54,7 +55,7 @@ def _asks_for(selector: LabelSelector | None, label: str) -> bool:
 
 def fits_any(selection: NodeSelection, nodes: Sequence[NodeView]) -> bool:
     """Whether it fits a node at all, be it one that stands aside."""
-    return any(_fits(selection, node) for node in nodes)
+    return any(fits(selection, node) for node in nodes)
 
 
 def is_open(selection: NodeSelection) -> bool:

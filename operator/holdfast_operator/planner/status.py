@@ -72,6 +72,8 @@ class Facts:
     entries: Sequence[NodeStatus]
     """Of the nodes that take part."""
     hearsay: Hearsay
+    tolerated: Refusal | None = None
+    """What it would be refused for if it did not run with it already."""
 
 
 def decode_status(raw: Mapping[str, Any]) -> VirtualIPStatus:
@@ -225,6 +227,9 @@ _Finding = tuple[ConditionType, _ConditionStatus, ConditionReason, str]
 
 
 def _accepted(facts: Facts) -> _Finding:
+    if facts.tolerated is not None:
+        told = f"{facts.tolerated.message}; it goes on with what was in force before"
+        return ConditionType.ACCEPTED, "False", facts.tolerated.reason, told
     if facts.refusal is None:
         return ConditionType.ACCEPTED, "True", ConditionReason.ACCEPTED, "the specification is in force"
     kept = "; the last good specification stays in force" if facts.runs else ""
@@ -340,12 +345,13 @@ def _notices(
             Notice(facts.key, EventType.NORMAL, "Moved", f"from {move.from_node} to {move.to_node}, {why}"[:1024])
         )
     accepted = after[ConditionType.ACCEPTED]
-    if facts.refusal is not None and (
+    is_refused = facts.refusal is not None or facts.tolerated is not None
+    if is_refused and (
         became(ConditionType.ACCEPTED, "False") or before[ConditionType.ACCEPTED].message != accepted.message
     ):
         message = f"{accepted.reason}: {accepted.message}"
         notices.append(Notice(facts.key, EventType.WARNING, "Refused", message[:1024]))
-    if facts.refusal is None and ConditionType.ACCEPTED in before and became(ConditionType.ACCEPTED, "True"):
+    if not is_refused and ConditionType.ACCEPTED in before and became(ConditionType.ACCEPTED, "True"):
         notices.append(Notice(facts.key, EventType.NORMAL, "Accepted", accepted.message))
     ready = after[ConditionType.READY]
     is_news = ConditionType.READY not in before or before[ConditionType.READY].reason != ready.reason

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast_api.cluster import SpeakerConfig, SpeakerConfigSpec, VirtualIPStatus
+from holdfast_api.pools import AddressPoolStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,5 @@ class ClusterPlan:
     """After so long the same view gives another plan; None: never."""
     heard: frozenset[str] = frozenset()
     """The nodes whose words count: see ClusterView.heard."""
+    pools: Mapping[str, AddressPoolStatus] = field(default_factory=dict)
+    """By name."""

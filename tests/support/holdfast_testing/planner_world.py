@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from holdfast_api.cluster import (
+    POOLS_REQUIRED_ANNOTATION,
     Link,
     SpeakerConfig,
     SpeakerConfigMetadata,
@@ -36,6 +37,10 @@ class World:
         self.heard: set[str] | None = None
         """Nodes whose speaker's pod is Ready; None: nobody could tell."""
         self.rules = ClusterRules()
+        self.pools: dict[str, dict[str, Any]] = {}
+        self.pools_ever = False
+        self.else_seen: dict[str, Any] = {}
+        """Other fields of the view."""
         self.links = {
             name: [Link(name="eth0", addresses=[f"10.0.0.{index}/24", f"fe80::{index}/64"])]
             for index, name in enumerate(nodes, start=1)
@@ -54,7 +59,7 @@ class World:
         self.speakers[name] = msgspec.structs.replace(speaker, status=status)
 
     def apply(self, name: str, namespace: str = "shop", **spec: Any) -> None:
-        """`kubectl apply`."""
+        """`kubectl apply`; `addresses=None` leaves them to the cluster."""
         key = f"{namespace}/{name}"
         known = self.virtual_ips.get(key)
         self.virtual_ips[key] = {
@@ -70,6 +75,25 @@ class World:
                 else f"2026-11-23T11:00:{len(self.virtual_ips):02}Z",
             },
             "spec": {"addresses": ["10.0.0.100/24"], **spec},
+            "status": known["status"] if known else {},
+        }
+        if self.virtual_ips[key]["spec"]["addresses"] is None:
+            del self.virtual_ips[key]["spec"]["addresses"]
+
+    def apply_pool(self, name: str, *addresses: str, **spec: Any) -> None:
+        """`kubectl apply` of an AddressPool."""
+        known = self.pools.get(name)
+        self.pools[name] = {
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "AddressPool",
+            "metadata": {
+                "name": name,
+                "generation": known["metadata"]["generation"] + 1 if known else 1,
+                "creationTimestamp": known["metadata"]["creationTimestamp"]
+                if known
+                else f"2026-11-23T10:00:{len(self.pools):02}Z",
+            },
+            "spec": {"addresses": list(addresses), **spec},
             "status": known["status"] if known else {},
         }
 
@@ -94,7 +118,9 @@ class World:
             tuple(self.nodes.values()),
             self.speakers,
             heard=None if self.heard is None else frozenset(self.heard),
-            rules=self.rules,
+            pools=tuple(self.pools.values()),
+            pools_ever=self.pools_ever,
+            **{"rules": self.rules, **self.else_seen},
         )
 
     def plan(self, now: str = NOW) -> ClusterPlan:
@@ -119,6 +145,10 @@ class World:
                     self.report(node)
         for node in set(self.speakers) - set(plan.speakers):
             del self.speakers[node]
+        self.pools_ever = any(POOLS_REQUIRED_ANNOTATION in kept for kept in plan.annotations.values())
+        for pool_name, pool_status in plan.pools.items():
+            if pool_name in self.pools:
+                self.pools[pool_name]["status"] = msgspec.to_builtins(pool_status)
         for key, status in plan.statuses.items():
             if key in self.virtual_ips:
                 own = self.virtual_ips[key]["status"].get("nodes", [])
