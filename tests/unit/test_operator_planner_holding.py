@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,103 +12,8 @@ from hypothesis import strategies as st
 
 from holdfast_api.cluster import VirtualIPStatus
 from holdfast_operator.planner.view import ClusterPlan
-from holdfast_testing.planner_world import World, condition
-
-WEB = "shop/web"
-NODES = ("n1", "n2", "n3")
-BEGAN = datetime(2026, 11, 23, 12, tzinfo=UTC)
-
-
-class Story:
-    """A VIP that moves, with what each node says of it. The API server and the operator have the right time."""
-
-    def __init__(self, skews: dict[str, int], *, is_written_in_managed_fields: bool = True) -> None:
-        self.world = World(*NODES)
-        self.world.apply("web")
-        self.world.settle()
-        self.world.heard = set(NODES)
-        self.skews = skews
-        self.stamps = is_written_in_managed_fields
-        self.now = BEGAN
-        self.holder = ""
-        self.holders: list[str] = []
-        """All that there were, one after another."""
-        self.states = dict.fromkeys(NODES, ("Backup", BEGAN, "Started", ""))
-        self.alive = set(NODES)
-        for node in NODES:
-            self.write(node)
-        self.move("n1", "NoMasterHeard")
-
-    def text(self, time: datetime) -> str:
-        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-    def write(self, node: str) -> None:
-        """Its agent writes, if it is there."""
-        if self.world.heard is None or node not in self.world.heard or node not in self.alive:
-            return
-        state, since, reason, peer = self.states[node]
-        own = since + timedelta(seconds=self.skews[node])
-        at = self.now.strftime("%Y-%m-%dT%H:%M:%SZ") if self.stamps else ""
-        self.world.say(WEB, node, state, self.text(own), at=at, reason=reason, peer=peer)
-
-    def move(self, to: str, reason: str = "MasterSilent") -> None:
-        """Another node takes over, and the former holder, if it lives, hears it."""
-        if to == self.holder or to not in self.alive:
-            return
-        former, self.holder = self.holder, to
-        self.holders.append(to)
-        self.states[to] = ("Master", self.now, reason, address(former) if former else "")
-        self.write(to)
-        if former:
-            self.states[former] = ("Backup", self.now, "HigherPriority", address(to))
-            self.write(former)
-
-    def agent_goes(self, node: str) -> None:
-        assert self.world.heard is not None
-        self.world.heard.discard(node)
-
-    def agent_comes(self, node: str) -> None:
-        """It is Ready once it has written what is true."""
-        assert self.world.heard is not None
-        if node in self.alive:
-            self.world.heard.add(node)
-            self.write(node)
-
-    def dies(self, node: str, *, is_noticed: bool) -> None:
-        """The node; while nobody has noticed that its pod is gone, it counts as heard."""
-        assert self.world.heard is not None
-        survivors = [other for other in NODES if other in self.alive - {node}]
-        if not survivors:
-            return
-        self.alive.discard(node)
-        if is_noticed:
-            self.world.heard.discard(node)
-        if node == self.holder:
-            self.move(survivors[0])
-
-    def is_noticed(self) -> None:
-        """The control plane has missed the dead by now."""
-        assert self.world.heard is not None
-        self.world.heard &= self.alive
-
-    def comes_back(self, node: str) -> None:
-        if node not in self.alive:
-            self.alive.add(node)
-            self.states[node] = ("Backup", self.now, "Started", "")
-            self.agent_comes(node)
-
-    def passes(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-        if seconds >= 50:
-            self.is_noticed()
-
-    def look(self) -> ClusterPlan:
-        """The operator's turn. What it writes is all that it remembers."""
-        return self.world.reconcile(self.text(self.now))
-
-
-def address(node: str) -> str:
-    return f"10.0.0.{NODES.index(node) + 1}"
+from holdfast_testing.planner_world import condition
+from holdfast_testing.status_story import NODES, WEB, Story, address
 
 
 def status_of(plan: ClusterPlan) -> VirtualIPStatus:
@@ -288,6 +193,42 @@ def test_a_claim_that_the_history_has_forgotten_is_no_news() -> None:
     assert "n3" not in [move.to_node for move in status_of(story.look()).transitions]
     assert status_of(story.look()).holder == story.holder
     assert condition(story.look(), "SplitBrain")[0] == "False"
+
+
+def test_one_that_left_master_and_came_back_to_it_is_superseded_by_the_next_all_the_same() -> None:
+    """Its claim has another name by then; its agent is away when it is superseded, and the history knows it."""
+    story = held()
+    story.passes(1)
+    story.states["n1"] = ("Initialize", story.now, "LinkDown", "")
+    story.write("n1")
+    story.look()
+    story.passes(1)
+    story.states["n1"] = ("Master", story.now, "NoMasterHeard", "")
+    story.write("n1")
+    status = status_of(story.look())
+    assert (status.holder, status.moves) == ("n1", 0)
+    assert status.transitions[-1].since == story.text(story.now)
+    story.agent_goes("n1")
+    story.move("n2", "MasterSilent")
+    for seconds in (1, 120):
+        story.passes(seconds)
+        status = status_of(story.look())
+        assert (status.holder, status.moves) == ("n2", 1)
+
+
+def test_of_two_holders_the_one_that_is_left_holds_it() -> None:
+    """Both held it and were heard; then the one that had taken over last died."""
+    story = held()
+    story.states["n2"] = ("Master", story.now, "MasterSilent", address("n1"))
+    story.write("n2")
+    for _ in range(2):
+        story.passes(61)
+        story.look()
+    assert condition(story.look(), "SplitBrain")[0] == "True"
+    story.agent_goes("n2")
+    plan = story.look()
+    assert condition(plan, "SplitBrain")[0] == "False"
+    assert condition(plan, "Ready") == ("True", "Held", "n1 holds it")
 
 
 # ----- what cannot be read -----
