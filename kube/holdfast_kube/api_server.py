@@ -26,6 +26,7 @@ from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""
 
+FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 GONE: Final = 410
@@ -143,10 +144,10 @@ class APIServer:
         """One object as it is now, undecoded."""
         return await self._send("GET", path)
 
-    async def list(self, path: str) -> list[Object]:
+    async def list(self, path: str, query: Mapping[str, str] | None = None) -> list[Object]:
         """Every object of a collection as it is now."""
-        items: list[Object] = _decoded(await self.list_raw(path), f"GET {path}")["items"]
-        return items
+        items: list[Object] | None = _decoded(await self.list_raw(path, query), f"GET {path}")["items"]
+        return items or []
 
     async def list_raw(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """A whole list as it is now, undecoded."""

@@ -18,7 +18,6 @@ from holdfast_api.naming import kubernetes_name
 from holdfast_kube.api_server import GONE, NOT_FOUND, APIFailure, APIServer
 from holdfast_kube.back_off import BackOff
 from holdfast_kube.objects import Metadata
-from holdfast_kube.reachability import Reachability
 
 _WATCH_SECONDS = (240, 300)
 """How long the API server is asked to keep a watch: not the same for every agent."""
@@ -60,6 +59,16 @@ class Store(Protocol[Taken]):
         """This one is gone."""
 
 
+class Listener(Protocol):
+    """Who is told whether the API server speaks."""
+
+    def heard(self, resource: str) -> None:
+        """It answered, or sent an event or a bookmark."""
+
+    def failed(self, resource: str, failure: APIFailure) -> None:
+        """A list or a watch failed."""
+
+
 class _ListMetadata(msgspec.Struct, rename=kubernetes_name):
     resource_version: str = ""
 
@@ -90,11 +99,12 @@ class Reflector(Generic[Observed]):
         path: str,
         kind: type[Observed],
         store: Store[Observed],
-        reachability: Reachability,
+        listener: Listener,
         *,
         resource: str,
         query: Mapping[str, str] | None = None,
         unknown: Callable[[], None] = lambda: None,
+        longest_pause_seconds: float = LAST_PAUSE_SECONDS,
     ) -> None:
         """`unknown` is called when the API server does not know the resource (any more)."""
         self._api = api
@@ -102,15 +112,16 @@ class Reflector(Generic[Observed]):
         self._query = dict(query or {})
         self._decoder: msgspec.json.Decoder[Observed] = msgspec.json.Decoder(kind)
         self._store = store
-        self._reachability = reachability
+        self._listener = listener
         self._resource = resource
         self._unknown = unknown
+        self._longest_pause_seconds = longest_pause_seconds
         self._version = ""
         """Where the next watch begins; empty: with a list."""
 
     async def run(self) -> None:
         """Never returns."""
-        back_off = BackOff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
+        back_off = BackOff(FIRST_PAUSE_SECONDS, self._longest_pause_seconds)
         while True:
             is_place_new = not self._version
             try:
@@ -119,7 +130,7 @@ class Reflector(Generic[Observed]):
                 has_failed = not await self._watch()
             except APIFailure as failure:
                 if failure.status != GONE:  # which only says that the next thing is a list
-                    self._reachability.failed(self._resource, failure)
+                    self._listener.failed(self._resource, failure)
                 if failure.status in _LOSES_THE_PLACE:
                     self._version = ""
                 # An API server that is back often does not know the place of a watch; it answers, so ask at once.
@@ -143,7 +154,7 @@ class Reflector(Generic[Observed]):
             items = [self._decoder.decode(item) for item in found.items or ()]
         except msgspec.DecodeError as error:
             raise APIFailure(f"the list of {self._resource} cannot be read: {error}") from error
-        self._reachability.heard(self._resource)
+        self._listener.heard(self._resource)
         self._store.replace({_key(item.metadata): item for item in items})
         self._version = found.metadata.resource_version
 
@@ -158,7 +169,7 @@ class Reflector(Generic[Observed]):
         told = False
         async with contextlib.aclosing(self._api.watch(self._path, query)) as lines:
             async for line in lines:
-                self._reachability.heard(self._resource)
+                self._listener.heard(self._resource)
                 if line:
                     self._take_in(line)
                     told = True

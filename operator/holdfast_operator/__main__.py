@@ -19,7 +19,9 @@ from holdfast_kube.api_server import load_configuration
 from holdfast_kube.certificate import Certificate
 from holdfast_operator import process
 from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.settings import Settings
+from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.settings import Settings, parse_networks
+from holdfast_operator.surroundings import SPEAKER_PODS
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--namespace",
     envvar=["HOLDFAST_OPERATOR_NAMESPACE", "POD_NAMESPACE"],
-    help="Where the Lease is.  [default: the pod's own namespace]",
+    help="Where the Lease and the speakers' pods are.  [default: the pod's own namespace]",
 )
 @click.option("--lease-name", default="holdfast-operator", help="The Lease that decides which replica writes.")
 @click.option(
@@ -51,6 +53,31 @@ _log = logging.getLogger(__name__)
     metavar="FOLDER",
     help="With tls.crt and tls.key in it: all of it over TLS, /metrics for who may get it by the cluster's RBAC.",
 )
+@click.option(
+    "--pools-required",
+    type=click.Choice(["auto", "true", "false"]),
+    default="auto",
+    help="Whether a VirtualIP's addresses must be in AddressPools; auto: as soon as there ever was one.",
+)
+@click.option(
+    "--service-networks",
+    default="",
+    metavar="PREFIX[,PREFIX...]",
+    help="Where addresses of Services are from, beside what ServiceCIDR objects (Kubernetes 1.33) say.",
+)
+@click.option(
+    "--allowed-probe-networks",
+    default="",
+    metavar="PREFIX[,PREFIX...]",
+    help="Where probes may go beside loopback, their node's own addresses and the VIP's.",
+)
+@click.option(
+    "--control-planes",
+    type=click.Choice(["true", "false"]),
+    default="false",
+    help="Whether control planes hold VIPs where spec.nodes does not name them.",
+)
+@click.option("--speaker-pods", default=SPEAKER_PODS, metavar="SELECTOR", help="The labels of the speakers' pods.")
 @click.option("--log-format", type=click.Choice(log.FORMATS), default="text", help="One line for each record.")
 @click.option("--log-level", type=click.Choice(log.LEVELS), default="info", help="The least that is told.")
 def command(
@@ -58,6 +85,11 @@ def command(
     lease_name: str,
     health_address: str,
     metrics_tls_dir: str,
+    pools_required: str,
+    service_networks: str,
+    allowed_probe_networks: str,
+    control_planes: str,
+    speaker_pods: str,
     log_format: str,
     log_level: str,
 ) -> int:
@@ -67,7 +99,13 @@ def command(
     KUBECONFIG, else from the pod's service account, else from ~/.kube/config.
     """
     log.configure(log.JSONLines() if log_format == "json" else log.TextLines(), log_level)
-    settings = Settings.of(namespace, lease_name, health_address)
+    rules = ClusterRules(
+        pools_required=None if pools_required == "auto" else pools_required == "true",
+        service_networks=parse_networks(service_networks, "--service-networks"),
+        allowed_probe_networks=parse_networks(allowed_probe_networks, "--allowed-probe-networks"),
+        control_planes=control_planes == "true",
+    )
+    settings = Settings.of(namespace, lease_name, health_address, rules, speaker_pods)
     certificate = Certificate(Path(metrics_tls_dir)) if metrics_tls_dir else None
     asyncio.run(process.run(settings, load_configuration, plan_cluster, certificate))
     return 0

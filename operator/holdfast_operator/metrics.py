@@ -20,7 +20,16 @@ _WRITES = (
     ("events", "create"),
     ("events", "patch"),
 )
-_WATCHED = ("virtualips", "speakerconfigs", "nodes")
+_WATCHED = (
+    "virtualips",
+    "speakerconfigs",
+    "nodes",
+    "addresspools",
+    "namespaces",
+    "servicecidrs",
+    "endpointslices",
+    "pods",
+)
 _OF_A_VIRTUAL_IP = ("namespace", "name", "virtual_ip")
 """The last one, namespace/name, is the label that the speakers' metrics have."""
 

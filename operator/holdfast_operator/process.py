@@ -20,10 +20,12 @@ from holdfast_operator.handlers import Login, Watches
 from holdfast_operator.hazards import Held
 from holdfast_operator.leader import DEFAULT_TIMING, Elector, LeaseName, Timing
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.reader import check_discovery, read_cluster
+from holdfast_operator.reader import Reader, check_discovery
 from holdfast_operator.reconciler import DEFAULT_RHYTHM, Planner, Reconciler, Reconciliation, Rhythm
 from holdfast_operator.settings import Settings
+from holdfast_operator.side_watches import SideWatches
 from holdfast_operator.standby import Standby
+from holdfast_operator.surroundings import speaker_pods
 from holdfast_operator.writer import NotLeader, Writer
 
 PATIENCE: Final = Patience(connect=3, request=5, list=30)
@@ -65,7 +67,9 @@ class Operator:
         self.metrics.is_leader.set_function(self._elector.is_leader)
         writer = Writer(api, self._elector.is_leader, self.metrics)
         recorder = EventRecorder(api, writer, settings.identity, time.monotonic)
-        self._reconciliation = Reconciliation(api, plan, writer, recorder, self.metrics)
+        speakers = speaker_pods(settings.namespace, settings.speaker_pods)
+        self._reader = Reader(api, speakers)
+        self._reconciliation = Reconciliation(self._reader, plan, writer, recorder, self.metrics, settings.rules)
         self._reconciler = Reconciler(
             self._reconciliation.once, self._random, rhythm, lambda: self._reconciliation.look_again_seconds
         )
@@ -78,6 +82,7 @@ class Operator:
             rhythm.stand_in,
         )
         self._watches = Watches(login, self._seen)
+        self._side_watches = SideWatches(api, speakers, self._seen)
 
     def stop(self) -> None:
         """End in good order: the Lease is given back."""
@@ -95,6 +100,7 @@ class Operator:
                 asyncio.create_task(self._elector.run(self._lead)),
                 asyncio.create_task(self._watches.run()),
                 asyncio.create_task(self._standby.run()),
+                asyncio.create_task(self._side_watches.run()),
             ]
             await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, stopped):
@@ -133,7 +139,7 @@ class Operator:
         back_off = BackOff(self._rhythm.first_retry, self._rhythm.last_retry, self._random)
         while True:
             try:
-                await read_cluster(self._api)
+                await self._reader.read()
                 await check_discovery(self._api)
             except (Held, APIFailure) as failure:
                 if isinstance(failure, Held):

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast_api.cluster import GROUP, VERSION, SpeakerConfig, SpeakerConfigStatus
+from holdfast_api.cluster import GROUP, POOLS_REQUIRED_ANNOTATION, VERSION, SpeakerConfig, SpeakerConfigStatus
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
 from holdfast_operator.planner import lenient
-from holdfast_operator.planner.view import ClusterView, NodeView
+from holdfast_operator.planner.view import ClusterRules, ClusterView, NodeView
+from holdfast_operator.surroundings import Source, Surroundings, SurroundingsReader
 
 VIRTUAL_IPS: Final = f"/apis/{GROUP}/{VERSION}/virtualips"
 SPEAKER_CONFIGS: Final = f"/apis/{GROUP}/{VERSION}/speakerconfigs"
@@ -35,36 +36,62 @@ class Cluster:
     nodes: Sequence[Object]
     virtual_ips_uid: str
     """Of the CustomResourceDefinition of VirtualIPs: another one has other VirtualIPs."""
+    surroundings: Surroundings
 
-    def view(self) -> ClusterView:
+    @property
+    def pools_ever(self) -> bool:
+        """Whether there is an AddressPool, or ever was one: every SpeakerConfig remembers it."""
+        return bool(self.surroundings.pools) or any(
+            (speaker["metadata"].get("annotations") or {}).get(POOLS_REQUIRED_ANNOTATION) == "true"
+            for speaker in self.speakers.values()
+        )
+
+    def view(self, rules: ClusterRules) -> ClusterView:
         """The planner's input. Raises Held where a SpeakerConfig cannot be read."""
         return ClusterView(
             virtual_ips=tuple(self.virtual_ips.values()),
             nodes=tuple(node_view(node) for node in self.nodes),
             speakers={name: _speaker_config(name, raw) for name, raw in self.speakers.items()},
+            pools=tuple(self.surroundings.pools),
+            pools_ever=self.pools_ever,
+            namespaces=self.surroundings.namespaces,
+            service_networks=self.surroundings.service_networks,
+            api_server_addresses=self.surroundings.api_server_addresses,
+            heard=self.surroundings.heard,
+            rules=rules,
         )
 
 
-async def read_cluster(api: APIServer) -> Cluster:
-    """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident."""
-    virtual_ips, speakers, nodes = await asyncio.gather(
-        _list(api, VIRTUAL_IPS), _list(api, SPEAKER_CONFIGS), _list(api, NODES)
-    )
-    # After the lists: what a definition that is being deleted takes with it is gone only once it says so itself.
-    virtual_ip_definition, speaker_definition = await asyncio.gather(
-        _definition(api, "virtualips"), _definition(api, "speakerconfigs")
-    )
-    check_definition("virtualips", virtual_ip_definition)
-    check_definition("speakerconfigs", speaker_definition)
-    check_nodes(nodes, speakers)
-    cluster = Cluster(
-        virtual_ips={f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for item in virtual_ips},
-        speakers={item["metadata"]["name"]: item for item in speakers},
-        nodes=nodes,
-        virtual_ips_uid=virtual_ip_definition["metadata"]["uid"] if virtual_ip_definition else "",
-    )
-    check_lost(cluster.virtual_ips.keys(), cluster.speakers, cluster.virtual_ips_uid)
-    return cluster
+class Reader:
+    """Reads it all, again and again."""
+
+    def __init__(self, api: APIServer, speakers: Source) -> None:
+        """`speakers`: the pods of the speakers."""
+        self._api = api
+        self._surroundings = SurroundingsReader(api, speakers)
+
+    async def read(self) -> Cluster:
+        """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident."""
+        api = self._api
+        virtual_ips, speakers, nodes, surroundings = await asyncio.gather(
+            _list(api, VIRTUAL_IPS), _list(api, SPEAKER_CONFIGS), _list(api, NODES), self._surroundings.read()
+        )
+        # After the lists: what a definition that is being deleted takes with it is gone only once it says so itself.
+        virtual_ip_definition, speaker_definition = await asyncio.gather(
+            _definition(api, "virtualips"), _definition(api, "speakerconfigs")
+        )
+        check_definition("virtualips", virtual_ip_definition)
+        check_definition("speakerconfigs", speaker_definition)
+        check_nodes(nodes, speakers)
+        cluster = Cluster(
+            virtual_ips={f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for item in virtual_ips},
+            speakers={item["metadata"]["name"]: item for item in speakers},
+            nodes=nodes,
+            virtual_ips_uid=virtual_ip_definition["metadata"]["uid"] if virtual_ip_definition else "",
+            surroundings=surroundings,
+        )
+        check_lost(cluster.virtual_ips.keys(), cluster.speakers, cluster.virtual_ips_uid)
+        return cluster
 
 
 async def check_discovery(api: APIServer) -> None:
@@ -119,13 +146,17 @@ def node_view(node: Mapping[str, Any]) -> NodeView:
         name=metadata["name"],
         labels=metadata.get("labels", {}),
         is_cordoned=spec.get("unschedulable", False) or _evicts(spec.get("taints", ())),
-        internal_addresses=tuple(
-            address["address"] for address in status.get("addresses", ()) if address["type"] == "InternalIP"
-        ),
+        internal_addresses=_addresses(status, "InternalIP"),
+        external_addresses=_addresses(status, "ExternalIP"),
+        pod_networks=tuple(spec.get("podCIDRs") or filter(None, (spec.get("podCIDR"),))),
         is_ready=any(
             found["type"] == "Ready" and found.get("status") == "True" for found in status.get("conditions", ())
         ),
     )
+
+
+def _addresses(status: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    return tuple(address["address"] for address in status.get("addresses") or () if address["type"] == kind)
 
 
 def _evicts(taints: Iterable[Mapping[str, Any]]) -> bool:

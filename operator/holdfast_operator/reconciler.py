@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 
 from holdfast_api.cluster import SpeakerConfig, SpeakerConfigStatus
-from holdfast_kube.api_server import APIFailure, APIServer
+from holdfast_kube.api_server import APIFailure
 from holdfast_kube.back_off import BackOff
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.hazards import Held
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.view import ClusterPlan, ClusterView
-from holdfast_operator.reader import Cluster, read_cluster
+from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView
+from holdfast_operator.reader import Cluster, Reader
 from holdfast_operator.writer import Writer
 
 Planner = Callable[[ClusterView, str], ClusterPlan]
@@ -98,9 +98,16 @@ class Reconciliation:
     """One pass over the whole cluster. It remembers only what it has told people, and what speakers said last."""
 
     def __init__(
-        self, api: APIServer, plan: Planner, writer: Writer, recorder: EventRecorder, metrics: Metrics
+        self,
+        reader: Reader,
+        plan: Planner,
+        writer: Writer,
+        recorder: EventRecorder,
+        metrics: Metrics,
+        rules: ClusterRules,
     ) -> None:
-        self._api = api
+        self._reader = reader
+        self._rules = rules
         self._plan = plan
         self._writer = writer
         self._recorder = recorder
@@ -129,9 +136,9 @@ class Reconciliation:
 
     async def look(self) -> tuple[Cluster, ClusterPlan]:
         """What there is, and what it is to be. Raises APIFailure, Held."""
-        cluster = await read_cluster(self._api)
+        cluster = await self._reader.read()
         self._metrics.listed()
-        view = remembering(cluster.view(), self._speakers)
+        view = remembering(cluster.view(self._rules), self._speakers)
         node_names = {node.name for node in view.nodes}
         self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
         return cluster, self._plan(view, _now())

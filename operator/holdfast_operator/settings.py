@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import secrets
@@ -12,6 +13,8 @@ from typing import Self
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_kube.listening import Address
+from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.surroundings import SPEAKER_PODS
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -28,21 +31,47 @@ class Settings:
     """How this process runs."""
 
     namespace: str
-    """Where the Lease is."""
+    """Where the Lease and the speakers' pods are."""
     lease_name: str
     health_address: Address
     identity: str = field(default_factory=_identity)
     """The Lease's holder: one process, not one pod."""
+    rules: ClusterRules = field(default_factory=ClusterRules)
+    speaker_pods: str = SPEAKER_PODS
+    """The label selector of the speakers' pods."""
 
     @classmethod
-    def of(cls, namespace: str | None, lease_name: str, health_address: str) -> Self:
+    def of(
+        cls,
+        namespace: str | None,
+        lease_name: str,
+        health_address: str,
+        rules: ClusterRules | None = None,
+        speaker_pods: str = SPEAKER_PODS,
+    ) -> Self:
         """From what was given. Raises ConfigurationError."""
         namespace = namespace or _own_namespace()
         if not _DNS_LABEL.fullmatch(namespace):
             raise ConfigurationError(f"{namespace!r} is no name of a namespace", field="--namespace")
         if not _DNS_SUBDOMAIN.fullmatch(lease_name):
             raise ConfigurationError(f"{lease_name!r} is no name of a Lease", field="--lease-name")
-        return cls(namespace, lease_name, Address.parse(health_address, "--health-address"))
+        address = Address.parse(health_address, "--health-address")
+        return cls(namespace, lease_name, address, rules=rules or ClusterRules(), speaker_pods=speaker_pods)
+
+
+def parse_networks(text: str, field: str) -> tuple[str, ...]:
+    """Networks of both families, between commas. Raises ConfigurationError, which names the field.
+
+    >>> parse_networks("10.96.0.0/12, fd00:10:96::/112", "--service-networks")
+    ('10.96.0.0/12', 'fd00:10:96::/112')
+    """
+    networks = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            networks.append(str(ipaddress.ip_network(part)))
+        except ValueError as error:
+            raise ConfigurationError(f"must be networks between commas: {error}", field=field) from error
+    return tuple(networks)
 
 
 def _own_namespace() -> str:

@@ -14,6 +14,7 @@ from holdfast_api.cluster import (
     NOT_HEARD_SINCE_ANNOTATION,
     OPERATOR_FIELD_MANAGER,
     PLANNED_FROM_ANNOTATION,
+    POOLS_REQUIRED_ANNOTATION,
     Condition,
     SpeakerConfigSpec,
     VirtualIPStatus,
@@ -25,7 +26,9 @@ from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
 
-_OWN_ANNOTATIONS: Final = frozenset({PLANNED_FROM_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION})
+_OWN_ANNOTATIONS: Final = frozenset(
+    {PLANNED_FROM_ANNOTATION, POOLS_REQUIRED_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION}
+)
 
 AT_ONCE: Final = 8
 """Requests under way at the same time, however many VirtualIPs moved."""
@@ -121,6 +124,8 @@ class Writer:
             marks = dict(plan.annotations.get(name, {}))
             if is_planned:
                 marks[PLANNED_FROM_ANNOTATION] = cluster.virtual_ips_uid
+            if cluster.pools_ever:
+                marks[POOLS_REQUIRED_ANNOTATION] = "true"
             if not _is_in_force(spec, marks, there):
                 yield f"speakerconfigs/{name}", self._apply_speaker(name, spec, marks)
         for name, speaker in cluster.speakers.items():

@@ -14,7 +14,7 @@ import yaml
 
 from holdfast_operator.__main__ import command
 from holdfast_testing.fake_api import FakeAPI
-from holdfast_testing.operator_world import populate, until
+from holdfast_testing.operator_world import WATCHES, populate, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "operator.md"
 LEASE = "holdfast-system/holdfast-operator"
@@ -113,7 +113,7 @@ def test_it_does_its_work_and_ends_well_on_sigterm(tmp_path):
                 HOLDFAST_OPERATOR_LOG_FORMAT="json",
             )
             await until(lambda: (fake.get("virtualips", "shop/web") or {}).get("status"))
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             assert fake.get("leases", LEASE)["spec"]["holderIdentity"].startswith("operator-1_")
             process.send_signal(signal.SIGTERM)
             _, err = await process.communicate()
@@ -135,7 +135,7 @@ def test_a_watch_that_breaks_is_told_once_and_ends_with_status_1(tmp_path):
                 "127.0.0.1:0",
                 kubeconfig=kubeconfig_for(fake, tmp_path),
             )
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await fake.say_in_watches({"type": "ERROR", "object": {"kind": "Status", "code": 500}})
             _, err = await process.communicate()
             assert process.returncode == 1, err

@@ -11,7 +11,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_operator.leader import Timing
 from holdfast_operator.reconciler import Rhythm
 from holdfast_testing.fake_api import FakeAPI
-from holdfast_testing.operator_world import operator, populate, put_virtual_ip, simple_plan, tell_master, until
+from holdfast_testing.operator_world import WATCHES, operator, populate, put_virtual_ip, simple_plan, tell_master, until
 
 LEASE = "holdfast-system/holdfast-operator"
 LONG_LEASE = Timing(lease_seconds=15, renew_seconds=10, retry_seconds=0.05)
@@ -50,7 +50,7 @@ def test_from_the_first_virtual_ip_to_its_end():
         populate(fake, ())
         async with operator(fake, "a") as a:
             await until(lambda: fake.get("speakerconfigs", "n2"))
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             put_virtual_ip(fake, "shop/web")
             await until(lambda: routers(fake, "n1") == routers(fake, "n2") == ["shop/web"])
             tell_master(fake, "shop/web", "n2")
@@ -71,11 +71,11 @@ def test_nothing_is_written_after_a_restart():
         tell_master(fake, "shop/web", "n1")
         async with operator(fake, "a") as a:
             await until(lambda: fake.all("events"))
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, a)
         fake.requests.clear()
         async with operator(fake, "b") as b:
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, b)
         assert fake.writes() == []
 
@@ -86,7 +86,7 @@ def test_a_heartbeat_of_a_node_is_no_reason_to_look():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a") as a:
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, a)
             seen = a.metrics.registry.get_sample_value("holdfast_operator_watch_events_total", {"resource": "nodes"})
             node = fake.get("nodes", "n1")
@@ -111,7 +111,7 @@ def test_deletions_that_a_new_list_of_the_watch_swallowed_are_found():
         populate(fake, ("shop/web", "shop/mail"))
         async with operator(fake, "a", rhythm=Rhythm(debounce=0.005, resync=0.2)):
             await until(lambda: len(routers(fake, "n1")) == 2)
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             fake.compact()  # from here on the watches have to list anew
             fake.remove("virtualips", "shop/web", silently=True)
             fake.drop_watches()
@@ -124,7 +124,7 @@ def test_kopf_writes_nothing_into_the_objects():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a") as a:
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, a)
         assert [one for one in fake.requests if "kopf" in one.agent and one.method != "GET"] == []
         assert "annotations" not in fake.get("virtualips", "shop/web")["metadata"]
@@ -137,7 +137,7 @@ def test_a_watch_needs_no_right_that_the_operator_does_not_have():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a"):
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
         asked = {one.path for one in fake.requests if "kopf" in one.agent}
         group = "/apis/holdfast.dev/v1alpha1"
         discovery = {"/api", "/api/v1", "/apis", "/apis/apiextensions.k8s.io/v1", group}
@@ -150,7 +150,7 @@ def test_an_error_in_a_watch_ends_the_process_and_frees_the_lease():
     async def scene(fake):
         async def live():
             async with operator(fake, "a") as a:
-                await until(lambda: fake.watch_count == 3 and a._elector.is_leader())
+                await until(lambda: fake.watch_count == WATCHES and a._elector.is_leader())
                 await fake.say_in_watches({"type": "ERROR", "object": {"kind": "Status", "code": 500}})
                 await until(lambda: fake.get("leases", LEASE)["spec"]["holderIdentity"] == "")
 
@@ -175,7 +175,7 @@ def test_without_definitions_it_waits_and_says_so():
             assert fake.writes() == []
             fake.define("virtualips")
             fake.define("speakerconfigs")
-            await until(lambda: fake.get("speakerconfigs", "n1") and fake.watch_count == 3)
+            await until(lambda: fake.get("speakerconfigs", "n1") and fake.watch_count == WATCHES)
             await until(lambda: a._reconciliation.obstacle == "")
             assert await a.is_ready() == ""
 
@@ -187,7 +187,7 @@ def test_a_definition_that_is_deleted_under_it_releases_nothing():
         populate(fake)
         async with operator(fake, "a") as a:
             await until(lambda: routers(fake, "n1"))
-            await until(lambda: fake.watch_count == 3)
+            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, a)
             fake.requests.clear()
             fake.begin_deletion("virtualips")
@@ -205,7 +205,7 @@ def test_when_stopped_it_hands_over_at_once():
             await until(lambda: a._elector.is_leader() or b._elector.is_leader())
             first, second = (a, b) if a._elector.is_leader() else (b, a)
             assert not second._elector.is_leader()
-            await until(lambda: fake.watch_count == 6)
+            await until(lambda: fake.watch_count == 2 * WATCHES)
             assert (await second.is_ready(), await second.is_alive()) == ("", "")
             first.stop()
             await until(second._elector.is_leader)
@@ -282,7 +282,7 @@ def test_the_planner_is_told_the_time_in_utc():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a", plan=plan):
-            await until(lambda: told and fake.watch_count == 3)
+            await until(lambda: told and fake.watch_count == WATCHES)
         assert told[0].endswith("Z")
         assert "T" in told[0]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from holdfast_kube.api_server import APIFailure
-from holdfast_operator.reader import node_view, read_cluster
+from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.reader import node_view
 from holdfast_testing.operator_world import play, populate
 
 
@@ -63,9 +64,9 @@ def test_every_object_is_there_by_its_name():
     async def scene(bench):
         populate(bench.fake, ("shop/web", "blog/web"))
         await bench.once()
-        cluster = await read_cluster(bench.api)
+        cluster = await bench.reader.read()
         assert cluster.virtual_ips.keys() == {"shop/web", "blog/web"}
-        view = cluster.view()
+        view = cluster.view(ClusterRules())
         assert view.speakers.keys() == {"n1", "n2"}
         assert view.speakers["n1"].metadata.generation == 1
         assert [node.name for node in view.nodes] == ["n1", "n2"]
@@ -86,7 +87,7 @@ def test_a_list_that_fails_says_which(fault, words):
         populate(bench.fake)
         bench.fake.fail("GET", "/api/v1/nodes", **fault)
         with pytest.raises(APIFailure, match=words):
-            await read_cluster(bench.api)
+            await bench.reader.read()
 
     play(scene)
 
@@ -101,7 +102,7 @@ def test_what_one_agent_says_holds_up_nobody():
         links = [{"name": "eth0", "addresses": ["10.0.0.9/24"]}, {"name": "far too long for an interface"}, "nonsense"]
         told = {"observedGeneration": 1, "links": links, "conditions": conditions, "engineVersion": ["2"]}
         bench.fake.set_status("speakerconfigs", "n1", told, manager="holdfast-agent-n1")
-        status = (await read_cluster(bench.api)).view().speakers["n1"].status
+        status = (await bench.reader.read()).view(ClusterRules()).speakers["n1"].status
         assert status.observed_generation == 1
         assert [link.name for link in status.links] == ["eth0"]
         assert (status.conditions, status.engine_version) == ([], "")

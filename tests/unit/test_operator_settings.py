@@ -6,7 +6,7 @@ import pytest
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_operator import settings
-from holdfast_operator.settings import Settings
+from holdfast_operator.settings import Settings, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,13 @@ def test_a_pod_that_starts_again_is_another_holder_of_the_lease(monkeypatch):
     first, second = (Settings.of("ns", "lease", ":0").identity for _ in range(2))
     assert first != second
     assert first.startswith("operator-1_")
+
+
+@pytest.mark.parametrize("text", ["10.96.0.1/12", "10.96.0.0/33", "services", "10.96.0.0-10.97.0.0"])
+def test_what_is_no_network_is_refused_with_its_option(text):
+    with pytest.raises(ConfigurationError, match=r"^--service-networks: must be networks between commas: "):
+        parse_networks(f"fd00::/64,{text}", "--service-networks")
+
+
+def test_no_network_is_none():
+    assert parse_networks("", "--service-networks") == parse_networks(" , ", "--service-networks") == ()

@@ -72,9 +72,20 @@ RESOURCES = (
         has_status=True,
         list_keys={("status", "conditions"): "type"},
     ),
+    Resource(
+        "holdfast.dev",
+        "v1alpha1",
+        "addresspools",
+        "AddressPool",
+        namespaced=False,
+        has_status=True,
+        list_keys={("status", "conditions"): "type"},
+    ),
     Resource("", "v1", "namespaces", "Namespace", namespaced=False),  # kopf waits until it is discovered
     Resource("", "v1", "nodes", "Node", namespaced=False, has_status=True),
     Resource("", "v1", "pods", "Pod", has_status=True),
+    Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False, has_status=True),
+    Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
     Resource("events.k8s.io", "v1", "events", "Event"),
     Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False),
@@ -521,6 +532,11 @@ def _without_status(body: Object) -> Object:
 def _is_asked_for(item: Object, namespace: str, query: Mapping[str, str]) -> bool:
     if namespace and item["metadata"].get("namespace") != namespace:
         return False
+    labels = item["metadata"].get("labels") or {}
+    for term in filter(None, query.get("labelSelector", "").split(",")):
+        label, _, wanted = term.partition("=")
+        if labels.get(label) != wanted:
+            return False
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         path, _, wanted = term.partition("=")
         value: Any = item

@@ -15,10 +15,12 @@ from holdfast_kube.listening import Address
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.leader import Timing
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.view import ClusterPlan, ClusterView, EventType, Notice
+from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView, EventType, Notice
 from holdfast_operator.process import PATIENCE, Operator
+from holdfast_operator.reader import Reader
 from holdfast_operator.reconciler import Planner, Reconciliation, Rhythm
 from holdfast_operator.settings import Settings
+from holdfast_operator.surroundings import SPEAKER_PODS, speaker_pods
 from holdfast_operator.writer import Writer
 from holdfast_testing.fake_api import FakeAPI
 
@@ -36,12 +38,32 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+WATCHES = 8
+"""Watches that an operator has open: kopf's three, and five of its own."""
+
+
 def populate(api: FakeAPI, virtual_ips: tuple[str, ...] = ("shop/web",), nodes: tuple[str, ...] = ("n1", "n2")) -> None:
     """VirtualIPs by namespace/name, and nodes."""
     for name in nodes:
         api.put("nodes", {"metadata": {"name": name}})
     for key in virtual_ips:
         put_virtual_ip(api, key)
+
+
+def put_speaker_pod(api: FakeAPI, node_name: str, *, is_ready: bool = True) -> None:
+    """The pod of a node's speaker, as the DaemonSet's controller and the kubelet have it."""
+    api.put(
+        "pods",
+        {
+            "metadata": {
+                "namespace": "holdfast-system",
+                "name": f"speaker-{node_name}",
+                "labels": {"app.kubernetes.io/component": "speaker"},
+            },
+            "spec": {"nodeName": node_name},
+            "status": {"conditions": [{"type": "Ready", "status": "True" if is_ready else "False"}]},
+        },
+    )
 
 
 def put_virtual_ip(api: FakeAPI, key: str, address: str = "10.0.0.1") -> None:
@@ -105,7 +127,11 @@ class Bench:
         self.now = 0.0
         self.writer = Writer(api, lambda: self.may_write, self.metrics)
         self.recorder = EventRecorder(api, self.writer, "operator-1", lambda: self.now)
-        self.reconciliation = Reconciliation(api, self._plan, self.writer, self.recorder, self.metrics)
+        self.rules = ClusterRules()
+        self.reader = Reader(api, speaker_pods("holdfast-system", SPEAKER_PODS))
+        self.reconciliation = Reconciliation(
+            self.reader, self._plan, self.writer, self.recorder, self.metrics, self.rules
+        )
 
     async def once(self) -> bool:
         """Reconcile."""

@@ -1,0 +1,126 @@
+"""What a plan looks at beside VirtualIPs, SpeakerConfigs and Nodes: pools, namespaces, Services, the API server, pods.
+
+Each of it may be absent (a cluster without AddressPools, Kubernetes before 1.33 without ServiceCIDRs) or forbidden. The
+plan is then made as if there were none, and people are told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from holdfast_api.cluster import GROUP, VERSION
+from holdfast_kube.api_server import FORBIDDEN, NOT_FOUND, APIFailure, APIServer, Object
+
+SPEAKER_PODS: Final = "app.kubernetes.io/component=speaker"
+"""The label selector of the speakers' pods, as the chart labels them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A collection that may be absent or forbidden."""
+
+    resource: str
+    """Its plural name."""
+    path: str
+    without: str
+    """For people: what goes without it."""
+    label_selector: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Of its lists and watches."""
+        return {"labelSelector": self.label_selector} if self.label_selector else {}
+
+
+POOLS: Final = Source("addresspools", f"/apis/{GROUP}/{VERSION}/addresspools", "as if there were none")
+NAMESPACES: Final = Source("namespaces", "/api/v1/namespaces", "pools select no namespace by its labels")
+SERVICE_CIDRS: Final = Source(
+    "servicecidrs",
+    "/apis/networking.k8s.io/v1/servicecidrs",
+    "--service-networks alone says where the addresses of Services are from",
+)
+API_SERVER: Final = Source(
+    "endpointslices",
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+    "which addresses the API server has is not known",
+    "kubernetes.io/service-name=kubernetes",
+)
+
+
+def speaker_pods(namespace: str, label_selector: str) -> Source:
+    """The pods of the speakers, in the operator's own namespace."""
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return Source("pods", path, "whether a speaker is heard is judged by its Node alone", label_selector)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """As the API server has it."""
+
+    pools: Sequence[Object] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The labels of each."""
+    service_networks: Sequence[str] = ()
+    api_server_addresses: Sequence[str] = ()
+    heard: frozenset[str] | None = None
+    """Nodes whose speaker's pod is Ready; None: nobody could tell."""
+
+
+class SurroundingsReader:
+    """Remembers what it has told people."""
+
+    def __init__(self, api: APIServer, speakers: Source) -> None:
+        self._api = api
+        self._speakers = speakers
+        self._told: dict[str, int] = {}
+
+    async def read(self) -> Surroundings:
+        """All of it. Raises APIFailure where the API server does not answer, or is too busy."""
+        pools, namespaces, services, slices, pods = await asyncio.gather(
+            *(self._list(source) for source in (POOLS, NAMESPACES, SERVICE_CIDRS, API_SERVER, self._speakers))
+        )
+        return Surroundings(
+            pools=pools or (),
+            namespaces={one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in namespaces or ()},
+            service_networks=tuple(
+                sorted(network for one in services or () for network in one.get("spec", {}).get("cidrs") or ())
+            ),
+            api_server_addresses=_addresses(slices or ()),
+            heard=None if pods is None else frozenset(filter(None, map(ready_on, pods))),
+        )
+
+    async def _list(self, source: Source) -> list[Object] | None:
+        try:
+            items = await self._api.list(source.path, source.query)
+        except APIFailure as failure:
+            if failure.status not in (FORBIDDEN, NOT_FOUND):
+                raise
+            if self._told.get(source.resource) != failure.status:
+                self._told[source.resource] = failure.status
+                # What is not there may well be meant so; what is forbidden is a role of another version.
+                level = logging.WARNING if failure.status == FORBIDDEN else logging.INFO
+                _log.log(level, "%s cannot be read, so %s: %s", source.resource, source.without, failure)
+            return None
+        if self._told.pop(source.resource, None) is not None:
+            _log.info("%s can be read now", source.resource)
+        return items
+
+
+def ready_on(pod: Mapping[str, Any]) -> str:
+    """The node where the pod runs and is Ready; empty: it is not."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    is_ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    node_name: str = pod.get("spec", {}).get("nodeName") or ""
+    return node_name if is_ready else ""
+
+
+def _addresses(slices: Sequence[Object]) -> tuple[str, ...]:
+    endpoints = [endpoint for one in slices for endpoint in one.get("endpoints") or ()]
+    return tuple(sorted({address for endpoint in endpoints for address in endpoint.get("addresses") or ()}))
+
+
+_log = logging.getLogger(__name__)
