@@ -55,6 +55,33 @@ def test_an_own_address_that_comes_back_before_the_backups_miss_anything_costs_n
     assert VIP not in n1.kernel.deleted
 
 
+@pytest.mark.parametrize("nopreempt", [True, False])
+@pytest.mark.parametrize("in_a_cluster", [True, False])
+def test_a_master_that_was_given_an_address_that_the_others_refuse_yields_to_whoever_takes_over(
+    in_a_cluster, nopreempt
+):
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    for host in lan.hosts:
+        host.node_addresses = ["10.9.0.1", "10.9.0.2"] if in_a_cluster else []
+    other = router("other", "10.9.0.201/24", vrid=52)
+    n2.start(other)
+    n1.start(router(priority=110, nopreempt=nopreempt, **MEMBERS))
+    lan.until(lambda: n1.state() == "Master")
+    n2.configure(other, router(nopreempt=nopreempt, **MEMBERS))
+    lan.run(2.0)
+    assert lan.holders() == ["n1"]
+    n1.remove("10.9.0.1/24")
+    n1.add("10.9.0.77/24")
+    lan.run(1.0)
+    assert lan.holders() == (["n2"] if in_a_cluster else ["n1", "n2"])
+    edited = {"members": ["10.9.0.2", "10.9.0.77"], "foreign_routers": ForeignRouters.REFUSE}
+    n2.configure(other, router(nopreempt=nopreempt, **edited))
+    n1.configure(router(priority=110, nopreempt=nopreempt, **edited))
+    lan.run(1.0)
+    assert lan.holders() == (["n2"] if in_a_cluster and nopreempt else ["n1"])
+
+
 def test_an_own_address_that_stays_away_is_a_move_without_a_hole():
     lan, n1, n2, client = pair()
     n1.remove("10.9.0.1/24")

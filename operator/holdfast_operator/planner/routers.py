@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -85,18 +85,19 @@ def routers_of(
     chosen: dict[str, list[str]] = {}
     for entry in accepted.virtual_ip.spec.nodes.source_addresses:
         chosen.setdefault(entry.node_name, []).append(entry.address)
-    made = {
-        name: structs.replace(
+    made: dict[str, VirtualRouterConfiguration] = {}
+    for member in accepted.membership.members:
+        name, before = member.node.name, running.get(member.node.name)
+        unknown = _unknown_to_others(member, known.members, running, presence)
+        made[name] = structs.replace(
             common,
+            members=[address for address in known.members if address not in unknown],
             priority=priorities[name],
             interface=common.interface or member.interface,
             source_addresses=chosen.get(name) or (list(member.first_sources) if known.are_sources_told else []),
-            draining=member.node.is_cordoned or not _is_known_to_all(member, running, presence),
+            draining=member.node.is_cordoned or (bool(unknown) and (before is None or before.draining)),
             last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
         )
-        for member in accepted.membership.members
-        for name in [member.node.name]
-    }
     for one in accepted.membership.leaving:
         if one.stage is Stage.DRAINED and one.router is not None:
             made[one.name] = structs.replace(
@@ -111,18 +112,28 @@ def routers_of(
     return made
 
 
-def _is_known_to_all(member: Member, running: Mapping[str, VirtualRouterConfiguration], presence: Presence) -> bool:
-    """Whether all that run it would obey this node. One that was told so once is not asked again."""
+def _unknown_to_others(
+    member: Member,
+    told: Sequence[str],
+    running: Mapping[str, VirtualRouterConfiguration],
+    presence: Presence,
+) -> Set[str]:
+    """The addresses of this node that some of those that run it would refuse yet.
+
+    The node itself is not told of them before all others have answered, and so knows that it is not heard. What it was
+    told once is not asked again.
+    """
     name = member.node.name
-    if name in running and not running[name].draining:
-        return True
-    addresses = set(member.first_sources or member.addresses)
+    before = set(running[name].members) if name in running else set()
+    new = (set(member.addresses) & set(told)) - before
+    if not new:
+        return new
     refusing = [
         other
         for other, router in sorted(running.items())
-        if other != name and not _obeys(router, addresses, is_running=presence.has_answered(other))
+        if other != name and not _obeys(router, new, is_running=presence.has_answered(other))
     ]
-    return not [other for other in refusing if presence.is_worth_waiting_for(other)]  # for each of them
+    return new if [other for other in refusing if presence.is_worth_waiting_for(other)] else set()
 
 
 def _obeys(router: VirtualRouterConfiguration, addresses: Set[str], *, is_running: bool) -> bool:

@@ -578,7 +578,8 @@ class Engine:
         if instance.is_settled(self.table.revision, own):
             self._schedule(instance)  # it may be that it is to be looked at again
             return
-        configuration = instance.core_configuration(own)
+        in_a_cluster = bool(self.configuration.node_addresses)
+        configuration = instance.core_configuration(own, lists_this_node=in_a_cluster)
         if configuration.release_when_failing:  # before it counts again: a node that only drained has not failed
             self._settle_health(instance, now)
         if router.configuration is not configuration and router.configuration != configuration:

@@ -445,10 +445,11 @@ class Instance:
         mine = self.configuration
         return (mine.virtual_router_id, mine.version) != (configuration.virtual_router_id, configuration.version)
 
-    def core_configuration(self, own: Collection[bytes]) -> Configuration:
+    def core_configuration(self, own: Collection[bytes], *, lists_this_node: bool = False) -> Configuration:
         """The configuration in the core's units; `own` are this node's addresses on the link.
 
-        A family without a source yet gets zeroes: it does not run.
+        A family without a source yet gets zeroes: it does not run. `lists_this_node`: the members are the same list on
+        all nodes, in a cluster, so that what is not in it is refused by the others.
         """
         asked = self.configuration
         elsewhere = asked.last_holder_elsewhere
@@ -468,6 +469,9 @@ class Instance:
             start_delay=Duration(asked.start_delay_milliseconds * MILLISECOND),
             announcement_interval=Duration(asked.announcement_interval_seconds * SECOND),
             partial=self.partial,
+            unlisted=lists_this_node
+            and bool(self.members)
+            and any(source not in self.members for source in self.sources.values()),
         )
 
     def family(self, width: int, own: Collection[bytes]) -> Family:

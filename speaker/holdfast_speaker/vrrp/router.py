@@ -188,7 +188,7 @@ class VirtualRouter:
         own = self._own_priority
         if isinstance(self.state, Master) and self.state.wish is not None:
             return self.state.wish.priority if band(own) else own
-        return HEALTHY_PRIORITY_MIN if self.unproved else own
+        return HEALTHY_PRIORITY_MIN if self.unproved or self._is_unlisted else own
 
     @property
     def unproved(self) -> bool:
@@ -204,6 +204,17 @@ class VirtualRouter:
             and (not self._hears or self.state.asserts_at is not None)
             and band(self._own_priority) == 1
             and self.state.wish is None
+        )
+
+    @property
+    def _is_unlisted(self) -> bool:
+        """Whether it is a Master that the others refuse to hear, as with an address that it has been given just now.
+
+        Then one of them takes over, and it is to be the only one.
+        """
+        asked = self.configuration
+        return (
+            asked.unlisted and asked.knows_others and isinstance(self.state, Master) and band(self._own_priority) == 1
         )
 
     @property

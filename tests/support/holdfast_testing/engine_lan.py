@@ -96,6 +96,8 @@ class SimulatedHost:
         self.engine: Engine | None = None
         self.asleep = False
         """Nothing runs on it, but time goes on: it is suspended, or its processes are frozen."""
+        self.node_addresses: list[str] = []
+        """In a cluster the addresses of all nodes."""
         self.eth0 = self.kernel.add_link("eth0", bytes((2, 0, 0, 0, 0, number)))
         self.kernel.interfaces[self.eth0].detects_duplicates = False
         self.kernel.set_up(self.eth0, True)
@@ -134,7 +136,9 @@ class SimulatedHost:
 
     def configure(self, *routers: VirtualRouterConfiguration) -> SimulatedHost:
         """Another configuration for the engine that runs."""
-        configuration = SpeakerConfiguration(node_name=self.name, virtual_routers=list(routers))
+        configuration = SpeakerConfiguration(
+            node_name=self.name, node_addresses=self.node_addresses, virtual_routers=list(routers)
+        )
         self.running.configure(configuration, self.lan.clock.now())
         return self
 

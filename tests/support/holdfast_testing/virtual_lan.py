@@ -197,6 +197,13 @@ class VirtualLan:
         if host.powered and set(wanted.own) - set(before.own):
             host.act(lambda kernel: self._give_own_addresses(kernel, name))
 
+    def renumber(self, name: str, own: tuple[tuple[bytes, int], ...]) -> None:
+        """Other addresses of the node's own, and the same VirtualIPs: what leaves goes first."""
+        before, self._wanted[name] = self._wanted[name], Wanted(self._wanted[name].routers, own)
+        for address, length in set(before.own) - set(own):
+            self.hosts[name].act(lambda kernel, a=address, n=length: kernel.remove_address(ETH0, a, n))  # type: ignore[misc]
+        self.give_own_addresses(name)
+
     def switch_on(self, name: str) -> None:
         """Somebody switches the link on, and the host gives it its addresses, as far as it lost them."""
 
