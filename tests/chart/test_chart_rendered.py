@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,61 @@ def test_bindings_lead_to_the_accounts_of_the_release(objects: list[Object]) -> 
         (subject,) = binding["subjects"]
         assert subject["name"] in accounts
         assert subject["namespace"] == "holdfast-system"
+
+
+# ----- an older release -----
+
+
+def absent_before(now: Object, before: Object) -> Object:
+    """Null for every value that an older chart did not have: as Helm has it after `--reuse-values`."""
+    return {
+        name: absent_before(value, before[name]) if name in before else None
+        for name, value in now.items()
+        if name not in before or (isinstance(value, dict) and isinstance(before[name], dict))
+    }
+
+
+def test_the_values_of_an_older_release_mean_what_is_the_default_now(
+    root: Path, render: Any, default_values: Object
+) -> None:
+    before = yaml.safe_load((root / "tests" / "data" / "values-of-the-first-chart.yaml").read_text(encoding="utf-8"))
+    absent = absent_before(default_values, before)
+    assert "metrics" in absent
+    assert render(absent) == render()
+
+
+# ----- what the installation says -----
+
+
+def notes(helm: str, chart: Path, folder: Path, values: Object, *, upgrade: bool = False) -> str:
+    """What `helm install` or `helm upgrade` would print; no cluster is asked."""
+    copied = folder / "chart"
+    shutil.copytree(chart, copied)
+    text = (copied / "templates" / "NOTES.txt").read_text(encoding="utf-8")
+    told = text.replace(".Release.IsUpgrade", str(upgrade).lower())
+    (copied / "templates" / "NOTES.txt").write_text(told, encoding="utf-8")
+    (folder / "values.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    command = [helm, "install", "holdfast", str(copied), "--dry-run=client", "--values", str(folder / "values.yaml")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    return finished.stdout.partition("\nNOTES:\n")[2]
+
+
+def test_the_notes_say_that_a_node_holds_whatever_it_is_told_to(helm: str, chart: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    assert "speaker.allowedNetworks is empty" in notes(helm, chart, tmp_path, {})
+    closed = {"speaker": {"allowedNetworks": ["10.9.0.0/24"]}}
+    assert "allowedNetworks" not in notes(helm, chart, tmp_path / "closed", closed)
+
+
+def test_the_notes_of_an_upgrade_name_every_default_that_changed(helm: str, chart: Path, tmp_path: Path) -> None:
+    (tmp_path / "restored").mkdir()
+    said = notes(helm, chart, tmp_path, {}, upgrade=True)
+    for value in ("speaker.metricsAddress=All", "speaker.allowedProbeNetworks", "controlPlanes=true", "pools.required"):
+        assert value in said
+    before = {"speaker": {"metricsAddress": "All", "allowedProbeNetworks": ["0.0.0.0/0", "::/0"]}}
+    said = notes(helm, chart, tmp_path / "restored", before, upgrade=True)
+    assert "metricsAddress" not in said
+    assert "allowedProbeNetworks" not in said
 
 
 # ----- single values -----

@@ -63,7 +63,7 @@ seccompProfile: {type: RuntimeDefault}
 {{/* Where an agent serves its metrics; empty: nowhere. $(HOST_IP) may be of either family. */}}
 {{- define "holdfast.metricsAddress" -}}
 {{- with .Values.speaker.metricsPort -}}
-{{- $address := $.Values.speaker.metricsAddress -}}
+{{- $address := default "InternalIP" $.Values.speaker.metricsAddress -}}
 {{- if eq $address "InternalIP" }}[$(HOST_IP)]{{ else if ne $address "All" }}[{{ $address }}]{{ end }}:{{ . }}
 {{- end -}}
 {{- end -}}
