@@ -15,7 +15,9 @@ from msgspec import NODEFAULT, inspect
 from holdfast_api.cluster import SpeakerConfig
 from holdfast_api.pools import AddressPool
 from holdfast_api.resources import VirtualIP
+from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.planner.policies import violations
+from holdfast_operator.planner.view import ClusterView
 
 Row = tuple[str, str, str, str]
 """Field, type, range and default, as the page writes them."""
@@ -44,6 +46,16 @@ def test_the_example_of_a_pool_is_accepted(root: Path) -> None:
     page = (root / "docs" / "reference" / "addresspool.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert msgspec.convert(yaml.safe_load(example), AddressPool).spec.auto_assign
+
+
+def test_the_example_of_a_pool_gives_its_virtual_ip_an_address(root: Path) -> None:
+    path = root / "examples" / "kubernetes" / "addresspool.yaml"
+    pool, virtual_ip = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    pool["metadata"]["creationTimestamp"] = virtual_ip["metadata"]["creationTimestamp"] = "2026-11-27T00:00:00Z"
+    view = ClusterView([virtual_ip], [], pools=[pool], namespaces={"shop": {"team": "shop"}})
+    plan = plan_cluster(view, "2026-11-27T00:00:01.000Z")
+    assert plan.statuses["shop/web"].addresses == ["192.168.213.200"]
+    assert plan.pools["shop"].conditions[0].status == "True"
 
 
 def _rows(kind: inspect.Type, path: str) -> Iterator[Row]:

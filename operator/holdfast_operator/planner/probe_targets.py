@@ -31,20 +31,18 @@ def probe_violations(virtual_ip: VirtualIP, view: ClusterView) -> Iterator[tuple
                 yield (
                     probe,
                     f"{field}.{name}.host: must be a loopback address, one of spec.addresses or of the VirtualIP's"
-                    " nodes, or be in a network that the administrator allows (allowedProbeNetworks),"
+                    " nodes, or be in a network that the administrator allows (speaker.allowedProbeNetworks),"
                     f" not {action.host!r}",
                 )
 
 
 def _may_reach(host: str, virtual_ip: VirtualIP, view: ClusterView) -> bool:
     allowed = [ip_network(text, strict=False) for text in view.rules.allowed_probe_networks]
-    if {4, 6} <= {network.version for network in allowed if network.prefixlen == 0}:
-        return True  # everywhere, and so wherever a name leads
     if host == "localhost":
         return True
     address = _address(host)
     if address is None:
-        return False
+        return bool(allowed)  # where a name leads the agents see, at every connection
     if address.is_loopback or any(address in network for network in allowed):
         return True
     own = {interface.ip for text in virtual_ip.spec.addresses if (interface := parse_interface(text)) is not None}
