@@ -628,4 +628,5 @@ class Host:
         """Whether its kernel answers neighbours that ask for an address."""
         if not self.powered or self.suspended:
             return False
-        return any(self.kernel.takes(address, index) for index in self.kernel.interfaces if index in self.wire.segments)
+        plugged = [index for index in self.wire.segments if index in self.kernel.interfaces]
+        return any(self.kernel.takes(address, self.wire.upper(index)) for index in plugged)
