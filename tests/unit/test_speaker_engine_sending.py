@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
-from holdfast_api.reasons import Obstacle
+from holdfast_api.reasons import Health, Obstacle
 from holdfast_api.resources import Transport
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
@@ -153,6 +154,48 @@ def test_one_peer_of_several_that_cannot_be_sent_to_is_in_status_and_in_the_log_
     assert warning.startswith("advertisements to 10.9.0.2 cannot be sent: the firewall")
     n1.configure(router(transport=Transport.UNICAST, members=["10.9.0.1", "10.9.0.3"]))
     assert n1.warnings == []
+
+
+def where_one_hears_nothing_of_the_holder(**fields: Any) -> tuple[Lan, SimulatedHost, SimulatedHost, SimulatedHost]:
+    """With Unicast: n1 has the higher priority and holds, and its firewall drops what goes to n2."""
+    lan = Lan("n1", "n2", "n3")
+    n1, n2, n3 = lan.hosts
+    asked = {"transport": Transport.UNICAST, "members": ["10.9.0.1", "10.9.0.2", "10.9.0.3"], **fields}
+    n1.start(router(priority=150, **asked))
+    lan.run(3.0)
+    for host in (n2, n3):
+        host.start(router(**asked))
+    lan.run(3.0)
+    send = n1.wire.send
+    n1.wire.send = lambda index, one: errno.EPERM if one.destination == packed("10.9.0.2") else send(index, one)
+    lan.run(5.0)
+    return lan, n1, n2, n3
+
+
+def test_who_holds_and_cannot_be_heard_leaves_the_vip_to_the_peer_that_hears_nothing_of_it():
+    lan, n1, n2, n3 = where_one_hears_nothing_of_the_holder()
+    assert (n1.state(), n2.state(), n3.state(), lan.holders()) == ("Backup", "Master", "Backup", ["n2"])
+    assert n1.instance().last_move.message == (
+        "no advertisement to 10.9.0.2 could be sent for three intervals: it holds the addresses, and is sent nothing"
+    )
+    lan.run(60.0)
+    assert n1.instance().last_move.moves == 2, "that is where it stays"
+
+
+def test_where_priorities_decide_they_decide_about_a_peer_that_hears_nothing_too():
+    _, n1, n2, _ = where_one_hears_nothing_of_the_holder(nopreempt=False)
+    assert (n1.state(), n2.state()) == ("Master", "Master")
+
+
+def test_nor_is_the_vip_left_to_a_peer_that_fails():
+    lan, n1, n2, n3 = where_one_hears_nothing_of_the_holder(tracks_services=True)
+    for host, health in ((n1, Health.HEALTHY), (n2, Health.FAILING), (n3, Health.FAILING)):
+        host.running.report_health("web", health, "", lan.clock.now())
+    lan.run(10.0)
+    moves = n1.instance().last_move.moves
+    lan.run(10.0)
+    assert (n1.state(), n2.state(), n3.state()) == ("Master", "Master", "Backup")
+    assert n1.instance().last_move.moves == moves
 
 
 def test_what_could_not_be_sent_before_the_vip_was_held_again_is_no_reason_to_give_it_up():

@@ -41,6 +41,7 @@ class SendingCheckpoint(Struct, frozen=True):
 
     failures: list[tuple[_Family, _Failure]]
     pauses: dict[str, Duration]
+    unsent: list[tuple[str, bytes, Instant]] = []
 
 
 class Sending:
@@ -51,17 +52,20 @@ class Sending:
         self._log = log
         self._failures: dict[_Family, _Failure] = {}
         self._pauses: dict[str, Duration] = {}
+        self._unsent: dict[tuple[str, bytes], Instant] = {}
         self._told_at: dict[tuple[str, bytes], Instant] = {}
 
     def checkpoint(self) -> SendingCheckpoint:
         """Who cannot send, and since when. What people are told of it decides nothing."""
         failures = [(family, replace(failure)) for family, failure in self._failures.items()]
-        return SendingCheckpoint(failures, dict(self._pauses))
+        unsent = [(name, destination, since) for (name, destination), since in self._unsent.items()]
+        return SendingCheckpoint(failures, dict(self._pauses), unsent)
 
     def restore(self, known: SendingCheckpoint) -> None:
         """Know what another one knew."""
         self._failures = {family: replace(failure) for family, failure in known.failures}
         self._pauses = dict(known.pauses)
+        self._unsent = {(name, destination): since for name, destination, since in known.unsent}
 
     def send(self, instance: Instance, action: SendAdvertisement, now: Instant) -> bool:
         """Send one advertisement. Returns whether the family it belongs to can no longer be served.
@@ -73,6 +77,8 @@ class Sending:
         family = (instance.name, len(action.source))
         code = self._wire.send(instance.link.index, action)
         counters = instance.router.counters
+        if instance.unicast:
+            self._note_peer(instance, action.destination, now, left=not code)
         if not code:
             counters[Counter.ADVERTISEMENT_SENT] += 1
             if not action.priority:
@@ -89,6 +95,15 @@ class Sending:
         failure = self._failures.setdefault(family, _Failure(now, code))
         failure.code = code
         return now - failure.since >= 2 * instance.interval  # and one before the first that failed
+
+    def _note_peer(self, instance: Instance, peer: bytes, now: Instant, *, left: bool) -> None:
+        """Know the peers to which nothing leaves for three intervals, though it may leave to others."""
+        router = instance.router
+        if left:
+            if self._unsent.pop((instance.name, peer), None) is not None:
+                router.unreachable -= {peer}
+        elif now - self._unsent.setdefault((instance.name, peer), now) >= 2 * instance.interval:
+            router.unreachable |= {peer}
 
     def leaves(self, instance: Instance, farewells: Sequence[SendAdvertisement], now: Instant) -> bool:
         """Send these in one family, as a try. Returns whether one of them left, or there was nothing to send."""
@@ -120,6 +135,8 @@ class Sending:
         """Its state, or where it sends to, is another one: what failed before says nothing of what is sent now."""
         for width in (4, 16):
             self._failures.pop((instance.name, width), None)
+        self._forget_peers(instance.name)
+        instance.router.unreachable = frozenset()
         for about in [about for about in instance.warnings if about.startswith(_ABOUT)]:
             instance.warn(about, "")
 
@@ -143,6 +160,11 @@ class Sending:
             del self._failures[family]
         for key in [key for key in self._told_at if key[0] == name]:
             del self._told_at[key]
+        self._forget_peers(name)
+
+    def _forget_peers(self, name: str) -> None:
+        for key in [key for key in self._unsent if key[0] == name]:
+            del self._unsent[key]
 
     def announce(self, instance: Instance) -> None:
         """Gratuitous ARP and unsolicited neighbour advertisements for all addresses that are served."""

@@ -115,6 +115,7 @@ class Checkpoint:
     listening_since: Instant | None
     proven: frozenset[int]
     acquaintances: Acquaintances
+    unreachable: frozenset[bytes] = frozenset()
 
 
 class VirtualRouter:
@@ -133,6 +134,8 @@ class VirtualRouter:
         self.listening_since: Instant | None = None
         self.proven: frozenset[int] = frozenset()
         self.acquaintances = Acquaintances()
+        self.unreachable: frozenset[bytes] = frozenset()
+        """Peers to which this host lets nothing out: they cannot hear this Master."""
         self.counters: Multiset[Counter] = Multiset()
         self._packets: dict[tuple[int, Duration], tuple[SendAdvertisement, ...]] = {}
 
@@ -147,6 +150,7 @@ class VirtualRouter:
             self.listening_since,
             self.proven,
             self.acquaintances,
+            self.unreachable,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -159,6 +163,7 @@ class VirtualRouter:
         self.listening_since = checkpoint.listening_since
         self.proven = checkpoint.proven
         self.acquaintances = checkpoint.acquaintances
+        self.unreachable = checkpoint.unreachable
         self._packets.clear()
 
     # ----- what the engine asks -----
@@ -497,6 +502,8 @@ class VirtualRouter:
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_STALLED)
             if self._was_cut_off(state, now) and not self._looks_unproved(theirs):
                 return self._yield_to(advertisement, now, Reason.SUPERSEDED_WHILE_CUT_OFF)
+        if self._cannot_be_heard_by(advertisement.source) and band(theirs) >= band(ours):
+            return self._yield_to(advertisement, now, Reason.CANNOT_SEND, "it holds the addresses, and is sent nothing")
         # Section 6.4.3. Two that do not hear anybody else have the same priority without meaning it.
         is_tie = theirs == ours and not self.unproved
         if theirs > ours or (is_tie and self._loses_tie(state, advertisement, family, now)):
@@ -553,6 +560,10 @@ class VirtualRouter:
         """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
         return now - state.next_advertisement_at > 2 * self.configuration.interval
 
+    def _cannot_be_heard_by(self, source: bytes) -> bool:
+        """Whether a rival hears nothing that this one says, and so stays Master; with nopreempt it may."""
+        return source in self.unreachable and self.configuration.nopreempt and not self.configuration.owner
+
     def _doubts(self, state: Master, now: Instant, theirs: int) -> bool:
         """Whether it stalled a moment ago, and a rival is one that may have taken over meanwhile."""
         return state.doubts_until is not None and now < state.doubts_until and not self._looks_unproved(theirs)
@@ -576,7 +587,7 @@ class VirtualRouter:
         self.state = replace(state, next_advertisement_at=due, answered_at=now)
         return self._advertise(self.effective_priority)
 
-    def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason) -> Actions:
+    def _yield_to(self, advertisement: Advertisement, now: Instant, reason: Reason, detail: str = "") -> Actions:
         """Section 6.4.3: Backup, with the new Master's interval.
 
         Beyond the RFC it is heard once more. The other may never have heard this one, as when two parts of a link are
@@ -586,7 +597,8 @@ class VirtualRouter:
         last_word = self._last_word_to(advertisement.priority) if reason in _NEIGHBOURS_MAY_NOT_KNOW else NOTHING
         following = self._follow(advertisement, now)
         backup = Backup((following,) * len(self.configuration.families))
-        yielded = self._enter(backup, now, reason, peer=advertisement.source, peer_priority=advertisement.priority)
+        source, priority = advertisement.source, advertisement.priority
+        yielded = self._enter(backup, now, reason, peer=source, peer_priority=priority, detail=detail)
         return (yielded, *last_word)
 
     def _last_word_to(self, winner: int) -> Actions:
@@ -641,18 +653,19 @@ class VirtualRouter:
         """
         interval = self.configuration.interval
         late = now - state.next_advertisement_at
-        until = now
+        told_by = now
         if self._may_be_replaced and (state.patience_until is None or now >= state.patience_until):
             if self.configuration.knows_others and band(self._own_priority) == 1 and state.wish is None:
-                until = Instant(now + (ASKS_AFTER_A_LONG_STALL if late > LONG_STALL else 3 * interval))
+                told_by = Instant(now + 3 * interval)
+                until = Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by
                 state = replace(state, asserts_at=until, doubts_until=until)
             elif late > 3 * interval:
-                speaks_at, until = Instant(now + interval + interval // 2), Instant(now + 3 * interval)
-                state = replace(state, next_advertisement_at=speaks_at, doubts_until=until)
-        # As long as it asks, an announcement would take the neighbours from who has the addresses now.
-        announce_at = {max(at, until) for at in state.announce_at}
+                speaks_at, told_by = Instant(now + interval + interval // 2), Instant(now + 3 * interval)
+                state = replace(state, next_advertisement_at=speaks_at, doubts_until=told_by)
+        # Before who has the addresses now has answered, an announcement would take the neighbours from it.
+        announce_at = {max(at, told_by) for at in state.announce_at}
         if late > LONG_STALL:  # somebody may have held them in between
-            announce_at |= {until, Instant(until + SECOND)}
+            announce_at |= {told_by, Instant(told_by + SECOND)}
         return replace(state, announce_at=tuple(sorted(announce_at)))
 
     @property

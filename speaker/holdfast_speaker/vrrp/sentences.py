@@ -53,6 +53,8 @@ def sentence(transition: Transitioned) -> str:
         text = "the Master gave the addresses up"
     if transition.reason is Reason.SWITCHOVER and transition.to_state is State.BACKUP:
         text = "{peer} took the addresses as was asked for"
+    if transition.reason is Reason.CANNOT_SEND and transition.to_state is State.BACKUP:
+        text = "no advertisement to {peer} could be sent for three intervals"
     if transition.reason is Reason.OBSTACLE_GONE and transition.detail:
         return f"{transition.detail}; listening first"
     told = text.format(

@@ -202,6 +202,7 @@ TRANSITIONS: Final[Mapping[tuple[State, State], frozenset[Reason]]] = {
             Reason.SWITCHOVER,
             Reason.SUPERSEDED_WHILE_STALLED,
             Reason.SUPERSEDED_WHILE_CUT_OFF,
+            Reason.CANNOT_SEND,
         }
     ),
     (State.MASTER, State.INITIALIZE): _LEAVES,

@@ -77,10 +77,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-whose-queue-is-lost]",
     ),
     Mutant(
+        "who held in a stall and is gone has the neighbours for another minute",
+        ROUTER,
+        "            announce_at |= {told_by, Instant(told_by + SECOND)}\n",
+        "            announce_at |= {until, Instant(until + SECOND)}\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-and-a-successor-that-died]",
+    ),
+    Mutant(
         "after a long stall a Master asks for three intervals only",
         ROUTER,
-        "(ASKS_AFTER_A_LONG_STALL if late > LONG_STALL else 3 * interval)",
-        "3 * interval",
+        "Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by",
+        "told_by",
         "tests/scenarios/test_scenarios.py::test_scenario[stall-behind-a-port-that-opens-late]",
     ),
     Mutant(
@@ -320,6 +327,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "key=lambda name: (name in was_out, name)",
         "key=lambda name: name",
         "tests/unit/test_speaker_engine_engine.py::test_of_two_with_one_virtual_router_id_that_meet_on_a_link_who_comes_is_out_also_after_a_restart",
+    ),
+    Mutant(
+        "two hold where one is sent nothing",
+        "engine/sending.py",
+        "            router.unreachable |= {peer}\n",
+        "            pass\n",
+        "tests/unit/test_speaker_engine_sending.py::test_who_holds_and_cannot_be_heard_leaves_the_vip_to_the_peer_that_hears_nothing_of_it",
+    ),
+    Mutant(
+        "a healthy holder yields to a failing peer that is sent nothing",
+        ROUTER,
+        "        if self._cannot_be_heard_by(advertisement.source) and band(theirs) >= band(ours):\n",
+        "        if self._cannot_be_heard_by(advertisement.source):\n",
+        "tests/unit/test_speaker_engine_sending.py::test_nor_is_the_vip_left_to_a_peer_that_fails",
     ),
     # ----- a Backup that may be deaf -----
     Mutant(
