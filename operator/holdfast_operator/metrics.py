@@ -17,6 +17,7 @@ _WRITES = (
     ("speakerconfigs", "apply"),
     ("speakerconfigs", "delete"),
     ("virtualips/status", "apply"),
+    ("addresspools/status", "apply"),
     ("events", "create"),
     ("events", "patch"),
 )

@@ -20,11 +20,14 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
     agent_field_manager,
 )
+from holdfast_api.pools import AddressPoolStatus
 from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_operator.metrics import Metrics
+from holdfast_operator.planner.pools import decode_pool_status
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
+from holdfast_operator.surroundings import POOLS
 
 _OWN_ANNOTATIONS: Final = frozenset(
     {PLANNED_FROM_ANNOTATION, POOLS_REQUIRED_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION}
@@ -57,6 +60,7 @@ class Writer:
         """
         failed = await self._all(self._speaker_configs(plan, cluster, heard))
         failed |= await self._all(self._statuses(plan, cluster))
+        failed |= await self._all(self._pools(plan, cluster))
         # Last: the API server takes no status that becomes empty.
         return failed | await self._all(self._departures(plan, cluster))
 
@@ -150,6 +154,26 @@ class Writer:
         for key, status in plan.statuses.items():
             if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
                 yield f"virtualips/{key}", self._tell(key, _status_document(status))
+
+    def _pools(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
+        there = {str(pool["metadata"]["name"]): pool for pool in cluster.surroundings.pools}
+        for name, status in plan.pools.items():
+            if name in there and decode_pool_status(there[name]) != status:
+                yield f"addresspools/{name}", self._tell_pool(name, status)
+
+    async def _tell_pool(self, name: str, status: AddressPoolStatus) -> None:
+        # The printer columns have to show a 0, which the encoding leaves out.
+        numbers = {"capacity": status.capacity, "assigned": status.assigned, "available": status.available}
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "AddressPool",
+            "metadata": {"name": name},
+            "status": msgspec.to_builtins(status) | numbers,
+        }
+        path = f"{POOLS.path}/{name}/status"
+        await self.request(
+            "addresspools/status", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER)
+        )
 
     def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, node_names in plan.departed.items():
