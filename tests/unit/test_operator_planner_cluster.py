@@ -394,6 +394,19 @@ def test_where_every_node_is_answered_by_another_host_its_mac_is_told_once() -> 
     assert world.reconcile(LATER).notices == ()
 
 
+def test_where_every_node_refuses_the_address_that_is_told_once() -> None:
+    world = held()
+    outside = "10.0.0.100 is in none of the networks that this engine may hold: 10.9.0.0/24"
+    hindered(world, "n1", "AddressNotPermitted", outside)
+    assert condition(world.reconcile(LATER), "Ready")[1] == "NotHeld"
+    hindered(world, "n2", "AddressNotPermitted", outside)
+    plan = world.reconcile(LATER)
+    message = f"no node holds it, as no node may hold it: {outside}"
+    assert condition(plan, "Ready") == ("False", "AddressNotPermitted", message)
+    assert [(notice.type, notice.reason) for notice in plan.notices] == [("Warning", "AddressNotPermitted")]
+    assert world.reconcile(LATER).notices == ()
+
+
 def test_two_hosts_that_answer_are_both_told() -> None:
     world = held()
     hindered(world, "n1", "AddressConflict", IN_USE)

@@ -134,6 +134,7 @@ def test_what_is_refused_takes_no_virtual_router_id_and_no_source_from_others():
     lan.run(2.0)
     assert (n1.state(), lan.holders(VIP)) == ("Master", ["n1"])
     assert n1.instance().sources == {4: packed("10.9.0.1")}
+    assert packed("10.9.0.1") not in n1.running.vips, "the planner is told that it is the host's own"
 
 
 def test_the_api_server_is_never_taken_also_where_it_was_held():

@@ -14,6 +14,7 @@ import pytest
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import State
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine.door import Door
 from holdfast_speaker.engine.state import PublishedRouter, PublishedState, Snapshot
 from holdfast_speaker.host import __main__ as host
 from holdfast_speaker.host import clock
@@ -145,6 +146,34 @@ def test_a_snapshot_that_is_too_large_without_the_past_too_is_none(monkeypatch: 
     state = PublishedState(node_name="n1", pid=1, routers=[ROUTER])
     assert not inheritance.keep(Snapshot(configuration=SpeakerConfiguration(node_name="n1"), state=state))
     assert inheritance.memory.read() == b""
+
+
+def door(monkeypatch: pytest.MonkeyPatch, *arguments: str, server: str = "10.96.0.1") -> Door:
+    monkeypatch.setattr("sys.argv", ["holdfast-engine", "--node-name=n1", "--state-dir=/nowhere", *arguments])
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", server)
+    return host._door(host._arguments())
+
+
+def test_on_a_host_every_address_may_be_held_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert door(monkeypatch) == Door()
+    networks = ["--allowed-network=10.9.0.0/24, fd00::/8", "--allowed-network=10.8.0.1"]
+    assert door(monkeypatch, *networks).allowed_networks == ("10.9.0.0/24", "fd00::/8", "10.8.0.1/32")
+
+
+@pytest.mark.parametrize(
+    ("server", "addresses"),
+    [
+        ("10.96.0.1", ("192.0.2.1/32", "10.96.0.1/32")),
+        ("fd00::1", ("192.0.2.1/32", "fd00::1/128")),
+        ("api.example", ("192.0.2.1/32",)),
+        ("", ("192.0.2.1/32",)),
+    ],
+)
+def test_in_a_pod_the_api_server_and_next_hops_are_never_held(
+    monkeypatch: pytest.MonkeyPatch, server: str, addresses: tuple[str, ...]
+) -> None:
+    told = door(monkeypatch, "--agent-group=65533", "--api-server-address=192.0.2.1", server=server)
+    assert told == Door(api_server_addresses=addresses, refuses_next_hops=True)
 
 
 @pytest.mark.parametrize("unread", [b"", b"x"], ids=["closed", "reset"])

@@ -40,7 +40,9 @@ _MESSAGE_MAX = 2048
 
 _TOLD_MAX = 4
 _NAMED_MAX = 8
-_TOLD_OF_ALL_NODES = frozenset({ConditionReason.CANNOT_SEND, ConditionReason.ADDRESS_CONFLICT})
+_TOLD_OF_ALL_NODES = frozenset(
+    {ConditionReason.CANNOT_SEND, ConditionReason.ADDRESS_CONFLICT, ConditionReason.ADDRESS_NOT_PERMITTED}
+)
 """What keeps every node from holding it, and is mended outside of the cluster."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d{1,9})?\d*([Zz]|[+-]\d\d:\d\d)")
@@ -308,10 +310,13 @@ def _why_not_held(facts: Facts) -> tuple[ConditionReason, str]:
         names = ", ".join(entry.node_name for entry in heard)
         question = f", as no node can send: does the firewall of {names} let IP protocol 112 (VRRP) out?"
         return ConditionReason.CANNOT_SEND, question + details
-    if Obstacle.ADDRESS_CONFLICT in shared:
-        sentences = dict.fromkeys(_words(entry) for entry in heard)
-        answers = "; ".join([*sentences][:_TOLD_MAX])
-        return ConditionReason.ADDRESS_CONFLICT, f", as another host has its address: {answers}"
+    for obstacle, reason, why in (
+        (Obstacle.ADDRESS_NOT_PERMITTED, ConditionReason.ADDRESS_NOT_PERMITTED, "no node may hold it"),
+        (Obstacle.ADDRESS_CONFLICT, ConditionReason.ADDRESS_CONFLICT, "another host has its address"),
+    ):
+        if obstacle in shared:
+            sentences = dict.fromkeys(_words(entry) for entry in heard)
+            return reason, f", as {why}: {'; '.join([*sentences][:_TOLD_MAX])}"
     return ConditionReason.NOT_HELD, details
 
 

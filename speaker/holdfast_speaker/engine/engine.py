@@ -1087,10 +1087,10 @@ class Engine:
 
     @property
     def vips(self) -> Set[bytes]:
-        """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself."""
-        return {
-            address for instance in self.instances.values() if not instance.owner for address, _ in instance.addresses
-        }
+        """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself, nor those
+        that it may not hold, which may be its own."""
+        instances = (one for one in self.instances.values() if not one.owner and not one.refusal)
+        return {address for instance in instances for address, _ in instance.addresses}
 
     def published_routers(self) -> list[PublishedRouter]:
         """What the next engine on this node should know."""
