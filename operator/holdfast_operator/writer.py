@@ -177,19 +177,20 @@ class Writer:
 
     def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
         for key, node_names in plan.departed.items():
-            for node_name in node_names if key in cluster.virtual_ips else ():
-                yield f"virtualips/{key}", self._depart(key, node_name)
+            if key in cluster.virtual_ips:
+                yield f"virtualips/{key}", self._depart(key, node_names)
 
     async def _tell(self, key: str, status: Object) -> None:
         applied = await self._apply_status(key, {"status": status}, OPERATOR_FIELD_MANAGER)
         # What somebody else owns, too, stays when it is left out.
         await self._patch_status(key, _removal_of_strays(applied or {}, status))
 
-    async def _depart(self, key: str, node_name: str) -> None:
-        # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be something: he
-        # would be among the field managers for ever.
-        applied = await self._apply_status(key, {}, agent_field_manager(node_name))
-        await self._patch_status(key, _removal_of_entries(applied or {}, node_name))
+    async def _depart(self, key: str, node_names: Sequence[str]) -> None:
+        for node_name in node_names:  # one after the other: what comes after an entry that goes moves up
+            # Whoever applies nothing owns nothing: his entry goes, and he with it. An empty status would be something:
+            # he would be among the field managers for ever.
+            applied = await self._apply_status(key, {}, agent_field_manager(node_name))
+            await self._patch_status(key, _removal_of_entries(applied or {}, node_name))
 
     async def _apply_status(self, key: str, fields: Object, field_manager: str, version: str = "") -> Object | None:
         """The status after it; None: it is gone, or another one than `version`, where that resourceVersion is given."""
