@@ -81,8 +81,8 @@ def api_server(bare_api_server: LocalAPIServer, rendered: list[Object]) -> Local
         if kind in CLUSTER_SCOPED:
             admin.create(CLUSTER_SCOPED[kind], each)
         elif kind in NAMESPACED:
-            admin.create(NAMESPACED[kind].format(NAMESPACE), each)
-    for plural in ("virtualips", "speakerconfigs"):
+            admin.create(NAMESPACED[kind].format(each["metadata"]["namespace"]), each)
+    for plural in ("virtualips", "speakerconfigs", "addresspools"):
         bare_api_server.wait_for(lambda plural=plural: _is_served(admin, plural), f"{plural} are served")
     return bare_api_server
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from holdfast_api.cluster import agent_field_manager
-from holdfast_testing.api_server import Client, LocalAPIServer
+from holdfast_testing.api_server import JSON, MERGE, Client, LocalAPIServer
 from holdfast_testing.holdfast_objects import (
+    API,
     NAMESPACE,
     OPERATOR,
     SPEAKER,
@@ -25,24 +26,20 @@ from holdfast_testing.holdfast_objects import (
 SHOP = "shop"
 WEB = f"{virtual_ips(SHOP)}/web"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
-EDIT = {
-    "metadata": {"name": "edits-virtual-ips"},
-    "rules": [{"apiGroups": ["holdfast.dev"], "resources": ["virtualips"], "verbs": ["*"]}],
-}
-"""As much as a namespace's user can be given without the status."""
+EDIT = "holdfast-edit"
+"""The chart's ClusterRole for users."""
 
 
 @pytest.fixture(scope="module")
 def user(api_server: LocalAPIServer) -> Iterator[Client]:
-    """The token of somebody who may do everything to VirtualIPs of the namespace shop, and nothing else."""
+    """The token of somebody whom a RoleBinding in the namespace shop gives the chart's ClusterRole."""
     admin = api_server.admin
     if admin.request("GET", f"/api/v1/namespaces/{SHOP}").status == 404:
         admin.create("/api/v1/namespaces", {"metadata": {"name": SHOP}})
     admin.create(f"/api/v1/namespaces/{SHOP}/serviceaccounts", {"metadata": {"name": "developer"}})
-    admin.create(f"{ROLES}/clusterroles", EDIT)
     binding = {
         "metadata": {"name": "developer"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edits-virtual-ips"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": EDIT},
         "subjects": [{"kind": "ServiceAccount", "name": "developer", "namespace": SHOP}],
     }
     admin.create(f"{ROLES}/namespaces/{SHOP}/rolebindings", binding)
@@ -50,7 +47,6 @@ def user(api_server: LocalAPIServer) -> Iterator[Client]:
     api_server.wait_for(lambda: developer.request("GET", virtual_ips(SHOP)).status == 200, "the role is in force")
     yield developer
     admin.delete(f"{ROLES}/namespaces/{SHOP}/rolebindings/developer")
-    admin.delete(f"{ROLES}/clusterroles/edits-virtual-ips")
     admin.delete(f"/api/v1/namespaces/{SHOP}/serviceaccounts/developer")
 
 
@@ -161,3 +157,23 @@ def test_a_user_cannot_write_in_another_namespace(user: Client) -> None:
 def test_a_user_cannot_write_or_read_what_nodes_run(user: Client) -> None:
     assert user.request("GET", SPEAKER_CONFIGS).status == 403
     assert user.request("POST", SPEAKER_CONFIGS, speaker_config("n1", spec={"nodeName": "n1"})).status == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_user_cannot_write_who_may_have_which_addresses(user: Client, method: str) -> None:
+    pool = {
+        "apiVersion": "holdfast.dev/v1alpha1",
+        "kind": "AddressPool",
+        "metadata": {"name": "mine"},
+        "spec": {"addresses": ["0.0.0.0/0"]},
+    }
+    path = f"{API}/addresspools" + ("" if method == "POST" else "/mine")
+    answer = user.request(method, path, pool, content_type=MERGE if method == "PATCH" else JSON)
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/secrets", "/api/v1/nodes", f"/api/v1/namespaces/{NAMESPACE}/pods", "/api/v1/namespaces/shop/pods"]
+)
+def test_a_user_cannot_read_anything_else_by_that_role(user: Client, path: str) -> None:
+    assert user.request("GET", path).status == 403

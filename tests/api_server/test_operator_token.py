@@ -8,6 +8,7 @@ import pytest
 
 from holdfast_testing.api_server import JSON, MERGE, Client, LocalAPIServer
 from holdfast_testing.holdfast_objects import (
+    API,
     NAMESPACE,
     OPERATOR,
     SPEAKER,
@@ -60,6 +61,34 @@ def test_the_operator_cannot_write_what_users_want(api_server: LocalAPIServer, o
     after = api_server.admin.get(web)
     assert after["spec"] == before["spec"]
     assert "labels" not in after["metadata"]
+
+
+def test_the_operator_cannot_write_who_may_have_which_addresses(api_server: LocalAPIServer, operator: Client) -> None:
+    path = f"{API}/addresspools"
+    pool = {
+        "apiVersion": "holdfast.dev/v1alpha1",
+        "kind": "AddressPool",
+        "metadata": {"name": "office"},
+        "spec": {"addresses": ["192.0.2.0/28"], "namespaces": {"names": ["shop"]}},
+    }
+    before = api_server.admin.create(path, pool)
+    wider = {"addresses": ["0.0.0.0/0"]}
+    try:
+        answers = [
+            operator.apply(f"{path}/office", {**pool, "spec": wider}, OPERATOR),
+            operator.merge(f"{path}/office", {"spec": wider}, OPERATOR),
+            operator.request("PUT", f"{path}/office", {**before, "spec": wider}),
+            operator.request("POST", path, {**pool, "metadata": {"name": "mine"}, "spec": wider}),
+            operator.request("DELETE", f"{path}/office"),
+        ]
+        assert [answer.status for answer in answers] == [403] * len(answers)
+        told = operator.merge(f"{path}/office/status", {"status": {"capacity": 14}, "spec": wider}, OPERATOR)
+        assert told.status == 200
+        after = api_server.admin.get(f"{path}/office")
+        assert after["status"]["capacity"] == 14
+        assert after["spec"] == before["spec"]
+    finally:
+        api_server.admin.delete(f"{path}/office")
 
 
 @pytest.mark.parametrize(

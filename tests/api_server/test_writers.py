@@ -14,7 +14,8 @@ from holdfast_kube.api_server import APIServer, load_configuration
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_operator.process import PATIENCE
-from holdfast_operator.reader import read_cluster
+from holdfast_operator.reader import Reader
+from holdfast_operator.surroundings import speaker_pods
 from holdfast_operator.writer import Writer as OperatorsWriter
 from holdfast_speaker.agent.ledger import Ledger
 from holdfast_speaker.agent.writer import Writer as AgentsWriter
@@ -33,6 +34,7 @@ from holdfast_testing.holdfast_objects import (
 
 WEB = f"{virtual_ips()}/written"
 KEY = "default/written"
+SPEAKER_PODS = "app.kubernetes.io/component=speaker"
 NODE = "n1"
 HELD = VirtualIPStatus(state=VirtualIPState.HELD, holder="n1", moves=3, last_move="2026-01-01T00:00:00.000Z")
 UNHELD = VirtualIPStatus(state=VirtualIPState.UNHELD)
@@ -82,7 +84,7 @@ def tell(status: VirtualIPStatus, departed: tuple[str, ...] = ()) -> Scene:
 
     async def scene(api: APIServer) -> None:
         plan = ClusterPlan(speakers={}, statuses={KEY: status}, departed={KEY: departed}, notices=[])
-        cluster = await read_cluster(api)
+        cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
         assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, ()) == frozenset()
 
     return scene
@@ -97,6 +99,18 @@ def owners(admin: Client) -> dict[str, Object]:
 def status_of(admin: Client) -> Object:
     found: Object = admin.get(WEB)["status"]
     return found
+
+
+def test_the_operators_token_reads_all_that_a_plan_is_made_of(
+    api_server: LocalAPIServer, operator: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is forbidden is passed over with a warning: nobody would miss a right that the chart forgot."""
+
+    async def scene(api: APIServer) -> None:
+        await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
+
+    operator(scene)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("holdfast")] == []
 
 
 def test_what_the_operator_says_no_more_is_gone(web: Client, operator: Play) -> None:
