@@ -77,3 +77,38 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "holdfast.metricsServerName" -}}
 {{- .Values.metrics.tls.serverName | default (printf "%s-metrics" (include "holdfast.fullname" .)) -}}
 {{- end -}}
+
+{{/*
+The values that came after the first release, with their defaults. `helm upgrade --reuse-values` renders this chart with
+the values of the release before, in which they are not.
+*/}}
+{{- define "holdfast.laterValues" -}}
+controlPlanes: false
+metrics:
+  tls: {enabled: false, secretName: "", serverName: ""}
+pools: {required: null}
+rbac: {aggregateEditTo: "", aggregateView: true}
+serviceNetworks: []
+speaker:
+  allowedNetworks: []
+  allowedProbeNetworks: []
+  apiServerAddresses: []
+  metricsAddress: InternalIP
+{{- end -}}
+
+{{/* Give them their defaults where they are not there. Every template begins with it: none knows whether it is first. */}}
+{{- define "holdfast.complete" -}}
+{{- include "holdfast.fill" (list .Values (include "holdfast.laterValues" . | fromYaml)) -}}
+{{- end -}}
+
+{{/* Call with (list of a map and its defaults): adds what the map lacks, at any depth. */}}
+{{- define "holdfast.fill" -}}
+{{- $there := index . 0 -}}
+{{- range $name, $default := index . 1 -}}
+{{- if not (hasKey $there $name) -}}
+{{- $_ := set $there $name $default -}}
+{{- else if kindIs "map" $default -}}
+{{- include "holdfast.fill" (list (index $there $name) $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
