@@ -19,13 +19,14 @@ import msgspec
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_kube_config
-from kubernetes.aio.config.incluster_config import load_incluster_config
+from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME, load_incluster_config
 
 from holdfast_api.errors import ConfigurationError, EnvironmentFailure
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""
 
+UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
@@ -47,17 +48,30 @@ _SOCKET_OPTIONS = (
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ConfigException)
 
 
+_CONCERN_ALL = frozenset({0, UNAUTHORIZED, TOO_MANY_REQUESTS, 503})
+
+_RETRY_AFTER_SECONDS_MAX = 60.0
+"""No proxy can say more and be believed."""
+
+
 class APIFailure(EnvironmentFailure):
     """The API server did not answer (status 0), or did not do what it was asked (its HTTP status)."""
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, retry_after_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        """What it asked to be left alone for (RFC 9110 section 10.2.3), as with 429 and 503; 0: nothing said."""
 
     @property
     def is_refusal(self) -> bool:
         """The API server is there and says no; else it is away, or too busy for the moment."""
         return 400 <= self.status < 500 and self.status != TOO_MANY_REQUESTS
+
+    @property
+    def concerns_one_object(self) -> bool:
+        """Others may well be taken: a policy, a webhook or a quota stands in the way of this one alone."""
+        return self.status not in _CONCERN_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,17 @@ async def load_configuration(kubeconfig: str | None = None) -> Configuration:
             await load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
     except (ConfigException, OSError) as error:
         raise ConfigurationError(str(error), file=source) from error
+    if in_cluster:
+        configuration.refresh_api_key_hook = _take_token  # type: ignore[assignment]  # annotated with its first value
     return configuration
+
+
+def _take_token(configuration: Configuration) -> None:
+    """The token as the kubelet wrote it last: the client's own loader looks at most once a minute.
+
+    Raises OSError; that is a request that failed.
+    """
+    configuration.api_key["BearerToken"] = f"bearer {Path(SERVICE_TOKEN_FILENAME).read_text(encoding='utf-8').strip()}"
 
 
 class _RESTClient(RESTClientObject):
@@ -259,13 +283,19 @@ class APIServer:
         except _FAILURES as error:
             raise _unreached(f"{method} {path}", error) from error
         words = _message(told) or f"HTTP status {response.status}"
-        raise APIFailure(f"{method} {path}: {words}", response.status)
+        raise APIFailure(f"{method} {path}: {words}", response.status, _retry_after(response.headers))
 
 
 def _unreached(what: str, error: Exception) -> APIFailure:
     if isinstance(error, TimeoutError):
         return APIFailure(f"{what}: the API server does not answer in time")
     return APIFailure(f"{what}: the API server cannot be reached: {error}")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds: the API server gives no dates."""
+    told = headers.get("Retry-After", "")
+    return min(float(told), _RETRY_AFTER_SECONDS_MAX) if told.isascii() and told.isdigit() else 0.0
 
 
 def _message(body: bytes) -> str:

@@ -123,12 +123,13 @@ class Reflector(Generic[Observed]):
         """Never returns."""
         back_off = BackOff(FIRST_PAUSE_SECONDS, self._longest_pause_seconds)
         while True:
-            is_place_new = not self._version
+            is_place_new, at_least = not self._version, 0.0
             try:
                 if is_place_new:
                     await self._list()
                 has_failed = not await self._watch()
             except APIFailure as failure:
+                at_least = failure.retry_after_seconds
                 if failure.status != GONE:  # which only says that the next thing is a list
                     self._listener.failed(self._resource, failure)
                 if failure.status in _LOSES_THE_PLACE:
@@ -136,7 +137,7 @@ class Reflector(Generic[Observed]):
                 # An API server that is back often does not know the place of a watch; it answers, so ask at once.
                 has_failed = failure.status != GONE or is_place_new
             if has_failed:
-                await asyncio.sleep(back_off.failed())
+                await asyncio.sleep(back_off.failed(at_least))
             else:
                 back_off.succeeded()
                 await asyncio.sleep(back_off.pause())

@@ -11,7 +11,7 @@ from typing import Final
 
 from holdfast_api import __version__
 from holdfast_kube.api_server import APIFailure, APIServer, Patience
-from holdfast_kube.back_off import BackOff
+from holdfast_kube.back_off import BackOff, BackOffs
 from holdfast_kube.certificate import Certificate
 from holdfast_kube.scrape_access import ScrapeAccess
 from holdfast_operator import health
@@ -65,15 +65,19 @@ class Operator:
             timing,
         )
         self.metrics.is_leader.set_function(self._elector.is_leader)
-        writer = Writer(api, self._elector.is_leader, self.metrics)
+        writer = Writer(api, self._elector.is_leader, self.metrics, self._back_offs())
         recorder = EventRecorder(api, writer, settings.identity, time.monotonic)
         speakers = speaker_pods(settings.namespace, settings.speaker_pods)
         self._reader = Reader(api, speakers)
         self._reconciliation = Reconciliation(self._reader, plan, writer, recorder, self.metrics, settings.rules)
         self._reconciler = Reconciler(
-            self._reconciliation.once, self._random, rhythm, lambda: self._reconciliation.look_again_seconds
+            self._reconciliation.once,
+            self._random,
+            rhythm,
+            self._reconciliation.look_again_seconds,
+            lambda: self._reconciliation.leave_alone_seconds,
         )
-        in_its_place = Writer(api, lambda: not self._elector.is_leader(), self.metrics)
+        in_its_place = Writer(api, lambda: not self._elector.is_leader(), self.metrics, self._back_offs())
         self._standby = Standby(
             self._reconciliation.look,
             in_its_place,
@@ -83,6 +87,9 @@ class Operator:
         )
         self._watches = Watches(login, self._seen)
         self._side_watches = SideWatches(api, speakers, self._seen)
+
+    def _back_offs(self) -> BackOffs:
+        return BackOffs(self._rhythm.first_retry, self._rhythm.last_retry, time.monotonic, self._random)
 
     def stop(self) -> None:
         """End in good order: the Lease is given back."""
@@ -147,7 +154,8 @@ class Operator:
                 if str(failure) != self._not_started:
                     self._not_started = str(failure)
                     _log.warning("waiting: %s", failure)
-                await asyncio.sleep(back_off.failed())
+                at_least = failure.retry_after_seconds if isinstance(failure, APIFailure) else 0.0
+                await asyncio.sleep(back_off.failed(at_least))
             else:
                 self.metrics.listed()
                 self.metrics.hold(None)

@@ -27,6 +27,8 @@ from holdfast_operator.writer import Writer
 
 Planner = Callable[[ClusterView, str], ClusterPlan]
 
+_NAMED = 5
+
 _log = logging.getLogger(__name__)
 
 
@@ -56,10 +58,16 @@ class Reconciler:
         random: Random,
         rhythm: Rhythm = DEFAULT_RHYTHM,
         look_again: Callable[[], float | None] = lambda: None,
+        leave_alone: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`look_again`: after how many seconds the same cluster is planned otherwise; None: never."""
+        """`once`: whether a pass got through; what could not be written is `look_again`'s to have tried again.
+
+        `look_again`: after how many seconds the next pass is due without any change; None: never.
+        `leave_alone`: for how many seconds at least the API server has asked to be left alone, when a pass failed.
+        """
         self._once = once
         self._look_again = look_again
+        self._leave_alone = leave_alone
         self._rhythm = rhythm
         self._random = random
         self._dirty = asyncio.Event()
@@ -76,7 +84,7 @@ class Reconciler:
         self._dirty.set()  # a new leader knows nothing
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(self._look_again() or self._rhythm.resync, self._rhythm.resync)):
+                async with asyncio.timeout(self._until_next()):
                     await self._dirty.wait()
             await asyncio.sleep(self._rhythm.debounce)
             self._dirty.clear()
@@ -91,7 +99,11 @@ class Reconciler:
                 await asyncio.sleep(min(time.monotonic() - began, self._rhythm.last_retry))
             else:
                 self._dirty.set()
-                await asyncio.sleep(back_off.failed())
+                await asyncio.sleep(back_off.failed(self._leave_alone()))
+
+    def _until_next(self) -> float:
+        again = self._look_again()
+        return self._rhythm.resync if again is None else min(again, self._rhythm.resync)
 
 
 class Reconciliation:
@@ -116,23 +128,36 @@ class Reconciliation:
         self._told = ""
         self.obstacle = ""
         """Why the last one did not get through; empty: it did."""
-        self.look_again_seconds: float | None = None
-        """After so long the same cluster is planned otherwise; None: never."""
+        self._planned_again_seconds: float | None = None
+        self.leave_alone_seconds = 0.0
+        """What the API server asked for, when the last one did not get through."""
 
     async def once(self) -> bool:
-        """Whether everything is as it should be now. Raises NotLeader."""
+        """Whether it got through. Raises NotLeader.
+
+        What could not be written is an obstacle, and holds up nothing else.
+        """
         with self._metrics.duration.time():
             try:
                 failed = await self._carry_out(*await self.look())
             except Held as held:
                 self._metrics.hold(held.cause)
+                self.leave_alone_seconds = 0.0
                 return self._ended("held", f"nothing is written, the nodes keep what they run: {held}")
             except APIFailure as failure:
+                self.leave_alone_seconds = failure.retry_after_seconds
                 return self._ended("failure", str(failure))
         self._metrics.hold(None)
         if failed:
-            return self._ended("failure", f"{len(failed)} writes failed")
+            names = ", ".join(sorted(failed)[:_NAMED])
+            self._ended("failure", f"{len(failed)} objects cannot be written: {names}")
+            return True
         return self._ended("success", "")
+
+    def look_again_seconds(self) -> float | None:
+        """After how long the same cluster is planned otherwise, or a write tried again; None: never."""
+        waits = (self._planned_again_seconds, self._writer.next_attempt_seconds())
+        return min((seconds for seconds in waits if seconds is not None), default=None)
 
     async def look(self) -> tuple[Cluster, ClusterPlan]:
         """What there is, and what it is to be. Raises APIFailure, Held."""
@@ -144,7 +169,7 @@ class Reconciliation:
         return cluster, self._plan(view, _now())
 
     async def _carry_out(self, cluster: Cluster, plan: ClusterPlan) -> frozenset[str]:
-        self.look_again_seconds = plan.look_again_seconds
+        self._planned_again_seconds = plan.look_again_seconds
         self._metrics.tell_virtual_ips(plan.statuses)
         self._metrics.tell_speakers(plan.speakers, plan.heard)
         heard = frozenset(name for name, one in self._speakers.items() if one.status != SpeakerConfigStatus())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +26,7 @@ from holdfast_api.cluster import (
 from holdfast_api.pools import AddressPoolStatus
 from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.back_off import BackOffs
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.pools import decode_pool_status
 from holdfast_operator.planner.view import ClusterPlan
@@ -36,6 +40,9 @@ _OWN_ANNOTATIONS: Final = frozenset(
 AT_ONCE: Final = 8
 """Requests under way at the same time, however many VirtualIPs moved."""
 
+UNANSWERED_AT_MOST: Final = 3
+"""So many in a row that the API server does not answer, or is too busy for: it is left alone until the next pass."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,11 +50,37 @@ class NotLeader(Exception):
     """The Lease is lost: another process may write by now."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    name: str
+    """resource/name of the object."""
+    call: Callable[[], Awaitable[None]]
+    wanted: object = None
+    """What is tried at once although something else has failed."""
+    part: str = ""
+    """Where an object has several writes."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.name} {self.part}"
+
+
+@dataclass(slots=True)
+class _Turn:
+    failures: int = 0
+    """In a row, of those that concern every object."""
+
+
 class Writer:
     """Raises NotLeader from every method as soon as `may_write` says no."""
 
-    def __init__(self, api: APIServer, may_write: Callable[[], bool], metrics: Metrics) -> None:
+    def __init__(
+        self, api: APIServer, may_write: Callable[[], bool], metrics: Metrics, back_offs: BackOffs | None = None
+    ) -> None:
         self._api = api
+        self._back_offs = back_offs or BackOffs(0.5, 30.0, time.monotonic)
+        self._failed: set[str] = set()
+        self._tried: set[str] = set()
         self._may_write = may_write
         self._metrics = metrics
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -58,11 +91,18 @@ class Writer:
         The configurations go first: a status is only words. `heard` are the nodes whose agents have said what links
         they have. The others' configurations only give them a place to say so, and are not marked as planned.
         """
-        failed = await self._all(self._speaker_configs(plan, cluster, heard))
-        failed |= await self._all(self._statuses(plan, cluster))
-        failed |= await self._all(self._pools(plan, cluster))
+        self._failed, self._tried = set(), set()
+        await self._all(self._speaker_configs(plan, cluster, heard))
+        await self._all(self._statuses(plan, cluster))
+        await self._all(self._pools(plan, cluster))
         # Last: the API server takes no status that becomes empty.
-        return failed | await self._all(self._departures(plan, cluster))
+        await self._all(self._departures(plan, cluster))
+        self._back_offs.keep_only(self._tried)
+        return frozenset(self._failed)
+
+    def next_attempt_seconds(self) -> float | None:
+        """After how long something that could not be written is tried again; None: everything is written."""
+        return self._back_offs.next_seconds()
 
     async def write_statuses_as_read(
         self, plan: ClusterPlan, cluster: Cluster, keys: Collection[str]
@@ -109,19 +149,36 @@ class Writer:
         _log.debug("%s %s: %s", resource, what, verb)
         return answer
 
-    async def _all(self, writes: Iterator[tuple[str, Coroutine[Any, Any, object]]]) -> frozenset[str]:
-        named = list(writes)
-        outcomes = await asyncio.gather(*(write for _, write in named), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, APIFailure):
-                raise outcome
-        return frozenset(
-            name for (name, _), outcome in zip(named, outcomes, strict=True) if isinstance(outcome, APIFailure)
-        )
+    async def _all(self, writes: Iterator[_Write]) -> None:
+        turn = _Turn()
+        slots = asyncio.Semaphore(AT_ONCE)
 
-    def _speaker_configs(
-        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]
-    ) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
+        async def attempt(write: _Write) -> None:
+            async with slots:
+                await self._attempt(write, turn)
+
+        # Nothing goes on in the background when one of them ends it all.
+        outcomes = await asyncio.gather(*map(attempt, writes), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _attempt(self, write: _Write, turn: _Turn) -> None:
+        self._tried.add(write.key)
+        if turn.failures >= UNANSWERED_AT_MOST or not self._back_offs.is_due(write.key, write.wanted):
+            self._failed.add(write.name)
+            return
+        try:
+            await write.call()
+        except APIFailure as failure:
+            turn.failures += not failure.concerns_one_object
+            self._failed.add(write.name)
+            self._back_offs.failed(write.key, write.wanted, failure.retry_after_seconds)
+        else:
+            turn.failures = 0
+            self._back_offs.succeeded(write.key)
+
+    def _speaker_configs(self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]) -> Iterator[_Write]:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
             is_planned = name in heard or _origin(there) is not None
@@ -131,10 +188,12 @@ class Writer:
             if cluster.pools_ever:
                 marks[POOLS_REQUIRED_ANNOTATION] = "true"
             if not _is_in_force(spec, marks, there):
-                yield f"speakerconfigs/{name}", self._apply_speaker(name, spec, marks)
+                apply = functools.partial(self._apply_speaker, name, spec, marks)
+                yield _Write(f"speakerconfigs/{name}", apply, (spec, marks))
         for name, speaker in cluster.speakers.items():
             if name not in plan.speakers:
-                yield f"speakerconfigs/{name}", self._delete_speaker(name, speaker["metadata"]["uid"])
+                delete = functools.partial(self._delete_speaker, name, speaker["metadata"]["uid"])
+                yield _Write(f"speakerconfigs/{name}", delete)
 
     async def _apply_speaker(self, name: str, spec: SpeakerConfigSpec, marks: Mapping[str, str]) -> None:
         body = {
@@ -150,16 +209,16 @@ class Writer:
         path = f"{SPEAKER_CONFIGS}/{name}"
         await self.request("speakerconfigs", "delete", name, lambda: self._api.delete(path, uid))
 
-    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
+    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
         for key, status in plan.statuses.items():
             if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
-                yield f"virtualips/{key}", self._tell(key, _status_document(status))
+                yield _Write(f"virtualips/{key}", functools.partial(self._tell, key, _status_document(status)))
 
-    def _pools(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
+    def _pools(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
         there = {str(pool["metadata"]["name"]): pool for pool in cluster.surroundings.pools}
         for name, status in plan.pools.items():
             if name in there and decode_pool_status(there[name]) != status:
-                yield f"addresspools/{name}", self._tell_pool(name, status)
+                yield _Write(f"addresspools/{name}", functools.partial(self._tell_pool, name, status))
 
     async def _tell_pool(self, name: str, status: AddressPoolStatus) -> None:
         # The printer columns have to show a 0, which the encoding leaves out.
@@ -175,10 +234,10 @@ class Writer:
             "addresspools/status", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER)
         )
 
-    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[tuple[str, Coroutine[Any, Any, object]]]:
+    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
         for key, node_names in plan.departed.items():
             if key in cluster.virtual_ips:
-                yield f"virtualips/{key}", self._depart(key, node_names)
+                yield _Write(f"virtualips/{key}", functools.partial(self._depart, key, node_names), part="departures")
 
     async def _tell(self, key: str, status: Object) -> None:
         applied = await self._apply_status(key, {"status": status}, OPERATOR_FIELD_MANAGER)

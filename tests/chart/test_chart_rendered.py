@@ -533,25 +533,7 @@ def test_wrong_values_are_refused_by_name(template: Any, values: Object, field: 
     assert field in refused.stderr
 
 
-# ----- helm upgrade --reuse-values -----
-
-
-@pytest.fixture(scope="module")
-def upgraded(helm: str, chart: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    """What `helm upgrade --reuse-values` makes of a first release: the chart's own defaults are not looked at."""
-    copied = tmp_path_factory.mktemp("chart") / "holdfast"
-    shutil.copytree(chart, copied)
-    shutil.copy(root / "tests" / "data" / "chart" / "values-of-the-first-release.yaml", copied / "values.yaml")
-    command = [helm, "template", "holdfast", str(copied), "--namespace", "holdfast-system"]
-    finished = subprocess.run(command, text=True, capture_output=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return [found for found in yaml.safe_load_all(finished.stdout) if found]
-
-
-def test_a_release_of_the_first_version_is_upgraded_with_its_values_to_what_is_installed_anew(
-    upgraded: list[Object], render: Any
-) -> None:
-    assert upgraded == render()
+# ----- values that came later -----
 
 
 def test_every_template_completes_the_values_first(chart: Path) -> None:
@@ -566,7 +548,7 @@ def test_what_came_after_the_first_release_has_the_same_default_in_both_places(
 ) -> None:
     helpers = (chart / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
     (text,) = re.findall(r'define "holdfast.laterValues" -\}\}\n(.*?)\{\{- end', helpers, re.DOTALL)
-    first = yaml.safe_load((root / "tests" / "data" / "chart" / "values-of-the-first-release.yaml").read_text())
+    first = yaml.safe_load((root / "tests" / "data" / "values-of-the-first-chart.yaml").read_text())
 
     def later(values: Any, known: Any) -> Any:
         added = {name: value for name, value in values.items() if name not in known}

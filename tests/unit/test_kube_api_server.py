@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import incluster_config
 
 from holdfast_api.errors import ConfigurationError
+from holdfast_kube import api_server
 from holdfast_kube.api_server import APIFailure, APIServer, Patience, load_configuration
 from holdfast_testing.fake_api import FakeAPI
 
@@ -62,3 +64,42 @@ def test_without_credentials_the_file_that_is_missing_is_named(tmp_path, monkeyp
     given = tmp_path / "config"
     with pytest.raises(ConfigurationError, match=rf"^{given}: no such file"):
         asyncio.run(load_configuration(str(given)))
+
+
+@pytest.mark.parametrize(("said", "waited"), [(7, 7.0), (0, 0.0), (10_000, 60.0), ("soon", 0.0)])
+def test_what_the_api_server_asks_to_be_left_alone_for_is_believed_up_to_a_minute(said, waited):
+    async def scene(fake, api):
+        fake.fail("GET", "/api/v1/nodes", status=429, retry_after=said)
+        with pytest.raises(APIFailure) as told:
+            await api.list("/api/v1/nodes")
+        assert told.value.retry_after_seconds == waited
+
+    play(scene)
+
+
+def test_a_token_that_was_rotated_is_used_with_the_next_request(tmp_path, monkeypatch):
+    token, certificate = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("first")
+    certificate.write_text("-")
+    for module in (api_server, incluster_config):
+        monkeypatch.setattr(module, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(certificate))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+
+    async def run():
+        async with FakeAPI() as fake:
+            configuration = await load_configuration()
+            configuration.host, configuration.ssl_ca_cert = fake.url, None
+            fake.token = "first"
+            async with APIServer(configuration, "test", AMPLE) as api:
+                await api.list("/api/v1/nodes")
+                fake.token = "second"  # and the former one has expired
+                with pytest.raises(APIFailure, match="Unauthorized") as told:
+                    await api.list("/api/v1/nodes")
+                assert told.value.status == 401
+                token.write_text("second\n")
+                await api.list("/api/v1/nodes")
+
+    asyncio.run(run())

@@ -150,3 +150,32 @@ def test_an_api_server_that_fails_is_a_failure_that_passes():
         assert bench.reconciliation.obstacle == ""
 
     play(scene)
+
+
+def test_an_api_server_that_asks_to_be_left_alone_is():
+    async def scene(bench):
+        populate(bench.fake)
+        bench.fake.fail("GET", "/api/v1/nodes", status=503, retry_after=7)
+        assert not await bench.reconciliation.once()
+        assert bench.reconciliation.leave_alone_seconds == 7
+
+    play(scene)
+
+
+def test_a_pass_that_failed_is_not_tried_again_before_the_api_server_said():
+    passes = Passes(False, True)
+
+    async def run():
+        waits = []
+
+        def leave_alone():
+            waits.append(passes.ended)
+            return 0.02
+
+        reconciler = Reconciler(passes.once, Random(1), QUICK, leave_alone=leave_alone)
+        running = asyncio.create_task(reconciler.run())
+        await until(lambda: passes.ended == 2)
+        running.cancel()
+        assert waits == [1]
+
+    asyncio.run(run())

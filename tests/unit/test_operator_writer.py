@@ -16,7 +16,7 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_operator.planner.view import ClusterPlan
-from holdfast_operator.writer import AT_ONCE, NotLeader
+from holdfast_operator.writer import AT_ONCE, UNANSWERED_AT_MOST, NotLeader
 from holdfast_testing.operator_world import play, populate, put_virtual_ip, simple_plan, tell_links, tell_master
 
 SPEAKERS = "/apis/holdfast.dev/v1alpha1/speakerconfigs"
@@ -411,5 +411,75 @@ def test_what_is_said_no_more_goes_though_somebody_else_owns_it_too():
         assert "holder" not in status
         assert "moves" not in status
         assert [entry["state"] for entry in status["nodes"]] == ["Backup", "Backup"]
+
+    play(scene)
+
+
+# ----- what cannot be written -----
+
+
+def names(fake, node_name):
+    speaker = fake.get("speakerconfigs", node_name)
+    return {router["name"] for router in speaker["spec"]["virtualRouters"]}
+
+
+def test_an_object_that_fails_for_ever_delays_nothing_else():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        bench.fake.fail("PATCH", "/speakerconfigs/n1", status=422)
+        put_virtual_ip(bench.fake, "shop/mail")
+        for _ in range(5):
+            assert await bench.reconciliation.once(), "it got through, so that nothing waits for a back-off of its own"
+        assert "1 objects cannot be written: speakerconfigs/n1" in bench.reconciliation.obstacle
+        assert "shop/mail" in names(bench.fake, "n2")
+        tried = [one for one in bench.fake.requests if one.path.endswith("/n1") and one.method == "PATCH"]
+        assert len(tried) == 1
+        assert 0 < bench.reconciliation.look_again_seconds() <= 0.5
+        bench.fake.faults.clear()
+        bench.tried_again += bench.reconciliation.look_again_seconds()
+        assert await bench.reconciliation.once()
+        assert names(bench.fake, "n1") == names(bench.fake, "n2")
+        assert bench.reconciliation.look_again_seconds() is None
+
+    play(scene)
+
+
+def test_another_wish_for_an_object_that_failed_is_tried_at_once():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        fault = bench.fake.fail("PATCH", "/speakerconfigs/n1", status=500)
+        put_virtual_ip(bench.fake, "shop/mail")
+        await bench.reconciliation.once()
+        bench.fake.faults.remove(fault)
+        put_virtual_ip(bench.fake, "shop/more")
+        await bench.reconciliation.once()
+        assert "shop/more" in names(bench.fake, "n1")
+
+    play(scene)
+
+
+def test_an_object_is_left_alone_for_as_long_as_the_api_server_asks():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        bench.fake.fail("PATCH", "/speakerconfigs/n1", status=429, retry_after=20, times=1)
+        put_virtual_ip(bench.fake, "shop/mail")
+        await bench.reconciliation.once()
+        assert bench.reconciliation.look_again_seconds() == 20
+
+    play(scene)
+
+
+@pytest.mark.parametrize("fault", [{"status": 429}, {"status": 503}, {"drop": True}])
+def test_an_api_server_that_takes_nothing_is_not_asked_for_each_object(fault):
+    async def scene(bench):
+        populate(bench.fake, nodes=tuple(f"n{number}" for number in range(100)))
+        made = bench.fake.fail("PATCH", "/speakerconfigs/", **fault)
+        assert not await bench.once()
+        assert UNANSWERED_AT_MOST <= made.met <= AT_ONCE + UNANSWERED_AT_MOST
+        bench.fake.faults.clear()
+        assert await bench.once()
 
     play(scene)

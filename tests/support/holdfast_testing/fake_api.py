@@ -112,6 +112,10 @@ class Fault:
     """A part of the User-Agent."""
     times: int | None = None
     """None: for ever."""
+    retry_after: object = None
+    """What the header Retry-After says."""
+    met: int = 0
+    """How many requests it has befallen."""
 
     def matches(self, request: web.Request) -> bool:
         return (
@@ -137,9 +141,10 @@ class Recorded:
 class Refusal(Exception):
     """An answer with a status of 400 or more."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: object = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
 
 class FakeAPI:
@@ -149,6 +154,8 @@ class FakeAPI:
         self.url = ""
         self.faults: list[Fault] = []
         self.requests: list[Recorded] = []
+        self.token = ""
+        """The only token that is taken; empty: anybody is."""
         self._bookmark_seconds = bookmark_seconds
         self._version = 1
         self._compacted = 0
@@ -337,7 +344,10 @@ class FakeAPI:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = json.loads(raw) if raw else None
+        headers: Mapping[str, str] = {}
         try:
+            if self.token and request.headers.get("Authorization", "").partition(" ")[2] != self.token:
+                raise Refusal(401, "Unauthorized")
             fault = next((fault for fault in self.faults if fault.matches(request)), None)
             if fault is not None:
                 await self._befall(fault, request)
@@ -345,7 +355,7 @@ class FakeAPI:
                 return await self._watch(request)
             answer, status = self._answer(request, body), 200
         except Refusal as refusal:
-            status = refusal.status
+            status, headers = refusal.status, refusal.headers
             answer = {"kind": "Status", "status": "Failure", "message": str(refusal), "code": status}
         if request.method == "POST" and status == 200:
             status = 201
@@ -359,9 +369,10 @@ class FakeAPI:
                 status,
             )
         )
-        return web.json_response(answer, status=status)
+        return web.json_response(answer, status=status, headers=headers)
 
     async def _befall(self, fault: Fault, request: web.Request) -> None:
+        fault.met += 1
         if fault.times is not None:
             fault.times -= 1
         await asyncio.sleep(fault.seconds)
@@ -370,7 +381,7 @@ class FakeAPI:
             request.transport.abort()
             await asyncio.sleep(3600)  # cancelled as the connection is gone
         if fault.status is not None:
-            raise Refusal(fault.status, f"fault: {request.method} {request.path}")
+            raise Refusal(fault.status, f"fault: {request.method} {request.path}", fault.retry_after)
 
     def _answer(self, request: web.Request, body: Any) -> Any:
         if (discovered := self._discover(request.path)) is not None:

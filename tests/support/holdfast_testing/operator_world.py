@@ -11,6 +11,7 @@ from kubernetes.aio.client import Configuration
 from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_kube.api_server import APIServer
+from holdfast_kube.back_off import BackOffs
 from holdfast_kube.listening import Address
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.leader import Timing
@@ -125,7 +126,10 @@ class Bench:
         self.may_write = True
         self.metrics = Metrics()
         self.now = 0.0
-        self.writer = Writer(api, lambda: self.may_write, self.metrics)
+        self.tried_again = 0.0
+        """What the writer takes for the time."""
+        back_offs = BackOffs(0.5, 30.0, lambda: self.tried_again)
+        self.writer = Writer(api, lambda: self.may_write, self.metrics, back_offs)
         self.recorder = EventRecorder(api, self.writer, "operator-1", lambda: self.now)
         self.rules = ClusterRules()
         self.reader = Reader(api, speaker_pods("holdfast-system", SPEAKER_PODS))
@@ -134,8 +138,9 @@ class Bench:
         )
 
     async def once(self) -> bool:
-        """Reconcile."""
-        return await self.reconciliation.once()
+        """Reconcile, so late that whatever has failed is tried again. Whether everything is as it should be."""
+        self.tried_again += 3600.0
+        return await self.reconciliation.once() and not self.reconciliation.obstacle
 
     async def settle(self) -> None:
         """Reconcile until every agent has said what links it has, and everything is planned from that."""
