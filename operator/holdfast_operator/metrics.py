@@ -101,6 +101,12 @@ class Metrics:
             _OF_A_VIRTUAL_IP,
             registry=self.registry,
         )
+        self.not_permitted_virtual_ips = Gauge(
+            f"{_PREFIX}_virtual_ip_not_permitted",
+            "1: it goes on with something that would be refused if it were new.",
+            _OF_A_VIRTUAL_IP,
+            registry=self.registry,
+        )
         self.heard_speakers = Gauge(
             f"{_PREFIX}_speaker_heard",
             "Of nodes that are to run a VirtualIP: 1 while the speaker's pod is Ready and the Node is not NotReady.",
@@ -136,10 +142,14 @@ class Metrics:
             self.virtual_ips.labels(state.value).set(tally[state])
         self.held_virtual_ips.clear()
         self.stalled_virtual_ips.clear()
+        self.not_permitted_virtual_ips.clear()
         for key, status in statuses.items():
             namespace, _, name = key.partition("/")
             told = {one.type: one.status for one in status.conditions}
-            self.stalled_virtual_ips.labels(namespace, name, key).set(told.get(ConditionType.STALLED) == "True")
+            is_stalled = told.get(ConditionType.STALLED) == "True"
+            self.stalled_virtual_ips.labels(namespace, name, key).set(is_stalled)
+            goes_on = told.get(ConditionType.ACCEPTED) == "False" and not is_stalled
+            self.not_permitted_virtual_ips.labels(namespace, name, key).set(goes_on)
             if status.state is not VirtualIPState.REFUSED:
                 is_held = "True" in (told.get(ConditionType.READY), told.get(ConditionType.SPLIT_BRAIN))
                 self.held_virtual_ips.labels(namespace, name, key).set(is_held)

@@ -266,6 +266,16 @@ def test_a_refused_edit_of_a_vip_that_is_held_is_told(
     assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastVirtualIPRefused", WEB)]
 
 
+def test_a_first_pool_that_has_not_the_address_of_a_vip_that_is_held_is_told(
+    promtool: str, chart: Path, tmp_path: Path, agents_text: str
+) -> None:
+    world = cluster()
+    before = all_well(agents_text, world)
+    world.apply_pool("edge", "192.0.2.0/24")
+    after = healthy_agents(agents_text) | samples(scraped_operator(world))
+    assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastVirtualIPNotPermitted", WEB)]
+
+
 def test_one_that_was_never_good_is_refused_and_not_missed(
     promtool: str, chart: Path, tmp_path: Path, agents_text: str
 ) -> None:

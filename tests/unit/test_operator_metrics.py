@@ -133,6 +133,22 @@ def test_each_virtual_ip_has_series_of_its_own(status: VirtualIPStatus, held: in
     assert value(metrics, "virtual_ip_held", **labels) is None, "one that is deleted has none"
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (told(VirtualIPState.HELD, Accepted="True"), 0),
+        (told(VirtualIPState.HELD, Accepted="False"), 1),
+        (told(VirtualIPState.HELD, Accepted="False", Stalled="True"), 0),
+    ],
+    ids=["permitted", "in force stays", "refused edit"],
+)
+def test_what_goes_on_though_it_would_be_refused_is_told(status: VirtualIPStatus, expected: int) -> None:
+    metrics = Metrics()
+    metrics.tell_virtual_ips({WEB: status})
+    labels = {"namespace": "shop", "name": "web", "virtual_ip": WEB}
+    assert value(metrics, "virtual_ip_not_permitted", **labels) == expected
+
+
 def test_a_node_that_runs_nothing_is_not_listened_for():
     metrics = Metrics()
     metrics.tell_speakers({"n1": planned("n1"), "n2": planned("n2"), "n3": SpeakerConfigSpec(node_name="n3")}, {"n1"})

@@ -18,7 +18,7 @@ from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.claims import Candidate, Place, Refusal, Tenure, Verdict, places_of, seats_of, settle
 from holdfast_operator.planner.forbidden import Forbidden
 from holdfast_operator.planner.membership import Context, Membership, find_members, segments_of
-from holdfast_operator.planner.permission import Permissions, Permit, Request, addresses_of, given_up
+from holdfast_operator.planner.permission import Permissions, Permit, Request, addresses_of, given_up, running_addresses
 from holdfast_operator.planner.policies import Violation, violations
 from holdfast_operator.planner.pools import Pools
 from holdfast_operator.planner.view import ClusterView
@@ -73,8 +73,7 @@ def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pool
         if isinstance(found, Refusal):
             refused[key] = found
             given[key] = statuses[key].addresses if _is_given_addresses(raw) else []
-            had = [text for router in running.get(key, {}).values() for text in router.addresses]
-            kept[key] = addresses_of([*had, *given[key]])
+            kept[key] = running_addresses(running.get(key, {})) | addresses_of(given[key])
             continue
         requests.append(
             Request(

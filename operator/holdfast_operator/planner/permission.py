@@ -6,6 +6,7 @@ goes on with it, follows its nodes and its author's other edits, and is told.
 
 from __future__ import annotations
 
+import functools
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from holdfast_operator.planner.spans import Spans
 from holdfast_operator.planner.view import ClusterView, NodeView
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """A VirtualIP as its author wrote it, and what is known of it."""
 
@@ -55,10 +56,10 @@ class Request:
         """Whether its author left them to the cluster."""
         return not self.virtual_ip.spec.addresses
 
-    @property
+    @functools.cached_property
     def had(self) -> frozenset[Address]:
         """The addresses that run."""
-        return addresses_of(text for router in self.running.values() for text in router.addresses)
+        return running_addresses(self.running)
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -161,8 +162,8 @@ class Permissions:
         self._judged = _Use()
         """Of those alone that were judged before: who of those that run is beyond a quota."""
         self._free: dict[str, Spans] = {}
-        running = [router.addresses for speaker in view.speakers.values() for router in speaker.spec.virtual_routers]
-        self._running = dict.fromkeys(addresses_of(text for addresses in running for text in addresses), "")
+        routers = [router for speaker in view.speakers.values() for router in speaker.spec.virtual_routers]
+        self._running = dict.fromkeys(addresses_of({text for router in routers for text in router.addresses}), "")
         """Of a VirtualIP that was deleted too, as long as it is not gone from the nodes."""
         for key in sorted(kept):
             self._use.reserve(key, kept[key], pools)
@@ -382,8 +383,13 @@ def given_up(running: Mapping[str, VirtualRouterConfiguration], forbidden: Forbi
     Those that a Node object or the API server's endpoints have; but not those of the node that runs it as their owner.
     """
     owners = {name for name, router in running.items() if router.priority == PRIORITY_OWNER}
-    had = addresses_of(text for router in running.values() for text in router.addresses)
+    had = running_addresses(running)
     return frozenset(address for address in had if forbidden.must_be_given_up(address, owners))
+
+
+def running_addresses(running: Mapping[str, VirtualRouterConfiguration]) -> frozenset[Address]:
+    """All that the nodes were told to hold of a VirtualIP: on each of them, as a rule, the same."""
+    return addresses_of({text for router in running.values() for text in router.addresses})
 
 
 def addresses_of(texts: Iterable[str]) -> frozenset[Address]:
