@@ -150,3 +150,35 @@ def test_an_object_that_is_made_anew_is_not_postponed(case):
     case.ledger.see_gone("web")
     case.ledger.see("web", "3", None)
     assert case.ledger.due() == ["web"]
+
+
+# ----- lists, which are believed -----
+
+
+def test_after_a_restore_of_etcd_the_list_is_believed_though_its_versions_have_gone_back(case):
+    case.ledger.see_listed("web", "5000000", A, "u1")
+    case.ledger.want("web", B)
+    case.write("web", "5000001")
+    case.ledger.see_listed("web", "3000000", A, "u1")
+    case.now += REPAIR_SECONDS
+    assert case.ledger.there("web") == A
+    assert case.ledger.due() == ["web"]
+    case.write("web", "3000001")
+    assert case.ledger.due() == []
+
+
+def test_one_that_was_made_anew_between_two_lists_is_another_one(case):
+    case.ledger.see_listed("web", "1", None, "u1")
+    case.ledger.want("web", A)
+    case.write("web", "2")
+    case.ledger.see_listed("web", "9", None, "u2")
+    assert case.ledger.due() == ["web"], "at once: nobody has taken anything away from us"
+
+
+def test_what_the_former_one_did_not_take_the_new_one_is_asked(case):
+    case.ledger.see_listed("web", "1", None, "u1")
+    case.ledger.want("web", A)
+    case.ledger.refused("web", A)
+    assert case.ledger.due() == []
+    case.ledger.see("web", "9", None, "u2")
+    assert case.ledger.due() == ["web"]

@@ -8,7 +8,7 @@ from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.agent.node_statuses import LastTransitions, after, entry, entry_without_engine
-from holdfast_speaker.agent.split_brain import SUSPICION_SECONDS, SplitBrainWatch
+from holdfast_speaker.agent.split_brain import SUSPICION_SECONDS, Rivals, SplitBrainWatch
 from holdfast_testing.agent_fixtures import NODE, router_status
 
 WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], virtual_router_id=51)
@@ -118,8 +118,9 @@ class Watch:
         self.now = 0.0
         self.watch = SplitBrainWatch(lambda: self.now)
 
-    def look(self, heard=0, state=State.MASTER, elsewhere=()):
-        self.watch.look([router(state=state, counters={"lower-priority": heard})], elsewhere)
+    def look(self, heard=0, state=State.MASTER, claims=(), is_told_otherwise=False):
+        rivals = {"shop/web": Rivals(frozenset(claims), is_told_otherwise)} if claims else {}
+        self.watch.look([router(state=state, counters={"lower-priority": heard})], rivals)
         self.now += SUSPICION_SECONDS / 2
 
     @property
@@ -153,16 +154,40 @@ def test_a_rival_that_yields_is_none(seen):
     assert not seen.suspected
 
 
-def test_another_node_that_says_it_is_master_is_suspected_when_that_lasts(seen):
-    seen.look(elsewhere={"shop/web"})
+N2 = ("n2", "2026-01-01T00:00:00.000Z")
+N2_LATER = ("n2", "2026-01-01T00:10:00.000Z")
+
+
+def test_another_node_that_becomes_master_beside_this_one_is_suspected_when_that_lasts(seen):
+    seen.look()
+    seen.look(claims=[N2])
     assert not seen.suspected
-    seen.look(elsewhere={"shop/web"})
+    seen.look(claims=[N2])
+    seen.look(claims=[N2])
     assert seen.suspected
     seen.look()
     assert not seen.suspected
 
 
+def test_a_former_master_that_died_is_no_rival(seen):
+    """Nor one whose agent is away: it said so before this node took over, and cannot say anything else."""
+    seen.look(state=State.BACKUP, claims=[N2])
+    for _ in range(10):
+        seen.look(claims=[N2])
+    assert not seen.suspected
+    for _ in range(3):
+        seen.look(claims=[N2_LATER])
+    assert seen.suspected, "it has become Master anew"
+
+
+@pytest.mark.parametrize("is_told_otherwise", [True, False])
+def test_an_agent_that_begins_beside_a_master_asks_the_operators_word(seen, is_told_otherwise):
+    for _ in range(4):
+        seen.look(claims=[N2], is_told_otherwise=is_told_otherwise)
+    assert seen.suspected is is_told_otherwise
+
+
 def test_a_backup_suspects_nothing(seen):
     for heard in (0, 5, 9, 14):
-        seen.look(heard, state=State.BACKUP, elsewhere={"shop/web"})
+        seen.look(heard, state=State.BACKUP, claims=[N2], is_told_otherwise=True)
     assert not seen.suspected

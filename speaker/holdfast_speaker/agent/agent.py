@@ -216,7 +216,7 @@ class Agent:
     def _engine_changed(self) -> None:
         status = self._engine.status
         if status is not None:
-            self._split_brains.look(status.routers, self._publisher.virtual_ips.masters_elsewhere)
+            self._split_brains.look(status.routers, self._publisher.virtual_ips.rivals)
         self._publisher.publish(self._engine)
 
     async def _read_again_when_asked(self) -> None:

@@ -35,6 +35,7 @@ class _Written:
 class _There:
     version: str
     """metadata.resourceVersion of the whole object."""
+    uid: str
     fields: Fields | None
     """None: the object has no entry of ours."""
 
@@ -64,11 +65,23 @@ class Ledger:
         known = self._there.get(name)
         return known.fields if known else None
 
-    def see(self, name: str, version: str, fields: Fields | None) -> None:
+    def see(self, name: str, version: str, fields: Fields | None, uid: str = "") -> None:
         """The object is there, with this entry of ours; older news than what is known are passed over."""
         known = self._there.get(name)
         if known is None or is_newer(version, known.version):
-            self._there[name] = _There(version, fields)
+            self.see_listed(name, version, fields, uid or (known.uid if known else ""))
+
+    def see_listed(self, name: str, version: str, fields: Fields | None, uid: str) -> None:
+        """As `see`, from a list that was just asked for: it is believed, also where its versions have gone back.
+
+        They do when etcd is restored from a backup. At worst a list overtakes the answer to a write of ours, which is
+        made again then.
+        """
+        known = self._there.get(name)
+        if known is not None and uid != known.uid:  # deleted and made anew
+            self.see_gone(name)
+        if known is None or version != known.version:
+            self._there[name] = _There(version, uid, fields)
             if name in self._refused and self._refused[name] is None:  # what hindered a removal may be gone
                 del self._refused[name]
 

@@ -47,9 +47,10 @@ class Pod(Part, frozen=True, kw_only=True):
 
 
 class VirtualIPStatusPart(Part, frozen=True, kw_only=True):
-    """VirtualIP.status, as far as agents write it."""
+    """VirtualIP.status, as far as agents write it or go by it."""
 
     nodes: list[dict[str, Any]] | None = None
+    holder: str = ""
 
 
 class ObservedVirtualIP(Part, frozen=True, kw_only=True):

@@ -47,22 +47,19 @@ class SpeakerConfigStore:
     def replace(self, objects: Mapping[Key, ObservedSpeakerConfig]) -> None:
         """The API server listed it, or did not."""
         self._ledger.see_only(name for _, name in objects)
-        for key, item in objects.items():
-            self._see(key, item)
+        for (_, name), item in objects.items():
+            self._ledger.see_listed(name, item.metadata.resource_version, item.status or None, item.metadata.uid)
         self._configuration.replace(objects)
 
     def put(self, key: Key, item: ObservedSpeakerConfig) -> None:
         """New or changed."""
-        self._see(key, item)
+        self._ledger.see(key[1], item.metadata.resource_version, item.status or None, item.metadata.uid)
         self._configuration.put(key, item)
 
     def remove(self, key: Key) -> None:
         """Deleted."""
         self._ledger.see_gone(key[1])
         self._configuration.remove(key)
-
-    def _see(self, key: Key, item: ObservedSpeakerConfig) -> None:
-        self._ledger.see(key[1], item.metadata.resource_version, item.status or None)
 
 
 class Publisher:
