@@ -192,7 +192,6 @@ def test_the_last_holder_is_known_to_the_others() -> None:
     ("spec", "reason", "field"),
     [
         ({"priority": 300}, "Invalid", "spec.priority"),
-        ({"surprise": 1}, "Invalid", "spec.surprise"),
         ({"addresses": ["224.0.0.1/24"]}, "Invalid", "spec.addresses[0]"),
         ({"addresses": ["198.51.100.1/24"]}, "NoMatchingSubnet", "spec.addresses[0]"),
         ({"interface": "eth7"}, "NoMatchingSubnet", "spec.interface"),

@@ -243,3 +243,31 @@ def test_a_node_with_a_name_that_is_cut_for_its_field_manager_is_known_by_it() -
     world.virtual_ips[WEB]["metadata"]["managedFields"].append({"manager": agent_field_manager("n" * 200 + "c")})
     (gone,) = world.plan().departed[WEB]
     assert agent_field_manager(gone) == agent_field_manager("n" * 200 + "c")
+
+
+# ----- a definition of the next version -----
+
+
+def test_a_field_of_the_next_versions_definition_is_passed_over_and_told() -> None:
+    """In an upgrade the definition comes before the operator, and gives every VirtualIP its new defaults."""
+    world = held()
+    spec = world.virtual_ips[WEB]["spec"]
+    spec["announceBurst"] = 3
+    spec["track"] = {"probes": [{"name": "p", "tcpSocket": {"port": 80, "tls": True}}], "quorum": 2}
+    world.virtual_ips[WEB]["metadata"]["generation"] = 2
+    plan = world.settle(LATER)
+    assert condition(plan, "Accepted") == (
+        "True",
+        "Accepted",
+        "the specification is in force; not known to this version, and without effect: spec.announceBurst, "
+        "spec.track.probes[0].tcpSocket.tls, spec.track.quorum",
+    )
+    assert [probe.name for probe in plan.speakers["n1"].tracking[0].probes] == ["p"]
+
+
+def test_a_wrong_value_beside_an_unknown_field_is_refused_by_its_own_name() -> None:
+    world = World("n1", "n2")
+    world.apply("web", announceBurst=3, priority="high")
+    status, _, message = condition(world.settle(), "Accepted")
+    assert status == "False"
+    assert message.startswith("spec.priority")

@@ -15,6 +15,7 @@ from holdfast_api.cluster import ConditionReason, SpeakerConfig, VirtualIPStatus
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_operator.planner import lenient
 from holdfast_operator.planner.claims import Candidate, Place, Refusal, Tenure, Verdict, places_of, seats_of, settle
 from holdfast_operator.planner.forbidden import Forbidden
 from holdfast_operator.planner.membership import Context, Membership, find_members, segments_of
@@ -160,7 +161,7 @@ def _tenure(routers: Mapping[str, VirtualRouterConfiguration], context: Context)
 
 def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
     try:
-        virtual_ip = msgspec.convert(raw, VirtualIP)
+        virtual_ip = _read(raw)
     except msgspec.ValidationError as error:
         where, reason = path_and_reason(error)
         return Refusal(ConditionReason.INVALID, f"{where}: {reason}" if where else reason)
@@ -176,6 +177,26 @@ def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
         message = "must be left out in a cluster, where no program of the node can be run: use tcpSocket or httpGet"
         return Refusal(ConditionReason.INVALID, f"spec.track.probes[{executed[0]}].exec: {message}")
     return virtual_ip
+
+
+def _read(raw: Mapping[str, Any]) -> VirtualIP:
+    """Raises msgspec.ValidationError. Fields of another version's definition are passed over: see unknown_fields."""
+    try:
+        return msgspec.convert(raw, VirtualIP)
+    except msgspec.ValidationError:
+        known, unknown = lenient.without_unknown_fields(raw, VirtualIP)
+        if not unknown:
+            raise
+    return msgspec.convert(known, VirtualIP)
+
+
+def unknown_fields(raw: Mapping[str, Any]) -> list[str]:
+    """What its author wrote, or the resource's definition gave it, and this version does not know: without effect."""
+    try:
+        msgspec.convert(raw, VirtualIP)
+    except msgspec.ValidationError:
+        return lenient.without_unknown_fields(raw, VirtualIP)[1]
+    return []
 
 
 def _invalid(found: Sequence[Violation]) -> Refusal:

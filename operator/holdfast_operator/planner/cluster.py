@@ -26,7 +26,7 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Judgement, Running, in_force, judge, key_of
+from holdfast_operator.planner.acceptance import Judgement, Running, in_force, judge, key_of, unknown_fields
 from holdfast_operator.planner.capacity import within_capacity
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.departures import Leaving, Stage, leaving
@@ -273,6 +273,7 @@ def _facts(
         not_heard=not_heard,
         is_heard=len(not_heard) < len(mine),
         left_out=_left_out(verdict, view),
+        unknown=unknown_fields(raw),
         entries=entries,
         hearsay=hearsay,
     )

@@ -63,3 +63,45 @@ def _list_of(kind: Any) -> tuple[Any, int | None]:
         most = constraint.max_length
     bare = get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     return (get_args(bare)[0], most) if get_origin(bare) is list else (None, None)
+
+
+def without_unknown_fields(raw: Mapping[str, Any], model: type[msgspec.Struct]) -> tuple[dict[str, Any], list[str]]:
+    """The object without the fields that this version does not know, and their paths.
+
+    The API server has validated them: they are of the resource's definition of another version, which may give every
+    object one with a default.
+    """
+    fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
+    is_closed = model.__struct_config__.forbid_unknown_fields
+    known: dict[str, Any] = {}
+    unknown: list[str] = []
+    for name, value in raw.items():
+        if name not in fields:
+            if is_closed:
+                unknown.append(name)
+            else:
+                known[name] = value
+            continue
+        inner = _struct_in(fields[name].type)
+        if inner is not None and isinstance(value, Mapping):
+            known[name], below = without_unknown_fields(value, inner)
+            unknown += [f"{name}.{path}" for path in below]
+        elif inner is not None and isinstance(value, list):
+            known[name] = []
+            for index, item in enumerate(value):
+                kept, below = without_unknown_fields(item, inner) if isinstance(item, Mapping) else (item, [])
+                known[name].append(kept)
+                unknown += [f"{name}[{index}].{path}" for path in below]
+        else:
+            known[name] = value
+    return known, unknown
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """The model of a field, of its items, or of what it has if it is there."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    parts = get_args(kind)[:1] if hasattr(kind, "__metadata__") or get_origin(kind) is list else get_args(kind)
+    if get_origin(kind) is dict:
+        return None
+    return next((found for part in parts if (found := _struct_in(part)) is not None), None)

@@ -71,6 +71,8 @@ class Facts:
     """Whether any node that is to run it is heard."""
     left_out: Sequence[str]
     """Nodes that were asked for and take no part, each with the reason."""
+    unknown: Sequence[str]
+    """Fields of the specification that this version does not know."""
     entries: Sequence[NodeStatus]
     """Of the nodes that take part."""
     hearsay: Hearsay
@@ -233,7 +235,8 @@ def _accepted(facts: Facts) -> _Finding:
         told = f"{facts.tolerated.message}; it goes on with what was in force before"
         return ConditionType.ACCEPTED, "False", facts.tolerated.reason, told
     if facts.refusal is None:
-        return ConditionType.ACCEPTED, "True", ConditionReason.ACCEPTED, "the specification is in force"
+        unknown = f"; not known to this version, and without effect: {_listed(facts.unknown)}" if facts.unknown else ""
+        return ConditionType.ACCEPTED, "True", ConditionReason.ACCEPTED, f"the specification is in force{unknown}"
     kept = "; the last good specification stays in force" if facts.runs else ""
     return ConditionType.ACCEPTED, "False", facts.refusal.reason, facts.refusal.message + kept
 
