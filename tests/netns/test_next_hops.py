@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,32 @@ def test_a_full_table_is_read_in_many_small_pieces_and_default_routes_first(host
     assert len(known._told) == 201
     assert pieces > 100
     known.close()
+
+
+def test_routes_that_never_rest_wake_nobody_all_the_time_and_hide_no_gateway(host: Namespace, tmp_path: Path) -> None:
+    routes = [f"100.64.{low}.0/24" for low in range(200)]
+    host.ip(*[f"route add {route} via 10.8.0.2 dev eth1" for route in routes])
+    file = tmp_path / "routes"
+    file.write_text(
+        "\n".join(
+            f"route replace {route} via 10.8.0.{3 + turn % 5} dev eth1" for turn in range(2000) for route in routes
+        ),
+        encoding="ascii",
+    )
+    restless = host.start(["ip", "-batch", str(file)])
+    with host.inside():
+        kernel = NetlinkKernel()
+    (gateway,) = hops(host, eth0="10.9.0.254")
+    assert gateway not in kernel.next_hops()
+    host.ip("route add default via 10.9.0.254")
+    woken, told, end = 0, set[NextHop](), time.monotonic() + 3
+    while time.monotonic() < end:
+        if select.select([kernel.fileno()], [], [], 0.2)[0]:
+            woken += 1
+            changed = [event for event in kernel.changes() or () if isinstance(event, NextHopsChanged)]
+            told = set(changed[-1].next_hops) if changed else told
+    assert restless.poll() is None, "the routes rest"
+    restless.kill()
+    restless.wait()
+    assert gateway in told
+    assert woken < 300

@@ -51,6 +51,8 @@ class NextHops:
         self._sequence = 0
         self._found: set[NextHop] | None = None
         """What was read so far; None: nothing is being read."""
+        self._is_whole = True
+        """Whether nothing is missing of what is being read."""
         self._doubted = False
         """Whether it is to be read again."""
         self._began = self._read_again_at = Instant(0)
@@ -78,8 +80,8 @@ class NextHops:
         """Routes may have changed: read them again after a pause."""
         if not self._doubted:
             self._doubted = True
-            # Until then nobody is woken for more of the same.
-            self._poller.modify(self._events.fileno(), 0)
+            # Until then nobody is woken for more of the same, nor for an error: some will be lost (epoll_ctl(2)).
+            self._poller.unregister(self._events.fileno())
             if self._found is None:
                 self._timer.arm(self._read_again_at)
 
@@ -96,14 +98,16 @@ class NextHops:
     def _begin(self) -> None:
         self._timer.read()
         _forget(self._events)  # what it tells of is read now
-        self._doubted = False
-        self._poller.modify(self._events.fileno(), select.EPOLLIN)
-        self._began, self._found = clock.now(), set()
+        if self._doubted:
+            self._doubted = False
+            self._poller.register(self._events.fileno(), select.EPOLLIN)
+        self._began, self._found, self._is_whole = clock.now(), set(), True
         self._sequence += 1
         try:
             self._dump.send(rtnetlink.route_dump_request(self._sequence))
         except OSError:
-            self._end(is_whole=False)
+            self._is_whole = False
+            self._end()
 
     def _read_a_piece(self) -> tuple[NextHop, ...] | None:
         found = self._found
@@ -114,32 +118,33 @@ class NextHops:
             for kind, flags, sequence, start, end in rtnetlink.messages(datagram):
                 if sequence != self._sequence:  # of a reading that was given up
                     continue
-                if flags & rtnetlink.DUMP_INTERRUPTED:
-                    self.doubt()
+                self._is_whole = self._is_whole and not flags & rtnetlink.DUMP_INTERRUPTED
                 if kind in (rtnetlink.NLMSG_DONE, rtnetlink.NLMSG_ERROR):
-                    is_whole = not rtnetlink.error_code(datagram, start, end)
-                    self._end(is_whole=is_whole)
+                    self._is_whole = self._is_whole and not rtnetlink.error_code(datagram, start, end)
+                    self._end()
                     break
                 found.update(rtnetlink.next_hops_in(kind, datagram, start, end))
         except BlockingIOError:
             return None
         except (OSError, NetlinkMalformed):  # no reason to give anything up: it is read again
-            self._end(is_whole=False)
-        if self._found is not None or self._doubted:
+            self._is_whole = False
+            self._end()
+        if self._found is not None:
             return None
-        hops = tuple(sorted(found))
+        # Where something changed in the middle of it, what is missing is not proven to be gone.
+        hops = tuple(sorted(found if self._is_whole else found.union(self._told)))
         if hops == self._told:
             return None
         self._told = hops
         return hops
 
-    def _end(self, *, is_whole: bool) -> None:
+    def _end(self) -> None:
         self._found = None
         now = clock.now()
         self._read_again_at = Instant(now + max(_PAUSE, Duration(_SHARE * (now - self._began))))
         if self._doubted:
             self._timer.arm(self._read_again_at)
-        elif not is_whole:
+        elif not self._is_whole:
             self.doubt()
 
 
