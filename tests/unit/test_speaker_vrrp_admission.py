@@ -118,15 +118,39 @@ def test_who_is_one_of_us_is_obeyed_with_a_list_that_has_no_common_address(
     configuration: Configuration, acquaintances: Acquaintances
 ) -> None:
     counters: Multiset[Counter] = Multiset()
-    assert isinstance(admit(configuration, acquaintances, OTHERS, counters), Acquaintances)
+    assert isinstance(admit(configuration, acquaintances, OTHERS, counters, followed=PEER), Acquaintances)
     assert counters == {Counter.ADVERTISEMENT_RCVD: 1, Counter.ADDRESS_LIST_ERRORS: 1}
+
+
+@pytest.mark.parametrize("followed", [None, STRANGER])
+def test_a_member_that_is_not_followed_is_refused_with_a_list_that_has_no_common_address(
+    followed: bytes | None,
+) -> None:
+    """keepalived on a node of the cluster has picked our VRID."""
+    counters: Multiset[Counter] = Multiset()
+    assert admit(REFUSES, NOBODY, OTHERS, counters, followed) is Counter.OTHER_VIRTUAL_ROUTERS
+
+
+def test_a_list_that_is_heard_beside_ours_from_one_host_is_another_programs() -> None:
+    counters: Multiset[Counter] = Multiset()
+    known = NOBODY
+    for advertisement in (GOOD, OTHERS, GOOD):
+        found = admit(REFUSES, known, advertisement, counters, followed=PEER)
+        assert isinstance(found, Acquaintances)
+        known = found
+    assert admit(REFUSES, known, OTHERS, counters, followed=PEER) is Counter.OTHER_VIRTUAL_ROUTERS
+    edited = replace(REFUSES, families=(replace(KNOWN, addresses=OTHERS.addresses),))
+    assert known.after_edit(REFUSES, replace(REFUSES, priority=50)) == known
+    assert known.after_edit(REFUSES, edited) == Acquaintances((PEER,), frozenset(VIPS))
 
 
 def test_who_was_heard_with_an_address_of_ours_is_remembered_and_nobody_else() -> None:
     counters: Multiset[Counter] = Multiset()
     met = admit(VERSION_3, NOBODY, GOOD._replace(addresses=(VIPS[1], *OTHERS.addresses)), counters)
     assert met == Acquaintances((PEER,))
-    assert admit(REFUSES, NOBODY, OTHERS, counters) == NOBODY, "a member by its name alone"
+    found = admit(REFUSES, NOBODY, OTHERS, counters, followed=PEER)
+    assert isinstance(found, Acquaintances)
+    assert found.met == (), "a member by its name alone"
 
 
 def test_so_many_are_remembered_and_no_more() -> None:

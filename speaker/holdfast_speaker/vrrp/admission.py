@@ -27,6 +27,9 @@ MAY_BE_A_SPLIT_BRAIN: Final = frozenset(
 )
 """What whoever sends it may hold our addresses with, while it is refused here."""
 
+_Advertised = tuple[bytes, tuple[bytes, ...]]
+"""A source, and a list that it advertises."""
+
 _MOST_REMEMBERED = 32
 """More routers than this do not share a virtual router; and nobody who makes sources up shall fill the memory."""
 
@@ -38,21 +41,38 @@ class Acquaintances(Struct, frozen=True):
     """Sources that advertised a list with an address of ours, the latest last."""
     former: frozenset[bytes] = frozenset()
     """Our addresses before the last edit of them: others may not have made theirs yet."""
+    edits: tuple[_Advertised, ...] = ()
+    """Lists without an address of ours from whom we follow: their edit may have come first."""
+    strangers: tuple[_Advertised, ...] = ()
+    """The same from hosts that have advertised a list of ours since: that is another program's."""
 
     def with_source(self, source: bytes) -> Acquaintances:
         """One more, if it is one more; the oldest is forgotten where there are too many."""
-        if source in self.met:
+        met = self.met if source in self.met else (*self.met, source)[-_MOST_REMEMBERED:]
+        if not self.edits:
+            return self if met is self.met else Acquaintances(met, self.former, strangers=self.strangers)
+        beside = [edit for edit in self.edits if edit[0] == source]
+        others = tuple(edit for edit in self.edits if edit[0] != source)
+        return Acquaintances(met, self.former, others, (*self.strangers, *beside)[-_MOST_REMEMBERED:])
+
+    def with_edit(self, edit: _Advertised) -> Acquaintances:
+        """One that we follow advertises this now."""
+        if edit in self.edits:
             return self
-        return Acquaintances((*self.met, source)[-_MOST_REMEMBERED:], self.former)
+        return Acquaintances(self.met, self.former, (*self.edits, edit)[-_MOST_REMEMBERED:], self.strangers)
 
     def after_edit(self, before: Configuration, after: Configuration) -> Acquaintances:
         """The same from now on. A family that comes or goes is no edit of the other's addresses."""
         former = set(self.former)
+        is_edit = False
         for family in before.families:
             now = after.family(family.width)
             if now is not None and set(now.addresses) != set(family.addresses):
                 former = {address for address in former if len(address) != family.width}.union(family.addresses)
-        return Acquaintances(self.met, frozenset(former))
+                is_edit = True
+        if is_edit:
+            return Acquaintances(self.met, frozenset(former))
+        return Acquaintances(self.met, frozenset(former), self.edits, self.strangers)
 
 
 def admit(
@@ -60,10 +80,13 @@ def admit(
     acquaintances: Acquaintances,
     advertisement: Advertisement,
     counters: Multiset[Counter],
+    followed: bytes | None = None,
 ) -> Acquaintances | Counter:
     """Who is known after it, where the advertisement is for this router's election, or why it is refused.
 
-    What is wrong or odd about it is counted.
+    What is wrong or odd about it is counted. `followed` is the Master that this router follows as a Backup: a list of
+    its that has no address of ours may be an edit that has come to it first. Everybody else's is refused, also a known
+    member's: on its host another program may use our VRID.
     """
     family = configuration.family(len(advertisement.source))
     refusal = _refusal(configuration, family, advertisement, counters)
@@ -75,9 +98,13 @@ def admit(
     if advertisement.addresses != family.addresses and set(advertisement.addresses) != set(family.addresses):
         counters[Counter.ADDRESS_LIST_ERRORS] += 1
         meets = not acquaintances.former.union(family.addresses).isdisjoint(advertisement.addresses)
-        if not (meets or _is_known(family, acquaintances, advertisement.source)):
-            counters[Counter.OTHER_VIRTUAL_ROUTERS] += 1
-            return Counter.OTHER_VIRTUAL_ROUTERS
+        edit = (advertisement.source, advertisement.addresses)
+        if not meets:
+            is_followed = advertisement.source == followed and edit not in acquaintances.strangers
+            if not (is_followed and _is_known(family, acquaintances, advertisement.source)):
+                counters[Counter.OTHER_VIRTUAL_ROUTERS] += 1
+                return Counter.OTHER_VIRTUAL_ROUTERS
+            acquaintances = acquaintances.with_edit(edit)
     counters[Counter.ADVERTISEMENT_RCVD] += 1
     if advertisement.priority == 0:
         counters[Counter.PRIORITY_ZERO_PKTS_RCVD] += 1

@@ -272,7 +272,8 @@ class VirtualRouter:
 
     def receive(self, advertisement: Advertisement, now: Instant) -> Actions:
         """A packet of this VRID whose form is valid. Whatever is not obeyed is counted."""
-        admitted = admit(self.configuration, self.acquaintances, advertisement, self.counters)
+        followed = self._followed(advertisement.source)
+        admitted = admit(self.configuration, self.acquaintances, advertisement, self.counters, followed)
         if isinstance(admitted, Counter):
             return self._refuse(admitted, advertisement)
         self.acquaintances = admitted
@@ -285,6 +286,15 @@ class VirtualRouter:
             case _:
                 self.counters[Counter.NOT_RUNNING] += 1
                 return NOTHING
+
+    def _followed(self, source: bytes) -> bytes | None:
+        """The Master that this Backup follows in the family of that source; the source, if nobody was heard yet."""
+        if not isinstance(self.state, Backup):
+            return None
+        for family, known in zip(self.configuration.families, self.state.known, strict=True):
+            if family.width == len(source):
+                return known.heard.source if known.heard is not None else source
+        return None
 
     def _refuse(self, counter: Counter, advertisement: Advertisement) -> Actions:
         # Over IPv6 a router of IPv4 alone is asked nothing, so that nothing of it is at stake.
