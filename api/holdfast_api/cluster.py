@@ -251,7 +251,8 @@ class Link(_Model, frozen=True, kw_only=True):
     foreign_virtual_router_ids: Annotated[list[Annotated[int, Meta(ge=1, le=255)]], Meta(max_length=255)] = field(
         default_factory=list
     )
-    """VRIDs that the node heard there within the last hour from others than the cluster's nodes; sorted."""
+    """VRIDs that the node heard there within the last hour, from others than the cluster's nodes, or sent by another
+    program of its own; sorted."""
     next_hops: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=64)] = field(default_factory=list)
     """Addresses of the routers on it that the node's own routes lead through, without prefix length; sorted."""
 

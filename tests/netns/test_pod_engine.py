@@ -264,3 +264,35 @@ def test_the_vrids_of_strangers_are_told_on_links_with_and_without_a_vip(pods: l
     before = received(n1)
     time.sleep(2.0)
     assert received(n1) - before < 30, "each of some 20 advertisements is heard once"
+
+
+_KEEPALIVED = """
+import socket, time
+from holdfast_speaker.vrrp.packet import encode
+source, group = bytes((10, 77, 0, 11)), bytes((224, 0, 0, 18))
+sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, 112)
+sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+sender.bind(("10.77.0.11", 0))
+while True:
+    for vrid in (51, 88):
+        packet = encode(3, vrid, 150, 1_000_000_000, (bytes((10, 77, 0, 210)),), source, group, None)
+        sender.sendto(packet, ("224.0.0.18", 0))
+    time.sleep(0.3)
+"""
+"""A program on n1 with virtual routers of its own: one has the VIP's VRID, the other one a VRID that nobody has."""
+
+
+def test_another_program_on_a_node_is_a_stranger_to_its_own_engine_and_takes_nothing(pods: list[Pod]) -> None:
+    n1, n2 = pods
+    members = {"members": ["10.77.0.11", "10.77.0.12"], "foreignRouters": "Refuse"}
+    for pod, priority in ((n2, 110), (n1, 100)):
+        pod.start()
+        eventually(lambda pod=pod: pod.configure(priority=50, **members)["type"] == "Done", "the engine is configured")
+        assert pod.configure(2, priority=priority, **members)["type"] == "Done"
+        eventually(lambda: n2.host.has(VIP), "n2 holds the VIP")
+    n1.host.namespace.start([sys.executable, "-P", "-c", _KEEPALIVED])
+    foreign = {"eth0": [51, 88]}
+    eventually(lambda: n1.say({"type": "GetStatus"})["foreignVirtualRouterIDs"] == foreign, "it is told", 20)
+    assert n2.state() == "Master"
+    assert n2.host.has(VIP)

@@ -109,3 +109,61 @@ def test_a_flood_from_made_up_sources_costs_no_look_at_all_of_them_for_each_pack
     assert not any(hear(number, now) for number in range(2000, 2100))
     assert _CountedInstant.asked < 5000
     assert hear(2000, Instant(NOW + REMEMBERED)), "there is room again"
+
+
+def own_host(
+    strangers: Strangers, vrid: int, *seconds: int, ours: frozenset[bytes] = frozenset(), **fields: int
+) -> None:
+    """Another program of this host, whose address is a known node's, advertises at these times."""
+    payload = encode(3, vrid, fields.get("priority", 100), SECOND, (VIP,), SOURCE, MULTICAST_GROUP_V4, None)
+    for second in seconds:
+        now = Instant(NOW + second * SECOND)
+        strangers.hear_own_host(2, payload, SOURCE, MULTICAST_GROUP_V4, 255, ours, now)
+
+
+VIP = bytes((10, 0, 0, 200))
+
+
+def test_another_program_of_this_host_is_a_stranger_though_its_address_is_a_nodes() -> None:
+    strangers = Strangers()
+    strangers.know(["10.0.0.9"])
+    own_host(strangers, 77, 0, 1)
+    strangers.know(["10.0.0.9"])
+    assert strangers.by_link(table("eth0"), Instant(NOW + SECOND)) == {"eth0": [77]}
+    restored = Strangers()
+    restored.restore(strangers.checkpoint())
+    assert restored.by_link(table("eth0"), Instant(NOW + SECOND)) == {"eth0": [77]}
+    assert strangers.by_link(table("eth0"), Instant(NOW + SECOND + REMEMBERED)) == {}
+    strangers.keep_links({3})
+    assert strangers.by_link(table("eth0"), Instant(NOW + SECOND)) == {}
+
+
+def test_what_this_engine_sends_itself_is_no_strangers() -> None:
+    strangers = Strangers()
+    own_host(strangers, 51, 0, 1, 2, ours=frozenset({VIP}))
+    assert strangers.by_link(table("eth0"), NOW) == {}
+
+
+def test_what_this_engine_sent_last_before_an_edit_is_no_strangers() -> None:
+    strangers = Strangers()
+    own_host(strangers, 51, 0, 1, ours=frozenset({VIP}))
+    own_host(strangers, 51, 2)  # read after the VirtualIP was taken from the configuration
+    own_host(strangers, 51, 2, 9, priority=0)
+    assert strangers.by_link(table("eth0"), Instant(NOW + 9 * SECOND)) == {}
+    own_host(strangers, 51, 10, ours=frozenset({VIP}))
+    own_host(strangers, 51, 20)
+    assert strangers.by_link(table("eth0"), Instant(NOW + 20 * SECOND)) == {}
+
+
+def test_another_program_with_a_vrid_of_ours_is_told_too() -> None:
+    strangers = Strangers()
+    own_host(strangers, 51, 0, 1, ours=frozenset({bytes((10, 0, 0, 201))}))
+    assert strangers.by_link(table("eth0"), Instant(NOW + SECOND)) == {"eth0": [51]}
+
+
+def test_what_is_no_advertisement_says_nothing() -> None:
+    strangers = Strangers()
+    for second in (0, 1):
+        now = Instant(NOW + second * SECOND)
+        strangers.hear_own_host(2, b"\x31\x05", SOURCE, MULTICAST_GROUP_V4, 255, frozenset(), now)
+    assert strangers.by_link(table("eth0"), Instant(NOW + SECOND)) == {}

@@ -35,6 +35,7 @@ from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
 from holdfast_speaker.engine.ports import (
+    OWN_HOST,
     AddressAdded,
     AddressRemoved,
     Clock,
@@ -686,6 +687,9 @@ class Engine:
         """Packets of IP protocol 112 from one link in one family, in the order in which they came."""
         index, width = listener
         by_vrid = self._by_vrid
+        if width == OWN_HOST:
+            self._hear_own_host(index, datagrams, now)
+            return
         proven = self._hearing.is_proven(listener)
         for datagram in datagrams:
             payload, source, destination, ttl = datagram
@@ -713,6 +717,13 @@ class Engine:
                 self._schedule(instance)
             if not proven and not self._is_own(index, source):
                 proven = self._prove(listener, now)
+
+    def _hear_own_host(self, index: int, datagrams: Iterable[Datagram], now: Instant) -> None:
+        """What leaves this host, our own among it: a virtual router that is none of ours is a stranger's."""
+        for payload, source, destination, ttl in datagrams:
+            ours = self._by_vrid.get((index, len(source), payload[1])) if len(payload) > 1 else None
+            known = {address for address, _ in ours.addresses} if ours is not None else frozenset()
+            self.strangers.hear_own_host(index, payload, source, destination, ttl, known, now)
 
     def _explained(self, instance: Instance, advertisement: Advertisement, now: Instant) -> Actions:
         """Who answers for the addresses is a Master of this virtual router: it is followed as any other."""

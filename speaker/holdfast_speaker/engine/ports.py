@@ -261,6 +261,11 @@ class Listener(NamedTuple):
     link: int
     """The index of the link."""
     width: int
+    """Of the family's addresses; OWN_HOST: what this host itself sends there, in both."""
+
+
+OWN_HOST: Final = 0
+"""The width of a listener on which nothing arrives from outside: other programs of this host may speak VRRP."""
 
 
 class Wire(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Multiset
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Set
 
 from msgspec import Struct
 
@@ -32,6 +32,7 @@ class StrangersCheckpoint(Struct, frozen=True):
 
     known: frozenset[bytes]
     heard: list[tuple[_Router, Instant]]
+    own_host: list[tuple[tuple[int, int], tuple[Instant, Instant]]] = []
 
 
 class Strangers:
@@ -41,16 +42,19 @@ class Strangers:
         self.counters: Multiset[Counter] = Multiset()
         self._known: frozenset[bytes] = frozenset()
         self._heard: dict[_Router, Instant] = {}
+        self._own_host: dict[tuple[int, int], tuple[Instant, Instant]] = {}
+        """By a link's index and a VRID that another program of this host uses: when it was heard first and last."""
         self._old_at = Instant(0)
         """None of them is old enough to be forgotten before."""
 
     def checkpoint(self) -> StrangersCheckpoint:
         """Whom it knows and whom it heard."""
-        return StrangersCheckpoint(self._known, list(self._heard.items()))
+        return StrangersCheckpoint(self._known, list(self._heard.items()), list(self._own_host.items()))
 
     def restore(self, known: StrangersCheckpoint) -> None:
         """Know what another one knew."""
         self._known, self._heard, self._old_at = known.known, dict(known.heard), Instant(0)
+        self._own_host = dict(known.own_host)
 
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are no strangers': nodes of the cluster run virtual routers that this one does not."""
@@ -60,6 +64,7 @@ class Strangers:
     def keep_links(self, there: Container[int]) -> None:
         """Who was heard on a link with another index than these is forgotten: that link is gone."""
         self._heard = {router: at for router, at in self._heard.items() if router[0] in there}
+        self._own_host = {place: times for place, times in self._own_host.items() if place[0] in there}
 
     def hear(self, index: int, payload: bytes, source: bytes, destination: bytes, ttl: int, now: Instant) -> bool:
         """Take in one packet from the link of that index. Whether it was looked at, and is an advertisement."""
@@ -80,6 +85,31 @@ class Strangers:
             self._heard[key] = now
         return True
 
+    def hear_own_host(
+        self,
+        index: int,
+        payload: bytes,
+        source: bytes,
+        destination: bytes,
+        ttl: int,
+        ours: Set[bytes],
+        now: Instant,
+    ) -> None:
+        """Take in what this host has sent on a link. `ours`: the addresses of our virtual router of that VRID there.
+
+        It counts once it is heard again after a second: what is read now we may have sent ourselves, before an edit.
+        """
+        try:
+            advertisement = decode(payload, source, destination, ttl)
+        except PacketError:
+            return
+        place = (index, advertisement.vrid)
+        if not ours.isdisjoint(advertisement.addresses):
+            self._own_host.pop(place, None)
+        elif advertisement.priority:
+            first, last = self._own_host.get(place, (now, now))
+            self._own_host[place] = (first if now - last < REMEMBERED else now, now)
+
     def _is_full(self, now: Instant) -> bool:
         """Whether there is no room for one more, also after the old ones are forgotten."""
         if len(self._heard) >= _MAX and now >= self._old_at:
@@ -97,6 +127,11 @@ class Strangers:
             (index, vrid)
             for (index, vrid, _), at in self._heard.items()
             if now - at < REMEMBERED and index in table.by_index
+        }
+        heard |= {
+            (index, vrid)
+            for (index, vrid), (first, last) in self._own_host.items()
+            if last - first >= _LOOK_AGAIN_AFTER and now - last < REMEMBERED and index in table.by_index
         }
         found: dict[str, list[int]] = {}
         for index, vrid in sorted(heard):

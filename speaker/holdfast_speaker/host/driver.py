@@ -49,7 +49,7 @@ class Driver:
         """Raises EnvironmentFailure where the machine refuses what an engine needs."""
         self._inheritance = inheritance
         self._kernel = NetlinkKernel()
-        self._wire = Wire(inheritance.kept_sockets)
+        self._wire = Wire(inheritance.kept_sockets, overhears=inheritance.overhears)
         self._begin_engine(node_name, log)
         self._turn = Turn(self.inputs, self._wire, clock, inheritance.memory.beat)
         self._directory = directory

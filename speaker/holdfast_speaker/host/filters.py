@@ -42,6 +42,25 @@ NEIGHBOUR_ANSWERS: tuple[Instruction, ...] = (
 )
 """Of the frames of an Ethernet link, the ARP replies and neighbour advertisements."""
 
+_PACKET_TYPE = 0xFFFFF000 + 4
+_PROTOCOL = 0xFFFFF000
+"""SKF_AD_OFF + SKF_AD_PKTTYPE and SKF_AD_PROTOCOL: load what the kernel knows of a packet beside its bytes."""
+
+VRRP_OF_THIS_HOST: tuple[Instruction, ...] = (
+    (LOAD_WORD, 0, 0, _PACKET_TYPE),
+    (JUMP_IF_EQUAL, 0, 8, 4),  # PACKET_OUTGOING
+    (LOAD_WORD, 0, 0, _PROTOCOL),
+    (JUMP_IF_EQUAL, 0, 2, 0x0800),
+    (LOAD_BYTE, 0, 0, 9),  # the protocol of IPv4
+    (JUMP_IF_EQUAL, 3, 4, 112),
+    (JUMP_IF_EQUAL, 0, 3, 0x86DD),
+    (LOAD_BYTE, 0, 0, 6),  # the next header of IPv6
+    (JUMP_IF_EQUAL, 0, 1, 112),
+    KEEP_WHOLE,
+    DROP,
+)
+"""Of packets without the header of their link, the VRRP that this host sends."""
+
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _INSTRUCTION = struct.Struct("@HBBI")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 
@@ -40,6 +41,7 @@ _PACKET_INFORMATION_V4 = struct.Struct("@i4s4s")
 _HOP_LIMIT = struct.Struct("@i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MEMBERSHIP_V6.size) + socket.CMSG_SPACE(_HOP_LIMIT.size)
 _IPV4_MINIMUM = 20
+_IPV6_HEADER = 40
 
 
 _Ancillary = tuple[tuple[int, int, bytes]]
@@ -77,6 +79,11 @@ class VRRPSocket:
     def fileno(self) -> int:
         """The descriptor to wait on for packets."""
         return self.receiver.fileno()
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """What the kernel lists this socket by (/proc/net/raw)."""
+        return frozenset(os.fstat(opened.fileno()).st_ino for opened in (self.receiver, self._sender))
 
     def close(self) -> None:
         """Close the socket."""
@@ -280,6 +287,53 @@ class AnnouncementSocket:
         except OSError as error:
             return error.errno or errno.EIO
         return 0
+
+
+class OwnHostSocket:
+    """Receives the VRRP that this host sends on one link, whichever program does.
+
+    The kernel copies every packet that leaves the link for it: it is to be open only where there is such a program.
+    The constructor raises SystemCallFailure.
+    """
+
+    def __init__(self, index: int) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            self._socket.setblocking(False)
+            filters.attach(self._socket, filters.VRRP_OF_THIS_HOST)
+            self._socket.bind((socket.if_indextoname(index), _ETH_P_ALL))
+        except OSError as error:
+            raise SystemCallFailure("cannot open a socket for what this host sends", error) from error
+
+    def fileno(self) -> int:
+        """Readable when this host has sent VRRP."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def receive(self, limit: int) -> list[Datagram]:
+        """What was sent, `limit` packets at most; nothing where the link is gone."""
+        sent = []
+        for _ in range(limit):
+            try:
+                datagram = _unpacked(self._socket.recv(_LONGEST))
+            except OSError:  # nothing more, or the link went down: netlink tells of that
+                break
+            if datagram is not None:
+                sent.append(datagram)
+        return sent
+
+
+def _unpacked(packet: bytes) -> Datagram | None:
+    """The datagram in an IP packet; None where it is too short."""
+    if packet[:1] and packet[0] >> 4 == 4 and len(packet) >= _IPV4_MINIMUM:
+        begins = (packet[0] & 0x0F) * 4
+        return Datagram(packet[begins : packet[2] << 8 | packet[3]], packet[12:16], packet[16:20], packet[8])
+    if packet[:1] and packet[0] >> 4 == 6 and len(packet) >= _IPV6_HEADER:
+        return Datagram(packet[_IPV6_HEADER:], packet[8:24], packet[24:40], packet[7])
+    return None
 
 
 class NeighbourSocket:

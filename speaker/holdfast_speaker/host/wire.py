@@ -9,13 +9,14 @@ import contextlib
 import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
-from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
+from holdfast_speaker.engine.ports import OWN_HOST, Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.host import clock
 from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.families import FAMILIES
 from holdfast_speaker.host.kept_sockets import KeptSockets
 from holdfast_speaker.host.memberships import Memberships
-from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, VRRPSocket
+from holdfast_speaker.host.programs import others_speak_vrrp
+from holdfast_speaker.host.sockets import AnnouncementSocket, NeighbourSocket, OwnHostSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 
@@ -26,14 +27,22 @@ death of an engine is known only after that.)"""
 _MUTED_FOR = Duration(SECOND)
 """How long the kernel drops what comes in on a link that is only overheard, after it flooded."""
 
+_LOOK_EVERY = Duration(10 * SECOND)
+"""How often it is looked whether another program of this host speaks VRRP."""
+
 _NOT_LISTENING = errno.ENOTCONN
 
 
 class Wire:
     """Only what is in use is open."""
 
-    def __init__(self, kept_sockets: KeptSockets) -> None:
+    def __init__(self, kept_sockets: KeptSockets, *, overhears: bool = False) -> None:
+        """`overhears`: hear also what other programs of this host send, on every link that is listened on."""
         self._kept_sockets = kept_sockets
+        self._overhears = overhears
+        self._links: frozenset[int] = frozenset()
+        self._own_host: dict[int, OwnHostSocket] = {}
+        self._look_at = Instant(0)
         self._listeners: dict[Listener, VRRPSocket] = {}
         self._overheard: dict[Listener, VRRPSocket] = {}
         self._announcers: dict[int, AnnouncementSocket] = {}
@@ -67,7 +76,24 @@ class Wire:
             with contextlib.suppress(SystemCallFailure):
                 self._overheard[listener] = VRRPSocket(listener.link, FAMILIES[listener.width])
                 self.epoch += 1
+        self._links = frozenset(listener.link for listener in (*self._listeners, *self._overheard))
+        self._hear_own_host()
         return refused
+
+    def _hear_own_host(self) -> None:
+        """Hear what this host sends, if another program of it speaks VRRP."""
+        if not self._overhears:
+            return
+        self._look_at = Instant(clock.now() + _LOOK_EVERY)
+        ours = [opened.inodes for opened in (*self._listeners.values(), *self._overheard.values())]
+        wanted = self._links if others_speak_vrrp(frozenset().union(*ours)) else frozenset()
+        for index in self._own_host.keys() - wanted:
+            self._own_host.pop(index).close()
+            self.epoch += 1
+        for index in sorted(wanted - self._own_host.keys()):
+            with contextlib.suppress(SystemCallFailure):
+                self._own_host[index] = OwnHostSocket(index)
+                self.epoch += 1
 
     def _open(self, listener: Listener, memberships: Memberships) -> None:
         if listener.link not in self._announcers:
@@ -139,6 +165,9 @@ class Wire:
 
     def receive(self, listener: Listener, limit: int) -> Sequence[Datagram]:
         """As turn.Arrivals has it."""
+        if listener.width == OWN_HOST:
+            programs = self._own_host.get(listener.link)
+            return programs.receive(limit) if programs is not None else ()
         opened = self._listeners.get(listener)
         if opened is not None:
             return self._received(opened, limit)
@@ -165,7 +194,9 @@ class Wire:
         return opened.receive(limit) if opened is not None else ()
 
     def unmute(self, now: Instant) -> None:
-        """Listen again to what flooded a while ago."""
+        """Listen again to what flooded a while ago, and look whether another program of this host speaks by now."""
+        if self._links and now >= self._look_at:
+            self._hear_own_host()
         for listener in [listener for listener, until in self._muted.items() if until <= now]:
             del self._muted[listener]
             if listener in self._overheard:
@@ -173,8 +204,9 @@ class Wire:
                     self._overheard[listener].unmute()
 
     def next_deadline(self) -> Instant | None:
-        """When something is to be listened to again."""
-        return min(self._muted.values(), default=None)
+        """When something is to be listened to again, or looked for."""
+        looks = [self._look_at] if self._overhears and self._links else []
+        return min((*self._muted.values(), *looks), default=None)
 
     # ----- what the loop watches -----
 
@@ -183,11 +215,13 @@ class Wire:
         yield from (opened.fileno() for opened in self._listeners.values())
         yield from (opened.fileno() for opened in self._overheard.values())
         yield from (opened.fileno() for opened in self._neighbours.values())
+        yield from (opened.fileno() for opened in self._own_host.values())
 
     def readable(self, ready: Collection[int]) -> tuple[list[Listener], list[Listener], list[int]]:
         """What ready descriptors stand for: listeners, overheard ones, and links whose neighbours answered."""
+        own_host = [Listener(link, OWN_HOST) for link, opened in self._own_host.items() if opened.fileno() in ready]
         return (
             [one for one, opened in self._listeners.items() if opened.fileno() in ready],
-            [one for one, opened in self._overheard.items() if opened.fileno() in ready],
+            [*(one for one, opened in self._overheard.items() if opened.fileno() in ready), *own_host],
             [index for index, opened in self._neighbours.items() if opened.fileno() in ready],
         )
