@@ -43,6 +43,12 @@ AT_ONCE: Final = 8
 UNANSWERED_AT_MOST: Final = 3
 """So many in a row that the API server does not answer, or is too busy for: it is left alone until the next pass."""
 
+_MAP_LISTS: Final = {"/status/conditions": "type", "/spec/virtualRouters": "name", "/spec/tracking": "virtualIP"}
+"""Lists that others can own entries of, with the key of these."""
+_OF_OTHERS: Final = frozenset({"/status/nodes"})
+_DEFAULTS: Final = (("/status/moves", 0),)
+"""What the schema puts in the place of what is removed."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -203,7 +209,11 @@ class Writer:
             "spec": msgspec.to_builtins(spec),
         }
         path = f"{SPEAKER_CONFIGS}/{name}"
-        await self.request("speakerconfigs", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER))
+        applied = await self.request(
+            "speakerconfigs", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER)
+        )
+        operations = _removal_of_strays((applied or {}).get("spec", {}), body["spec"], "/spec")
+        await self._patch("speakerconfigs", name, path, operations)
 
     async def _delete_speaker(self, name: str, uid: str) -> None:
         path = f"{SPEAKER_CONFIGS}/{name}"
@@ -242,7 +252,7 @@ class Writer:
     async def _tell(self, key: str, status: Object) -> None:
         applied = await self._apply_status(key, {"status": status}, OPERATOR_FIELD_MANAGER)
         # What somebody else owns, too, stays when it is left out.
-        await self._patch_status(key, _removal_of_strays(applied or {}, status))
+        await self._patch_status(key, _removal_of_strays(applied or {}, status, "/status"))
 
     async def _depart(self, key: str, node_names: Sequence[str]) -> None:
         for node_name in node_names:  # one after the other: what comes after an entry that goes moves up
@@ -267,13 +277,14 @@ class Writer:
         return None if applied is None else applied.get("status") or {}
 
     async def _patch_status(self, key: str, operations: Sequence[Object]) -> None:
+        await self._patch("virtualips/status", key, f"{virtual_ip_path(key)}/status", operations)
+
+    async def _patch(self, resource: str, what: str, path: str, operations: Sequence[Object]) -> None:
         """What a patch removes is gone, whoever owns it, and so is that ownership."""
-        if not operations:
-            return
-        path = f"{virtual_ip_path(key)}/status"
-        await self.request(
-            "virtualips/status", "patch", key, lambda: self._api.patch(path, operations, OPERATOR_FIELD_MANAGER)
-        )
+        if operations:
+            await self.request(
+                resource, "patch", what, lambda: self._api.patch(path, operations, OPERATOR_FIELD_MANAGER)
+            )
 
 
 def _status_document(status: VirtualIPStatus) -> Object:
@@ -328,23 +339,33 @@ def _removal_of_entries(there: Object, node_name: str) -> list[Object]:
     return _removal("/status/nodes", there.get("nodes", []), lambda entry: entry["nodeName"] == node_name)
 
 
-def _removal_of_strays(there: Object, told: Object) -> list[Object]:
-    """JSON Patch: what stands there of the operator's part though it is not told."""
-    types = {condition["type"] for condition in told.get("conditions", [])}
-    conditions = there.get("conditions", []) if "conditions" in told else []
-    operations = _removal("/status/conditions", conditions, lambda condition: condition["type"] not in types)
+def _removal_of_strays(there: Object, told: Object, path: str) -> list[Object]:
+    """JSON Patch: what stands at `path`, of the operator's part of an object, though it is not told."""
+    operations = []
     for name, value in there.items():
-        # The schema's default comes back at once.
-        if name not in told and name != "nodes" and (name, value) != ("moves", 0):
-            operations += _removed(f"/status/{name}", value)
+        inner = f"{path}/{name}"
+        if inner in _OF_OTHERS or (inner, value) in _DEFAULTS:
+            continue
+        if name not in told:
+            operations += _removed(inner, value)
+        elif inner in _MAP_LISTS:
+            entries = {entry[_MAP_LISTS[inner]]: entry for entry in told[name]}
+            for index, entry in reversed(list(enumerate(value))):  # what comes after one that is removed moves up
+                wanted = entries.get(entry[_MAP_LISTS[inner]])
+                if wanted is None:
+                    operations += _removed(f"{inner}/{index}", entry)
+                else:
+                    operations += _removal_of_strays(entry, wanted, f"{inner}/{index}")
+        elif isinstance(value, dict):
+            operations += _removal_of_strays(value, told[name], inner)
     return operations
 
 
 def _removal(path: str, items: Sequence[Object], is_removed: Callable[[Object], bool]) -> list[Object]:
     operations = []
-    for index in reversed(range(len(items))):  # what comes after one that is removed moves up
-        if is_removed(items[index]):
-            operations += _removed(f"{path}/{index}", items[index])
+    for index, item in reversed(list(enumerate(items))):
+        if is_removed(item):
+            operations += _removed(f"{path}/{index}", item)
     return operations
 
 

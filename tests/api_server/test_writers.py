@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from holdfast_api.cluster import VirtualIPState, VirtualIPStatus, agent_field_manager
+from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPStatus, agent_field_manager
+from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_kube.api_server import APIServer, load_configuration
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan
@@ -25,6 +26,7 @@ from holdfast_testing.holdfast_objects import (
     NAMESPACE,
     OPERATOR,
     SPEAKER,
+    SPEAKER_CONFIGS,
     Object,
     entry,
     virtual_ip,
@@ -141,6 +143,36 @@ def test_a_status_that_is_told_is_not_written_again(web: Client, operator: Play)
     version = web.get(WEB)["metadata"]["resourceVersion"]
     operator(tell(HELD))
     assert web.get(WEB)["metadata"]["resourceVersion"] == version
+
+
+def test_a_configuration_that_somebody_edited_by_hand_is_put_right(
+    api_server: LocalAPIServer, web: Client, operator: Play
+) -> None:
+    path = f"{SPEAKER_CONFIGS}/n1"
+    assert web.request("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}}).status in (201, 409)
+    routers = [
+        VirtualRouterConfiguration(name=f"default/{name}", addresses=[address], virtual_router_id=number)
+        for number, (name, address) in enumerate({"a": "192.0.2.1/32", "b": "192.0.2.2/32"}.items(), start=1)
+    ]
+    spec = SpeakerConfigSpec(node_name="n1", virtual_routers=routers)
+
+    async def write(api: APIServer) -> None:
+        cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
+        plan = ClusterPlan(speakers={"n1": spec}, statuses={}, departed={}, notices=[])
+        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, ()) == frozenset()
+
+    operator(write)
+    right = web.get(path)["spec"]
+    try:
+        mine = {"name": "default/mine", "addresses": ["192.0.2.9/32"], "virtualRouterID": 9}
+        first = {**right["virtualRouters"][0], "draining": True, "priority": 60}
+        by_hand = {"virtualRouters": [mine, first, right["virtualRouters"][1]], "nodeAddresses": ["192.0.2.7"]}
+        by_hand["tracking"] = [{"virtualIP": "default/mine"}]
+        assert web.merge(path, {"spec": by_hand}, "kubectl-edit").message == ""
+        operator(write)
+        assert web.get(path)["spec"] == right
+    finally:
+        web.delete(path)
 
 
 def test_what_the_operator_says_leaves_the_agents_entries_alone(web: Client, operator: Play) -> None:
