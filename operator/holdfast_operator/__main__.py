@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from holdfast_kube.certificate import Certificate
 from holdfast_operator import process
 from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.planner.view import ClusterRules
-from holdfast_operator.settings import Settings, parse_networks
+from holdfast_operator.settings import Settings, api_servers_service, parse_networks
 from holdfast_operator.surroundings import SPEAKER_PODS
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,10 @@ def command(
     log.configure(log.JSONLines() if log_format == "json" else log.TextLines(), log_level)
     rules = ClusterRules(
         pools_required=None if pools_required == "auto" else pools_required == "true",
-        service_networks=parse_networks(service_networks, "--service-networks"),
+        service_networks=(
+            *parse_networks(service_networks, "--service-networks"),
+            *api_servers_service(os.environ),
+        ),
         allowed_probe_networks=parse_networks(allowed_probe_networks, "--allowed-probe-networks"),
         control_planes=control_planes == "true",
     )

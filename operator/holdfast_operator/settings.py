@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -81,3 +82,17 @@ def _own_namespace() -> str:
         raise ConfigurationError(
             f"must be given outside of a pod ({_NAMESPACE_FILE}: {error.strerror})", field="--namespace"
         ) from error
+
+
+def api_servers_service(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The API server's Service, as a pod is told: so much is known where nobody says what networks Services have.
+
+    Some providers tell a name there, which is no network.
+
+    >>> api_servers_service({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+    ('10.96.0.1/32',)
+    """
+    try:
+        return (str(ipaddress.ip_network(environment.get("KUBERNETES_SERVICE_HOST", ""))),)
+    except ValueError:
+        return ()

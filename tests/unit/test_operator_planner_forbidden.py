@@ -117,6 +117,47 @@ def test_a_link_local_address_of_another_link_is_another_one(world: World) -> No
     assert accepted(plan) == accepted(plan, "shop/router") == ("True", "Accepted")
 
 
+# ----- routes that come with an address -----
+
+
+@pytest.mark.parametrize(
+    "address", ["198.51.100.7/1", "198.51.100.7/2", "10.77.0.7/8", "172.18.9.9/16", "fd00::77:1/16"]
+)
+def test_no_prefix_leads_the_nodes_own_traffic_away(world: World, address: str) -> None:
+    """Where a node has no address in the network, the VIP brings it a route: to whoever answers there."""
+    for name in world.nodes:
+        world.links[name].append(Link(name="eth1", addresses=[]))
+        world.report(name)
+    world.apply("web", addresses=[address], interface="eth1")
+    plan = world.settle()
+    assert accepted(plan) == REFUSED
+    assert "must have a longer prefix" in words(plan)
+    assert routers(plan) == {}
+
+
+def test_nor_one_of_a_second_address(world: World) -> None:
+    world.apply("web", addresses=["10.0.0.100/24", "198.51.100.7/1"])
+    assert accepted(world.settle()) == REFUSED
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7/24", "198.51.100.7", "fd00:77::1/64"])
+def test_a_network_of_its_own_is_had_where_no_node_has_an_address(world: World, address: str) -> None:
+    for name in world.nodes:
+        world.links[name].append(Link(name="eth1", addresses=[]))
+        world.report(name)
+    world.apply("web", addresses=[address], interface="eth1")
+    assert accepted(world.settle()) == ("True", "Accepted")
+
+
+def test_a_node_without_an_address_in_it_takes_part_where_others_have_the_network(world: World) -> None:
+    world.links["n3"] = [Link(name="eth0", addresses=["192.0.2.3/24"])]
+    world.report("n3")
+    world.apply("web", addresses=["10.0.0.100/24"], interface="eth0")
+    plan = world.settle()
+    assert accepted(plan) == ("True", "Accepted")
+    assert sorted(routers(plan)) == ["n1", "n2", "n3"]
+
+
 # ----- in force -----
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_operator import settings
-from holdfast_operator.settings import Settings, parse_networks
+from holdfast_operator.settings import Settings, api_servers_service, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,17 @@ def test_what_is_no_network_is_refused_with_its_option(text):
 
 def test_no_network_is_none():
     assert parse_networks("", "--service-networks") == parse_networks(" , ", "--service-networks") == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "networks"),
+    [
+        ("10.96.0.1", ("10.96.0.1/32",)),
+        ("fd00:96::1", ("fd00:96::1/128",)),
+        ("cluster.example.net", ()),
+        ("", ()),
+    ],
+)
+def test_the_api_servers_service_is_a_network_where_it_is_an_address(told, networks):
+    assert api_servers_service({"KUBERNETES_SERVICE_HOST": told}) == networks
+    assert api_servers_service({}) == ()

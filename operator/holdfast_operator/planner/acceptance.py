@@ -123,8 +123,8 @@ def _candidate(
     refusal = _without_home(virtual_ip, membership, context.view)
     if refusal is not None:
         return refusal
-    link_local = permissions.against_link_local_addresses(request, virtual_ip.spec.addresses, membership.places)
-    permit = dataclasses.replace(permit, objections=(*permit.objections, *link_local))
+    at_home = permissions.against_home(request, virtual_ip, membership)
+    permit = dataclasses.replace(permit, objections=(*permit.objections, *at_home))
     if permit.refusal is not None:
         return permit.refusal
     return Candidate(

@@ -6,6 +6,7 @@ of one agent keeps a new VirtualIP from an address, and takes none away from one
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -114,7 +115,7 @@ class Forbidden:
         """Whether a Node object has it, of another node than one of its `owners`, or the API server's endpoints."""
         return address in self._api_servers or bool(set(self._nodes.get(address, ())) - set(owners))
 
-    @property
+    @functools.cached_property
     def spans(self) -> Spans:
         """All of it: what nobody is given by itself."""
         single = [*self._nodes, *self._api_servers]

@@ -10,6 +10,7 @@ import functools
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import structs
 
@@ -20,11 +21,12 @@ from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.claims import Refusal
 from holdfast_operator.planner.forbidden import Ban, Forbidden
 from holdfast_operator.planner.links import is_link_local
-from holdfast_operator.planner.membership import Context, find_members, place_of
+from holdfast_operator.planner.membership import Context, Membership, find_members, place_of
 from holdfast_operator.planner.pools import Pool, Pools
 from holdfast_operator.planner.probe_targets import probe_violations
+from holdfast_operator.planner.segments import place
 from holdfast_operator.planner.selection import fits
-from holdfast_operator.planner.spans import Spans
+from holdfast_operator.planner.spans import Span, Spans
 from holdfast_operator.planner.view import ClusterView, NodeView
 
 
@@ -162,6 +164,11 @@ class Permissions:
         self._judged = _Use()
         """Of those alone that were judged before: who of those that run is beyond a quota."""
         self._free: dict[str, Spans] = {}
+        self._links = {
+            place(name, link): _parsed(link.addresses)
+            for name, speaker in view.speakers.items()
+            for link in speaker.status.links
+        }
         routers = [router for speaker in view.speakers.values() for router in speaker.spec.virtual_routers]
         self._running = dict.fromkeys(addresses_of({text for router in routers for text in router.addresses}), "")
         """Of a VirtualIP that was deleted too, as long as it is not gone from the nodes."""
@@ -276,16 +283,48 @@ class Permissions:
             if not is_link_local(interface):
                 yield from self._against_banned(request, interface.ip, field_name, ())
 
-    def against_link_local_addresses(
-        self, request: Request, addresses: Sequence[str], places: Collection[str]
-    ) -> list[Objection]:
-        """Objections to those that mean something else on every link, now that the links are known."""
+    def against_home(self, request: Request, virtual_ip: VirtualIP, membership: Membership) -> list[Objection]:
+        """Objections that are known with the links on which it would live."""
+        found: list[Objection] = []
+        for index, interface in enumerate(_parsed(virtual_ip.spec.addresses)):
+            if is_link_local(interface):
+                found += self._against_banned(request, interface.ip, _field(request, index), membership.places)
+            elif self._brings_a_route(interface, virtual_ip, membership):
+                found += self._against_route(request, interface, _field(request, index))
+        return found
+
+    def _brings_a_route(self, interface: Interface, virtual_ip: VirtualIP, membership: Membership) -> bool:
+        """Whether a node has no address in its network there: then it gets a route to that network with it.
+
+        Not where another node has that network on its link: then that is where it is.
+        """
+        network = interface.network
+        if network.prefixlen == network.max_prefixlen:
+            return False
+        holding = [self._holding(found, interface) for found in membership.places]
+        if any(own.prefixlen <= network.prefixlen for networks in holding for own in networks):
+            return False
+        is_unknown = virtual_ip.spec.interface is not None and not all(one.is_known for one in membership.members)
+        return is_unknown or not all(holding)
+
+    def _holding(self, home: str, interface: Interface) -> list[IPv4Network | IPv6Network]:
         return [
-            objection
-            for index, interface in enumerate(_parsed(addresses))
-            if is_link_local(interface)
-            for objection in self._against_banned(request, interface.ip, _field(request, index), places)
+            own.network
+            for own in self._links.get(home, ())
+            if own.network.prefixlen < own.max_prefixlen and interface.ip in own.network
         ]
+
+    def _against_route(self, request: Request, interface: Interface, field_name: str) -> Iterator[Objection]:
+        network = interface.network
+        whole = Span(network.version, int(network.network_address), int(network.broadcast_address))
+        others = self._forbidden.spans.meeting(Spans([whole]))
+        if others is not None:
+            message = (
+                f"{field_name}: must have a longer prefix, or live where nodes have an address in {network}: they"
+                f" would get a route to it, and {others} is forbidden"
+            )
+            has_it = any(interface in _parsed(router.addresses) for router in request.running.values())
+            yield Objection(ConditionReason.ADDRESS_NOT_PERMITTED, message, has_it)
 
     def _against_banned(
         self, request: Request, address: Address, field_name: str, places: Collection[str]
