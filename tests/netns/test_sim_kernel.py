@@ -8,7 +8,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -406,7 +405,6 @@ class Twins:
         for event in events:
             match event:
                 case LinkChanged(link):
-                    link = replace(link, mtu=0, controller=0, answers_arp=True)
                     if told.get(link.index) == link:
                         continue
                     told[link.index] = link

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_speaker.engine import replay
 from holdfast_speaker.engine.addresses import RENEWAL_INTERVAL, HeldAddresses
 from holdfast_speaker.engine.engine import Engine
 from holdfast_speaker.engine.instance import Instance
@@ -253,10 +254,30 @@ def test_what_is_kept_of_a_violation_can_be_read(
 ) -> None:
     folder = tmp_path_factory.mktemp("kept")
     monkeypatch.setenv("HOLDFAST_ARTIFACTS", str(folder))
-    run = Run(draw(3))
+    run = Run(draw(3), keeps_journals=True)
     run.play()
     kept = run.keep("nothing was wrong")
     assert "-- everything is mended" in (kept / "trace.txt").read_text(encoding="utf-8")
     for name, host in run.world.hosts.items():
         decoded = msgspec.json.decode((kept / f"{name}.json").read_bytes(), type=dict[str, Checkpoint])
         assert decoded == {key: one.router.checkpoint() for key, one in host.engine.instances.items()}
+        played = list(replay.play((kept / f"{name}.journal").read_bytes().splitlines()))
+        assert played
+        assert all(one.recorded == one.replayed for one in played)
+
+
+def test_what_broke_a_law_is_played_again_with_journals(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("kept")
+    monkeypatch.setenv("HOLDFAST_ARTIFACTS", str(folder))
+    is_impatient(monkeypatch)
+    with pytest.raises(Violation):
+        play_until_found((Fault.POWER_OFF,))
+    journals = list(folder.glob("*/*.journal"))
+    assert journals
+    for journal in journals:
+        played = list(replay.play(journal.read_bytes().splitlines()))
+        *whole, last = played  # the violation may have come in the middle of the last one
+        assert all(one.recorded == one.replayed for one in whole)
+        assert b"Transition" in last.replayed

@@ -176,7 +176,10 @@ class SimulatedKernel:
             self._switch_off(interface)
         self.ipv4.link_gone(interface)
         self.ipv6.link_gone(interface)
-        controller = self._leave(interface) if interface.controller else None
+        controller = self.interfaces[interface.controller] if interface.controller else None
+        interface.controller = 0  # nobody is told that, as the link itself goes
+        if controller is not None:
+            self._left(controller)
         del self.interfaces[index]
         self.routes.remove(lambda route: route.index == index)
         self._told.pop(index, None)
@@ -264,17 +267,16 @@ class SimulatedKernel:
     def release(self, index: int) -> None:
         """It is a port no longer."""
         self.advance()
-        controller = self._leave(self.interfaces[index])
+        port = self.interfaces[index]
+        controller, port.controller = self.interfaces[port.controller], 0
+        self._tell_link(index)
+        self._left(controller)
         self._look_at_ports(controller)
 
-    def _leave(self, port: Interface) -> Interface:
-        """Take a port from its controller, which does not notice yet whether it has a carrier without it."""
-        controller = self.interfaces[port.controller]
-        port.controller = 0
-        self._tell_link(port.index)
+    def _left(self, controller: Interface) -> None:
+        """A bridge or bond has a port less, and does not notice yet whether it has a carrier without it."""
         self._take_mtu_of_ports(controller)
         self._take_mac_of_ports(controller)
-        return controller
 
     def ports(self, controller: Interface) -> list[Interface]:
         """The ports of a bridge or bond."""

@@ -14,7 +14,9 @@ from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, State
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_speaker.engine.engine import Engine
+from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.journal import Journal, RecordedEngine
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, Listener, Request
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.engine.turn import Turn
@@ -148,8 +150,12 @@ class Process:
     """An engine that runs, and who gives it its turns."""
 
     engine: Engine
+    """To be asked."""
+    inputs: Inputs
+    """To be told: the same engine, with a journal between where one is kept."""
     turn: Turn
-    requests: list[Callable[[Engine, Instant], object]] = field(default_factory=list)
+    journal: Journal | None = None
+    requests: list[Callable[[Inputs, Instant], object]] = field(default_factory=list)
     """What clients want and was not read yet."""
 
 
@@ -186,8 +192,10 @@ class Host:
         observer: Observer,
         *,
         drift_ppm: int = 0,
+        keeps_journal: bool = False,
     ) -> None:
         self.name = name
+        self.keeps_journal = keeps_journal
         self.timeline = timeline
         self.segment = segment
         self.clock = HostClock(timeline, drift_ppm)
@@ -311,13 +319,13 @@ class Host:
         self._begin_process()
         process = self._running
         if self.saved is not None:
-            process.engine.clean_up_after(self.saved.routers)
+            process.inputs.clean_up_after(self.saved.routers)
         known = [
             PublishedRouter(virtual_ip=name, state=State.INITIALIZE, since="", reason=None, addresses=[], health=health)
             for name, health in self.health.items()
         ]
-        process.engine.go_on_from(known, Instant(0))
-        process.engine.configure(self.configuration, self.clock.now())
+        process.inputs.go_on_from(known, Instant(0))
+        process.inputs.configure(self.configuration, self.clock.now())
         self._take_turn()
 
     def start_unknowing(self) -> None:
@@ -325,15 +333,20 @@ class Host:
         self._begin_process()
         process = self._running
         if self.saved is not None:
-            process.engine.clean_up_after(self.saved.routers)
-        process.engine.configure(self.configuration, self.clock.now())
+            process.inputs.clean_up_after(self.saved.routers)
+        process.inputs.configure(self.configuration, self.clock.now())
         self._take_turn()
 
     def _begin_process(self) -> None:
         self.kernel.process_ends()
         log = HostLog(self, self.observer)
-        engine = Engine(self.name, self.kernel, self.wire, self.clock, log)
-        self.process = Process(engine, Turn(engine, self.wire, self.clock, self._beat))
+        if self.keeps_journal:
+            recorded = RecordedEngine(self.name, self.kernel, self.wire, self.clock, log)
+            turn = Turn(recorded, self.wire, self.clock, self._beat)
+            self.process = Process(recorded.engine, recorded, turn, recorded.journal)
+        else:
+            engine = Engine(self.name, self.kernel, self.wire, self.clock, log)
+            self.process = Process(engine, engine, Turn(engine, self.wire, self.clock, self._beat))
         self._busy_until = self.timeline.now
         self._seen = None
 
@@ -353,7 +366,7 @@ class Host:
             return
         left = self.kept
         self._begin_process()
-        engine = self._running.engine
+        engine = self._running.inputs
         if self.saved is not None:
             engine.clean_up_after(self.saved.routers)
         if self.clock.now() - self.heartbeat <= GOES_ON_WITHIN:
@@ -376,10 +389,10 @@ class Host:
         if self.process is None:
             return
         if within is None:
-            self._running.engine.stop(self.clock.now())
+            self._running.inputs.stop(self.clock.now())
             self._end_process()
             return
-        engine = self._running.engine
+        engine = self._running.inputs
         end = self.clock.when(min(engine.step_aside(self.clock.now()), Instant(self.clock.now() + within)))
         process = self.process
         self._rest()
@@ -395,10 +408,9 @@ class Host:
         if self.process is None:
             return False
         now = self.clock.now()
-        engine = self._running.engine
-        self._save(engine)
+        self._save(self._running.engine)
         self.handed_over_at = now
-        engine.hand_over(now)
+        self._running.inputs.hand_over(now)
         self._end_process()
         return True
 
@@ -408,7 +420,7 @@ class Host:
             return
         left = self.saved
         self._begin_process()
-        engine = self._running.engine
+        engine = self._running.inputs
         engine.clean_up_after(left.routers)
         if self.clock.now() - self.handed_over_at < HANDED_OVER_WITHIN:
             engine.go_on_from(left.routers, self.handed_over_at)
@@ -460,7 +472,7 @@ class Host:
 
     # ----- what clients want -----
 
-    def ask(self, request: Callable[[Engine, Instant], object]) -> None:
+    def ask(self, request: Callable[[Inputs, Instant], object]) -> None:
         """A client's request: read after the packets, in the turn that it wakes the engine for."""
         if self.process is None:
             return
@@ -477,8 +489,8 @@ class Host:
         """What the probes found."""
         self.health[name] = health
 
-        def report(engine: Engine, now: Instant) -> None:
-            if name in engine.instances:
+        def report(engine: Inputs, now: Instant) -> None:
+            if name in self.engine.instances:
                 engine.report_health(name, health, "", now)
 
         self.ask(report)
@@ -486,7 +498,7 @@ class Host:
     def switch_over(self, name: str, to: str) -> None:
         """What a user wants; what is refused is logged."""
 
-        def wish(engine: Engine, now: Instant) -> None:
+        def wish(engine: Inputs, now: Instant) -> None:
             try:
                 engine.switchover(name, to, now)
             except ConfigurationError as refusal:
@@ -541,7 +553,7 @@ class Host:
         process.turn.run(deadline, ready.readable, ready.overheard, ready.answering, links_changed=ready.links_changed)
         requests, process.requests = process.requests, []
         for request in requests:
-            request(process.engine, self.clock.now())
+            request(process.inputs, self.clock.now())
         if process.engine.is_unpublished:
             process.engine.is_unpublished = False
             self._save(process.engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -62,8 +63,9 @@ class Report:
 class Run:
     """One seed."""
 
-    def __init__(self, options: Options) -> None:
-        self.world = World(options)
+    def __init__(self, options: Options, *, keeps_journals: bool = False) -> None:
+        self.world = World(options, keeps_journals=keeps_journals)
+        self.keeps_journals = keeps_journals
         self.laws = Laws(self.world)
         self.faults: Multiset[str] = Multiset()
 
@@ -73,12 +75,21 @@ class Run:
         try:
             self._play()
         except (Violation, AssertionError) as violation:
-            folder = self.keep(str(violation))
+            folder = self._played_again().keep(str(violation))
             raise Violation(
                 f"seed {world.options.seed}, commit {_commit()}: {violation} (kept in {folder})"
             ) from violation
         laws = self.laws
         return Report(1, world.now - EPOCH, world.timeline.events, laws.judged, laws.excused, world.moves, self.faults)
+
+    def _played_again(self) -> Run:
+        """The same, with the journals of its engines; they are not kept the first time, as that takes long."""
+        if self.keeps_journals:
+            return self
+        again = Run(self.world.options, keeps_journals=True)
+        with contextlib.suppress(Violation, AssertionError):
+            again._play()
+        return again
 
     def _play(self) -> None:
         world, random = self.world, self.world.random
@@ -520,7 +531,10 @@ class Run:
         kernel.set_disable_ipv6(ETH0, False)
 
     def keep(self, violation: str) -> Path:
-        """A trace for people, and what every router knew at the end; the folder."""
+        """A trace for people, what every router knew at the end, and its engine's journal (`holdfast replay`).
+
+        Returns the folder.
+        """
         top = Path(os.environ.get("HOLDFAST_ARTIFACTS") or tempfile.gettempdir())
         folder = top / f"holdfast-simulation-{self.world.options.seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -530,6 +544,8 @@ class Run:
             if host.process is not None:
                 routers = {name: one.router.checkpoint() for name, one in host.engine.instances.items()}
                 (folder / f"{host.name}.json").write_bytes(msgspec.json.encode(routers, order="sorted") + b"\n")
+                if host.process.journal is not None:
+                    (folder / f"{host.name}.journal").write_bytes(b"\n".join(host.process.journal.lines()) + b"\n")
         return folder
 
 

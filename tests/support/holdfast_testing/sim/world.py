@@ -56,7 +56,7 @@ class Stall:
 class World:
     """What there is, and what can be done to it. `laws` watch it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, keeps_journals: bool = False) -> None:
         self.options = options
         self.random = Random(options.seed + 1)
         self.timeline = Timeline()
@@ -99,6 +99,7 @@ class World:
                 self._prepare,
                 self._observer,
                 drift_ppm=drift,
+                keeps_journal=keeps_journals,
             )
             self.hosts[name].health = dict.fromkeys(self.names, Health.HEALTHY)
         for name, host in self.hosts.items():
