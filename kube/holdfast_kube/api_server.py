@@ -168,6 +168,11 @@ class APIServer:
         """One object as it is now, undecoded."""
         return await self._send("GET", path)
 
+    async def list_at(self, path: str) -> tuple[list[Object], str]:
+        """Every object of a collection as it is now, and the resource version at which it is so."""
+        found = _decoded(await self.list_raw(path), f"GET {path}")
+        return found["items"] or [], found["metadata"].get("resourceVersion", "")
+
     async def list(self, path: str, query: Mapping[str, str] | None = None) -> list[Object]:
         """Every object of a collection as it is now."""
         items: list[Object] | None = _decoded(await self.list_raw(path, query), f"GET {path}")["items"]

@@ -36,3 +36,12 @@ def is_newer(version: str, than: str) -> bool:
     if version.isdecimal() and than.isdecimal():
         return int(version) > int(than)
     return version != than
+
+
+def goes_back(before: str, now: str) -> bool:
+    """Whether the API server, which was at one resource version, is at an earlier one: a backup was restored.
+
+    >>> goes_back("100", "99"), goes_back("99", "99"), goes_back("b", "a")
+    (True, False, False)
+    """
+    return before.isdecimal() and now.isdecimal() and int(now) < int(before)

@@ -1,6 +1,10 @@
 """LIST, then WATCH for ever: a store that equals what the API server has, up to the time that news take.
 
 Any error inside a watch, 410 among them, leads to another LIST, whose difference finds what was deleted meanwhile.
+
+An etcd that was restored from a backup has lower resource versions than what was seen before. A watch that goes on from
+the former ones hears nothing at all, until the new ones have come so far. So after a watch that broke, stayed silent or
+ended before its time, the API server is asked where it is before the next one; and a list is always believed.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import msgspec
 from holdfast_api.naming import kubernetes_name
 from holdfast_kube.api_server import GONE, NOT_FOUND, APIFailure, APIServer
 from holdfast_kube.back_off import BackOff
-from holdfast_kube.objects import Metadata
+from holdfast_kube.objects import Metadata, goes_back
 
 _WATCH_SECONDS = (240, 300)
 """How long the API server is asked to keep a watch: not the same for every agent."""
@@ -118,6 +122,8 @@ class Reflector(Generic[Observed]):
         self._longest_pause_seconds = longest_pause_seconds
         self._version = ""
         """Where the next watch begins; empty: with a list."""
+        self._is_doubtful = False
+        """Whether the API server may not be where it was."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -125,8 +131,12 @@ class Reflector(Generic[Observed]):
         while True:
             is_place_new, at_least = not self._version, 0.0
             try:
+                if not is_place_new and self._is_doubtful and not await self._is_place_known():
+                    self._version = ""
+                    is_place_new = True
                 if is_place_new:
                     await self._list()
+                self._is_doubtful = False
                 has_failed = not await self._watch()
             except APIFailure as failure:
                 at_least = failure.retry_after_seconds
@@ -134,6 +144,7 @@ class Reflector(Generic[Observed]):
                     self._listener.failed(self._resource, failure)
                 if failure.status in _LOSES_THE_PLACE:
                     self._version = ""
+                self._is_doubtful = self._is_doubtful or not failure.status
                 # An API server that is back often does not know the place of a watch; it answers, so ask at once.
                 has_failed = failure.status != GONE or is_place_new
             if has_failed:
@@ -159,13 +170,29 @@ class Reflector(Generic[Observed]):
         self._store.replace({_key(item.metadata): item for item in items})
         self._version = found.metadata.resource_version
 
+    async def _is_place_known(self) -> bool:
+        """Whether the API server has come as far as the last watch; one object of the collection tells. Raises
+        APIFailure."""
+        body = await self._api.list_raw(self._path, {"limit": "1"})
+        try:
+            now = msgspec.json.decode(body, type=_List).metadata.resource_version
+        except msgspec.DecodeError as error:
+            raise APIFailure(f"the list of {self._resource} cannot be read: {error}") from error
+        if goes_back(self._version, now):
+            _log.warning("the API server has gone back to an earlier state, perhaps that of a backup: listing anew")
+            return False
+        return True
+
     async def _watch(self) -> bool:
         """Until the API server ends it. Returns whether it said anything; raises APIFailure."""
+        seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311  # no secret: spreads load
+        clock = asyncio.get_running_loop().time
+        began = clock()
         query = {
             **self._query,
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(random.randint(*_WATCH_SECONDS)),  # noqa: S311  # no secret: spreads load
+            "timeoutSeconds": str(seconds),
         }
         told = False
         async with contextlib.aclosing(self._api.watch(self._path, query)) as lines:
@@ -174,6 +201,8 @@ class Reflector(Generic[Observed]):
                 if line:
                     self._take_in(line)
                     told = True
+        # One that ends before its time was ended by an API server that stops, and may start as another one.
+        self._is_doubtful = clock() - began < seconds - 1
         return told
 
     def _take_in(self, line: bytes) -> None:
@@ -187,6 +216,10 @@ class Reflector(Generic[Observed]):
         except msgspec.DecodeError as error:
             self._version = ""
             raise APIFailure(f"an event of {self._resource} cannot be read: {error}") from error
+        version = item.metadata.resource_version
+        if goes_back(self._version, version):
+            self._version = ""
+            raise APIFailure(f"the watch of {self._resource} goes back", GONE)
         key = _key(item.metadata)
         match event.type:
             case "ADDED" | "MODIFIED":
@@ -195,7 +228,7 @@ class Reflector(Generic[Observed]):
                 self._store.remove(key)
             case _:  # BOOKMARK: nothing but a place to go on from
                 pass
-        self._version = item.metadata.resource_version or self._version
+        self._version = version or self._version
 
 
 def _key(metadata: Metadata) -> Key:

@@ -10,7 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from holdfast_api.cluster import GROUP, POOLS_REQUIRED_ANNOTATION, VERSION, SpeakerConfig, SpeakerConfigStatus
+from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.objects import goes_back
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
 from holdfast_operator.planner import lenient
 from holdfast_operator.planner.view import ClusterRules, ClusterView, NodeView
@@ -20,6 +22,25 @@ VIRTUAL_IPS: Final = f"/apis/{GROUP}/{VERSION}/virtualips"
 SPEAKER_CONFIGS: Final = f"/apis/{GROUP}/{VERSION}/speakerconfigs"
 NODES: Final = "/api/v1/nodes"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+_DISRUPTING: Final = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",  # cluster-autoscaler, from when it begins to drain
+        "karpenter.sh/disrupted",  # Karpenter from 1.0, in the same way
+        "karpenter.sh/disruption",  # and before
+        "node.kubernetes.io/out-of-service",  # an administrator's word that the node is down for good
+        "node.cloudprovider.kubernetes.io/shutdown",  # the cloud's controller: it has been shut down
+        "cloud.google.com/impending-node-termination",
+        "aws-node-termination-handler/asg-lifecycle-termination",
+        "aws-node-termination-handler/scheduled-maintenance",
+        "aws-node-termination-handler/spot-itn",
+    }
+)
+"""Taints by which those who are about to take a node away say so: NoSchedule, as they drain it themselves.
+
+DeletionCandidateOfClusterAutoscaler (PreferNoSchedule) is none of them: it comes and goes with the load, and many such
+nodes stay.
+"""
 
 _KEPT_BY_NODE_LIFECYCLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """What the control plane says of a node that it does not hear: whether the VIP moves is for the protocol to decide."""
@@ -69,13 +90,23 @@ class Reader:
         """`speakers`: the pods of the speakers."""
         self._api = api
         self._surroundings = SurroundingsReader(api, speakers)
+        self._version = ""
 
     async def read(self) -> Cluster:
-        """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident."""
+        """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident.
+
+        EnvironmentFailure where a backup of the API server's was restored: watches from before would hear nothing for
+        long, so a new start is the way to go on.
+        """
         api = self._api
-        virtual_ips, speakers, nodes, surroundings = await asyncio.gather(
+        (virtual_ips, version), (speakers, _), (nodes, _), surroundings = await asyncio.gather(
             _list(api, VIRTUAL_IPS), _list(api, SPEAKER_CONFIGS), _list(api, NODES), self._surroundings.read()
         )
+        if goes_back(self._version, version):
+            raise EnvironmentFailure(
+                "the API server has gone back to an earlier state, perhaps that of a backup: what was watched is not so"
+            )
+        self._version = version
         # After the lists: what a definition that is being deleted takes with it is gone only once it says so itself.
         virtual_ip_definition, speaker_definition = await asyncio.gather(
             _definition(api, "virtualips"), _definition(api, "speakerconfigs")
@@ -108,9 +139,9 @@ async def check_discovery(api: APIServer) -> None:
         raise Held(Cause.DEFINITION_MISSING, f"the API server does not advertise {names} yet")
 
 
-async def _list(api: APIServer, path: str) -> list[Object]:
+async def _list(api: APIServer, path: str) -> tuple[list[Object], str]:
     try:
-        return await api.list(path)
+        return await api.list_at(path)
     except APIFailure as failure:
         if failure.status == NOT_FOUND:
             raise Held(Cause.DEFINITION_MISSING, f"the API server knows no {path.rpartition('/')[2]}") from failure
@@ -145,7 +176,7 @@ def node_view(node: Mapping[str, Any]) -> NodeView:
     return NodeView(
         name=metadata["name"],
         labels=metadata.get("labels", {}),
-        is_cordoned=spec.get("unschedulable", False) or _evicts(spec.get("taints", ())),
+        is_cordoned=spec.get("unschedulable", False) or _is_leaving(spec.get("taints") or ()),
         internal_addresses=_addresses(status, "InternalIP"),
         external_addresses=_addresses(status, "ExternalIP"),
         pod_networks=tuple(spec.get("podCIDRs") or filter(None, (spec.get("podCIDR"),))),
@@ -159,5 +190,9 @@ def _addresses(status: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     return tuple(address["address"] for address in status.get("addresses") or () if address["type"] == kind)
 
 
-def _evicts(taints: Iterable[Mapping[str, Any]]) -> bool:
-    return any(taint["effect"] == "NoExecute" and taint["key"] not in _KEPT_BY_NODE_LIFECYCLE for taint in taints)
+def _is_leaving(taints: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether somebody evicts what runs there, or is about to take the node away."""
+    return any(
+        (taint["effect"] == "NoExecute" and taint["key"] not in _KEPT_BY_NODE_LIFECYCLE) or taint["key"] in _DISRUPTING
+        for taint in taints
+    )

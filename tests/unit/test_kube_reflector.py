@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 from kubernetes.aio.client import Configuration
 
+from holdfast_kube import reflector
 from holdfast_kube.api_server import APIServer, Patience
 from holdfast_kube.back_off import BackOff
 from holdfast_kube.objects import is_newer
@@ -87,7 +89,9 @@ def test_the_store_follows_what_happens():
     play(scene)
 
 
-def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list():
+def test_after_its_time_a_watch_goes_on_where_it_was_without_a_list(monkeypatch):
+    monkeypatch.setattr(reflector, "_WATCH_SECONDS", (0, 0))  # the fake one does not look at that
+
     async def scene(case, fake):
         fake.put(PODS, pod("web-1"))
         await until(lambda: case.names == ["web-1"])
@@ -202,3 +206,33 @@ def test_resource_versions_are_compared_as_numbers_where_they_are_some():
     assert not is_newer("999", "1000")
     assert is_newer("b", "a")
     assert not is_newer("a", "a")
+
+
+def test_after_a_backup_was_restored_the_list_is_believed_and_the_watch_hears_again():
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
+        backup, version = copy.deepcopy(fake.objects), fake._version
+        for number in range(2, 9):
+            fake.put(PODS, pod(f"web-{number}"))
+        await until(lambda: len(case.names) == 8)
+        await fake.stop()
+        fake.restore(backup, version)
+        await fake.start()
+        await until(lambda: case.names == ["web-1"])
+        await until(lambda: fake.watches(PODS))
+        fake.put(PODS, pod("new"))
+        await until(lambda: case.names == ["new", "web-1"])
+
+    play(scene)
+
+
+def test_a_watch_whose_versions_go_back_leads_to_a_list():
+    async def scene(case, fake):
+        fake.put(PODS, pod("web-1"))
+        await until(lambda: case.names == ["web-1"] and fake.watches(PODS))
+        fake.restore({**fake.objects, PODS: {}}, 50)
+        fake.put(PODS, pod("web-2"))
+        await until(lambda: case.names == ["web-2"])
+
+    play(scene)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import APIFailure
 from holdfast_operator.planner.view import ClusterRules
 from holdfast_operator.reader import node_view
-from holdfast_testing.operator_world import play, populate
+from holdfast_testing.operator_world import play, populate, put_virtual_ip
 
 
 def node(spec=None, **status):
@@ -37,6 +38,11 @@ def test_a_node_has_its_name_its_labels_and_its_internal_addresses():
         (taint("node.kubernetes.io/out-of-service", "NoExecute"), True),
         (taint("node-role.kubernetes.io/control-plane", "NoSchedule"), False),
         (taint("dedicated", "PreferNoSchedule"), False),
+        (taint("ToBeDeletedByClusterAutoscaler", "NoSchedule"), True),
+        (taint("DeletionCandidateOfClusterAutoscaler", "PreferNoSchedule"), False),
+        (taint("karpenter.sh/disrupted", "NoSchedule"), True),
+        (taint("karpenter.sh/disruption", "NoSchedule"), True),
+        (taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule"), True),
         # Whether a node that the control plane does not hear goes on holding is for the protocol to decide.
         (taint("node.kubernetes.io/not-ready", "NoExecute"), False),
         (taint("node.kubernetes.io/unreachable", "NoExecute"), False),
@@ -106,5 +112,19 @@ def test_what_one_agent_says_holds_up_nobody():
         assert status.observed_generation == 1
         assert [link.name for link in status.links] == ["eth0"]
         assert (status.conditions, status.engine_version) == ([], "")
+
+    play(scene)
+
+
+def test_an_api_server_that_went_back_to_a_backup_ends_the_process():
+    async def scene(bench):
+        populate(bench.fake)
+        await bench.settle()
+        backup = bench.fake.back_up()
+        put_virtual_ip(bench.fake, "shop/mail")
+        await bench.once()
+        bench.fake.restore(backup)
+        with pytest.raises(EnvironmentFailure, match="gone back to an earlier state"):
+            await bench.reader.read()
 
     play(scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -125,6 +126,30 @@ def test_a_deleted_speaker_config_changes_nothing_and_its_return_is_obeyed():
         world.api.put(SPEAKERS, speaker_config(router("shop/db", 51)))
         await until(lambda: world.engine.configuration.generation == 1)
         assert [one.name for one in world.engine.configuration.virtual_routers] == ["shop/db"]
+
+    play(scene)
+
+
+def test_after_a_backup_was_restored_the_node_follows_it_and_says_what_it_does():
+    async def scene(world):
+        prepare(world, "web")
+        await world.start_agent()
+        await until(lambda: world.engine.configuration.generation == 1)
+        backup, version = copy.deepcopy(world.api.objects), world.api._version
+        world.api.put(VIRTUAL_IPS, virtual_ip("db"))
+        world.api.put(SPEAKERS, speaker_config(router(WEB, 50), router("shop/db", 51)))
+        await until(lambda: world.engine.configuration.generation == 2)
+        world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT)
+        await until(lambda: (world.api.entry("web") or {}).get("state") == "Master")
+        for number in range(20):  # so that it takes long until the versions are where they were
+            world.api.put(PODS, pod(f"pod-{number}"))
+        await world.api.stop()
+        world.api.restore(backup, version)
+        # The operator writes its plan of what there is now: the generation is one that the node has seen.
+        world.api.put(SPEAKERS, speaker_config(router(WEB, 50), router("shop/mail", 52)))
+        await world.api.start()
+        await until(lambda: [one.name for one in world.engine.configuration.virtual_routers] == [WEB, "shop/mail"])
+        await until(lambda: (world.api.entry("web") or {}).get("state") == "Master")
 
     play(scene)
 

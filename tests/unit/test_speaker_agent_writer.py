@@ -4,7 +4,7 @@ import asyncio
 
 from holdfast_kube.api_server import APIFailure
 from holdfast_speaker.agent.ledger import Ledger
-from holdfast_speaker.agent.writer import AT_ONCE, FORBIDDEN_AT_MOST, Writer, own_entry, virtual_ip_form
+from holdfast_speaker.agent.writer import AT_ONCE, POSTPONED_AT_MOST, Writer, own_entry, virtual_ip_form
 from holdfast_testing.agent_fixtures import NODE, until
 
 ENTRY = {"nodeName": NODE, "state": "Master"}
@@ -138,9 +138,9 @@ def test_where_every_write_is_forbidden_not_every_one_is_tried():
         api, ledger, writer = case(*(f"shop/web-{number}" for number in range(100)))
         api.failures = [APIFailure("no such role", 403) for _ in range(100)]
         assert not await writer.write_all()
-        assert len(api.failures) >= 100 - FORBIDDEN_AT_MOST - AT_ONCE
+        assert len(api.failures) >= 100 - POSTPONED_AT_MOST - AT_ONCE
         assert api.applied == []
-        assert len(ledger.due()) >= 100 - FORBIDDEN_AT_MOST - AT_ONCE
+        assert len(ledger.due()) >= 100 - POSTPONED_AT_MOST - AT_ONCE
 
     play(scene)
 

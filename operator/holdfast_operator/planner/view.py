@@ -18,7 +18,7 @@ class NodeView:
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     is_cordoned: bool = False
-    """spec.unschedulable, or a taint that evicts: its VIPs are handed over to others, make before break."""
+    """spec.unschedulable, or a taint that evicts or says the node goes: others take its VIPs, make before break."""
     internal_addresses: Sequence[str] = ()
     external_addresses: Sequence[str] = ()
     pod_networks: Sequence[str] = ()

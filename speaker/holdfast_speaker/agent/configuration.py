@@ -81,6 +81,8 @@ class Configuration:
         self.is_there: bool | None = None
         """Whether the API server has the object; None: it has not said yet."""
         self._unplanned = ""
+        self._taken = b""
+        """The newest one's specification, as it came."""
         self._offered: Wanted | None = None
         self._confirmed: Wanted | None = None
 
@@ -100,7 +102,8 @@ class Configuration:
         self.is_there = True
         metadata = found.metadata
         before, self._unplanned = self._unplanned, ""
-        if self._is_known(metadata.uid, metadata.generation):
+        is_known = self._is_known(metadata.uid, metadata.generation)
+        if is_known and bytes(found.spec) == self._taken:
             return
         try:
             spec = msgspec.json.decode(found.spec, type=SpeakerConfigSpec)
@@ -115,6 +118,11 @@ class Configuration:
             self.rejection = Rejection(metadata.generation, by_engine=False, words=words)
             _log.error("generation %d of the SpeakerConfig is not put in force: %s", metadata.generation, words)
         else:
+            self._taken = bytes(found.spec)
+            if is_known and self.newest is not None:
+                if self.newest.spec == spec:
+                    return
+                self._offered = None  # after a backup was restored, generations are counted anew: it is another one
             self.newest = Wanted(metadata.uid, metadata.generation, spec)
             self.rejection = None
         self._changed()

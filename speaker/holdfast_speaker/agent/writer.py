@@ -30,13 +30,12 @@ _LULL_SECONDS = 0.02
 
 _LOOK_EVERY_SECONDS = 1.0
 
-FORBIDDEN_SECONDS = 15.0
-"""An object whose write is forbidden is left alone for so long: a policy or quota of its namespace may forbid it."""
+POSTPONED_SECONDS = 15.0
+"""An object whose write fails is left alone for so long: a policy, a webhook or a quota may stand in its way alone."""
 
-FORBIDDEN_AT_MOST = 8
+POSTPONED_AT_MOST = 8
 """So many in one round, and it is not one object's matter any more: all others wait, as when the API server is away."""
 
-_FORBIDDEN = 403
 _PERMANENT = frozenset({400, 422})
 """HTTP statuses by which the API server says that it will not take this, however often it is sent."""
 
@@ -73,7 +72,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._back_off_ends = asyncio.Event()
         self._told = ""
-        self._forbidden = 0
+        self._postponed = 0
+        self._leave_alone_seconds = 0.0
         self.results: Counter[str] = Counter()
         """How many requests ended so: applied, gone, refused, failed."""
 
@@ -102,12 +102,13 @@ class Writer:
                 continue
             self._wake.set()
             self._back_off_ends.clear()
-            await _within(self._back_off_ends, back_off.failed())
+            await _within(self._back_off_ends, back_off.failed(self._leave_alone_seconds))
 
     async def write_all(self) -> bool:
         """Write what is due now, the newest truth of each. Returns whether the API server took what it could."""
         names = deque(self._ledger.due())
-        self._forbidden = 0
+        self._leave_alone_seconds = 0.0
+        self._postponed = 0
         outcomes = await asyncio.gather(*(self._write_some(names) for _ in range(min(AT_ONCE, len(names)))))
         return all(outcomes)
 
@@ -128,10 +129,11 @@ class Writer:
                 if str(failure) != self._told:
                     self._told = str(failure)
                     _log.warning("the status of %s %s waits to be written: %s", self._form.resource, name, failure)
-                if failure.status == _FORBIDDEN:
-                    self._forbidden += 1
-                    self._ledger.postpone(name, FORBIDDEN_SECONDS)
-                    if self._forbidden < FORBIDDEN_AT_MOST:
+                self._leave_alone_seconds = max(self._leave_alone_seconds, failure.retry_after_seconds)
+                if failure.concerns_one_object:
+                    self._postponed += 1
+                    self._ledger.postpone(name, POSTPONED_SECONDS)
+                    if self._postponed < POSTPONED_AT_MOST:
                         continue
                 names.clear()
                 return False

@@ -294,6 +294,11 @@ class FakeAPI:
         self._tell("MODIFIED" if before else "ADDED", path, whole)
         return whole
 
+    def restore(self, objects: dict[str, dict[tuple[str, str], dict[str, Any]]], version: int) -> None:
+        """An etcd from a backup: objects as they were, and resource versions that go on from there."""
+        self.objects, self._version = objects, version
+        self._log.clear()
+
     def delete(self, path: str, name: str, namespace: str = "") -> None:
         """Delete an object."""
         self._version += 1

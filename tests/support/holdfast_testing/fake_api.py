@@ -138,6 +138,15 @@ class Recorded:
     status: int
 
 
+@dataclass(frozen=True)
+class Backup:
+    """What etcd had."""
+
+    version: int
+    objects: dict[Resource, dict[Name, Object]]
+    owners: dict[str, Ownership]
+
+
 class Refusal(Exception):
     """An answer with a status of 400 or more."""
 
@@ -244,6 +253,18 @@ class FakeAPI:
         """Let requests fail from now on; remove the fault from `faults` to let them pass."""
         self.faults.append(Fault(method, path, **what))
         return self.faults[-1]
+
+    def back_up(self) -> Backup:
+        """Everything there is, as of now."""
+        return Backup(self._version, copy.deepcopy(self._objects), copy.deepcopy(self._owners))
+
+    def restore(self, backup: Backup) -> None:
+        """An etcd from a backup, and API servers that were started anew: resource versions go on from there."""
+        self._version = self._compacted = backup.version
+        self._objects = copy.deepcopy(backup.objects)
+        self._owners = copy.deepcopy(backup.owners)
+        self._log.clear()
+        self.drop_watches()
 
     def compact(self) -> None:
         """Forget history: a watch that goes on from before gets 410 Gone."""
