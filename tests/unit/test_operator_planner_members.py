@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from holdfast_api.cluster import Link
+from holdfast_operator.planner import capacity
 from holdfast_operator.planner.view import ClusterPlan, ClusterRules, NodeView
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
@@ -587,6 +588,27 @@ def test_nothing_is_planned_beyond_what_a_speaker_config_has_room_for() -> None:
     assert "n1, n2" in condition(plan, "Accepted", refused[0])[2]
     again = world.reconcile()
     assert {key for key in again.statuses if condition(again, "Accepted", key)[1] == "NodeFull"} == set(refused)
+
+
+def test_nor_beyond_what_etcd_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of them fit into so many bytes."""
+    monkeypatch.setattr(capacity, "BYTES_MAX", 4_000)
+    world = World("n1", "n2", "n3")
+    for number in range(4):
+        world.apply(f"v{number}", addresses=[f"10.0.0.{50 + number}/24"], nodes={"names": ["n1", "n2"]})
+    plan = world.settle()
+    assert [len(plan.speakers[name].virtual_routers) for name in ("n1", "n2", "n3")] == [3, 3, 0]
+    assert condition(plan, "Accepted", "shop/v3")[1] == "NodeFull"
+    world.apply("v3", addresses=["10.0.0.53/24"], nodes={"names": ["n3"]})
+    world.settle()
+    world.apply("v3", addresses=["10.0.0.53/24"])
+    plan = world.settle()
+    assert condition(plan, "Accepted", "shop/v3")[0] == "True", "what runs is kept off the nodes that are full"
+    assert set(routers(plan, "shop/v3")) == {"n3"}
+    assert "n1 (as many VirtualIPs run there as fit)" in condition(plan, "Programmed", "shop/v3")[2]
+    world.delete("v0")
+    world.settle()
+    assert set(routers(world.settle(), "shop/v3")) == {"n1", "n2", "n3"}
 
 
 # ----- IPv6 alone -----

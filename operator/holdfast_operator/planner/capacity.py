@@ -8,10 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
+
+import msgspec
 
 from holdfast_api.cluster import VIRTUAL_ROUTERS_MAX, ConditionReason
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+
+BYTES_MAX: Final = 1_400_000
+"""Of all virtual routers in one SpeakerConfig, as they are stored: etcd takes 1.5 MiB (--max-request-bytes)."""
+
+_BYTES_EACH = 1_100
+"""Of one virtual router without its lists: its fields with their defaults, and managedFields."""
+
+_BYTES_AROUND = 4
+"""Of an address in a list: quotes, comma and a blank."""
 
 _TOLD_MAX = 4
 
@@ -22,7 +34,12 @@ def within_capacity(
     created: Mapping[str, str],
 ) -> dict[str, Verdict]:
     """The verdicts, so that no node runs more than fits; `created` is when each VirtualIP was made, by its key."""
-    there = Counter(node for routers in running.values() for node in routers)
+    number: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for key in verdicts:
+        for node, router in running.get(key, {}).items():
+            number[node] += 1
+            size[node] += _bytes_in_force(router)
     found = dict(verdicts)
     waiting = [
         (not running.get(key), created.get(key, ""), key, verdict)
@@ -30,17 +47,34 @@ def within_capacity(
         if isinstance(verdict, Accepted)
     ]
     for is_new, _, key, verdict in sorted(waiting, key=lambda one: one[:3]):
-        new_to = [one for one in verdict.membership.members if one.node.name not in running.get(key, {})]
-        full = {one.node.name for one in new_to if there[one.node.name] >= VIRTUAL_ROUTERS_MAX}
+        more = _bytes(verdict)
+        new_to = [one.node.name for one in verdict.membership.members if one.node.name not in running.get(key, {})]
+        full = {name for name in new_to if number[name] >= VIRTUAL_ROUTERS_MAX or size[name] + more > BYTES_MAX}
         if full and is_new:
             found[key] = _refusal(sorted(full))
             continue
-        there.update(one.node.name for one in new_to if one.node.name not in full)
+        for name in new_to:
+            if name not in full:
+                number[name] += 1
+                size[name] += more
         if full:
             members = tuple(one for one in verdict.membership.members if one.node.name not in full)
             membership = replace(verdict.membership, members=members, full=tuple(sorted(full)))
             found[key] = replace(verdict, membership=membership)
     return found
+
+
+def _bytes_in_force(router: VirtualRouterConfiguration) -> int:
+    return _BYTES_EACH + _listed(router.members) + _listed(router.unicast_peers) + _listed(router.addresses)
+
+
+def _bytes(verdict: Accepted) -> int:
+    tracking = len(msgspec.json.encode(verdict.virtual_ip.spec.track))
+    return _BYTES_EACH + _listed(verdict.membership.addresses) + _listed(verdict.virtual_ip.spec.addresses) + tracking
+
+
+def _listed(addresses: Sequence[str]) -> int:
+    return sum(map(len, addresses)) + _BYTES_AROUND * len(addresses)
 
 
 def some_of(names: Sequence[str]) -> str:
@@ -51,5 +85,5 @@ def some_of(names: Sequence[str]) -> str:
 def _refusal(full: Sequence[str]) -> Refusal:
     return Refusal(
         ConditionReason.NODE_FULL,
-        f"spec.nodes: must leave out {some_of(full)}: {VIRTUAL_ROUTERS_MAX} VirtualIPs run there, as many as fit",
+        f"spec.nodes: must leave out {some_of(full)}: as many VirtualIPs run there as a SpeakerConfig has room for",
     )

@@ -16,7 +16,6 @@ from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.cluster import (
     NODES_MAX,
     POOLS_REQUIRED_ANNOTATION,
-    VIRTUAL_ROUTERS_MAX,
     ConditionType,
     NodeStatus,
     SpeakerConditionType,
@@ -289,7 +288,7 @@ def _left_out(verdict: Verdict, view: ClusterView) -> list[str]:
     return [
         *(f"{name} ({missing})" for name in sorted(membership.refused)),
         *(f"{name} (no such node)" for name in sorted(set(spec.nodes.names) - known)),
-        *(f"{name} ({VIRTUAL_ROUTERS_MAX} VirtualIPs run there, as many as fit)" for name in membership.full),
+        *(f"{name} (as many VirtualIPs run there as fit)" for name in membership.full),
         *(f"{name} ({NODES_MAX} nodes take part, as many as can)" for name in membership.left_out),
     ]
 
