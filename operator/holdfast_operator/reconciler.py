@@ -98,8 +98,18 @@ class Reconciler:
                 # In a storm of changes as much rest as work, so that the API server has some too.
                 await asyncio.sleep(min(time.monotonic() - began, self._rhythm.last_retry))
             else:
+                await self._rest(back_off)
                 self._dirty.set()
-                await asyncio.sleep(back_off.failed(self._leave_alone()))
+
+    async def _rest(self, back_off: BackOff) -> None:
+        """After a pass that failed; a change ends it, as something may be different now."""
+        asked = self._leave_alone()
+        longest = back_off.failed(asked)
+        least = max(min(self._rhythm.first_retry, longest), asked)
+        await asyncio.sleep(least)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest - least):
+                await self._dirty.wait()
 
     def _until_next(self) -> float:
         again = self._look_again()

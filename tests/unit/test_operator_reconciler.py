@@ -179,3 +179,16 @@ def test_a_pass_that_failed_is_not_tried_again_before_the_api_server_said():
         assert waits == [1]
 
     asyncio.run(run())
+
+
+def test_a_change_is_looked_at_however_often_passes_have_failed():
+    passes = Passes(*[False] * 5)
+
+    async def scene(reconciler):
+        await until(lambda: passes.ended == 5)
+        for wanted in (6, 7, 8):
+            passes.results.append(False)
+            reconciler.mark()
+            await until(lambda wanted=wanted: passes.ended >= wanted)
+
+    live(scene, passes.once, replace(QUICK, first_retry=0.01, last_retry=3600.0))
