@@ -159,7 +159,7 @@ def test_what_is_no_range_refuses_its_pool_and_no_other(world: World, entry: str
         {"nodeOwned": True, "autoAssign": True},
         {"namespaces": {"selector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}},
         {"virtualIPTemplate": {"nodes": {"selector": {"matchExpressions": [{"operator": "Exists"}]}}}},
-        {"surprise": 1},
+        {"namespaceQuota": {"addresses": "many"}},
     ],
 )
 def test_what_no_pool_can_say_is_told_by_its_field(world: World, spec: dict[str, Any]) -> None:
@@ -167,6 +167,16 @@ def test_what_no_pool_can_say_is_told_by_its_field(world: World, spec: dict[str,
     status, reason, message = pool_condition(world.settle(), "bad")
     assert (status, reason) == ("False", "Invalid")
     assert message.startswith("spec.")
+
+
+def test_a_field_of_a_later_version_refuses_no_pool_and_is_told(world: World) -> None:
+    world.apply_pool("edge", "10.0.0.100", surprise=1, virtualIPTemplate={"burst": 3, "interface": "eth0"})
+    world.apply("web")
+    plan = world.settle()
+    assert accepted(plan) == ("True", "Accepted")
+    status, _, message = pool_condition(plan, "edge")
+    assert status == "True"
+    assert "without effect: spec.surprise, spec.virtualIPTemplate.burst" in message
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Pools that give addresses have none in common: of two that overlap the younger i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -16,6 +16,7 @@ from holdfast_api.cluster import Condition, ConditionType
 from holdfast_api.documents import path_and_reason
 from holdfast_api.pools import ADDRESSES_TOLD_MAX, AddressPool, AddressPoolSpec, AddressPoolStatus, PoolConditionReason
 from holdfast_kube.selectors import selects
+from holdfast_operator.planner import lenient
 from holdfast_operator.planner.policies import requirement_violations
 from holdfast_operator.planner.spans import Span, Spans
 from holdfast_operator.planner.view import ClusterView
@@ -31,6 +32,8 @@ class Pool:
     name: str
     spec: AddressPoolSpec
     spans: Spans
+    unknown: Sequence[str] = ()
+    """Fields that this version does not know."""
 
     def admits(self, namespace: str, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
         """Whether VirtualIPs of the namespace may have of it. `namespaces` are the labels of each that is known."""
@@ -158,7 +161,7 @@ class Pools:
             capacity=min(spans.size, ADDRESSES_TOLD_MAX),
             assigned=len(own),
             available=min(available, ADDRESSES_TOLD_MAX),
-            conditions=[_accepted(refused, old, generation, now)],
+            conditions=[_accepted(refused, () if refused else self.giving[name].unknown, old, generation, now)],
         )
 
 
@@ -170,17 +173,26 @@ def decode_pool_status(raw: Mapping[str, Any]) -> AddressPoolStatus:
         return AddressPoolStatus()
 
 
-def _accepted(refused: RefusedPool | None, old: AddressPoolStatus, generation: int, now: str) -> Condition:
+def _accepted(
+    refused: RefusedPool | None, unknown: Sequence[str], old: AddressPoolStatus, generation: int, now: str
+) -> Condition:
     status: Literal["True", "False"] = "False" if refused else "True"
     before = next((one for one in old.conditions if one.type == ConditionType.ACCEPTED and one.status == status), None)
     return Condition(
         type=ConditionType.ACCEPTED,
         status=status,
         reason=refused.reason if refused else PoolConditionReason.ACCEPTED,
-        message=refused.message[:1024] if refused else "VirtualIPs may have its addresses",
+        message=refused.message[:1024] if refused else _given(unknown),
         last_transition_time=before.last_transition_time if before else now,
         observed_generation=generation,
     )
+
+
+def _given(unknown: Sequence[str]) -> str:
+    passed_over = (
+        f"; not known to this version, and without effect: {', '.join(unknown[:_TOLD_MAX])}" if unknown else ""
+    )
+    return f"VirtualIPs may have its addresses{passed_over}"[:1024]
 
 
 def _age(raw: Mapping[str, Any]) -> tuple[str, str]:
@@ -188,8 +200,9 @@ def _age(raw: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _read(raw: Mapping[str, Any]) -> Pool | RefusedPool:
+    known, unknown = lenient.without_unknown_fields(raw, AddressPool)
     try:
-        pool = msgspec.convert(raw, AddressPool)
+        pool = msgspec.convert(known, AddressPool)
     except msgspec.ValidationError as error:
         where, reason = path_and_reason(error)
         return RefusedPool(PoolConditionReason.INVALID, f"{where}: {reason}" if where else reason)
@@ -204,7 +217,7 @@ def _read(raw: Mapping[str, Any]) -> Pool | RefusedPool:
     problems += _fields(pool.spec)
     if problems:
         return RefusedPool(PoolConditionReason.INVALID, "; ".join(problems))
-    return Pool(pool.metadata.name, pool.spec, Spans(spans))
+    return Pool(pool.metadata.name, pool.spec, Spans(spans), tuple(unknown))
 
 
 def _fields(spec: AddressPoolSpec) -> Iterator[str]:
