@@ -381,6 +381,32 @@ def test_what_stands_there_already_is_not_written_again():
     play(scene)
 
 
+def test_whom_a_router_yielded_to_is_told_and_a_later_agent_leaves_it_there():
+    """The operator goes by it. A Backup's history is not asked for when an agent begins."""
+
+    async def scene(world):
+        prepare(world, "web", "db")
+        first = await world.start_agent()
+        await until(lambda: world.api.entry("web") and world.api.condition("Applied"))
+        world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT, peer="10.0.0.3")
+        await until(lambda: (world.api.entry("web") or {}).get("peer") == "10.0.0.3")
+        world.engine.move(WEB, State.BACKUP, Reason.HIGHER_PRIORITY, peer="10.0.0.2")
+        await until(lambda: (world.api.entry("web") or {}).get("peer") == "10.0.0.2")
+        await world.engine.stop()
+        await world.stop_agent(first)
+        world.api.writes.clear()
+        before = world.api.watches(VIRTUAL_IPS)
+        await world.engine.start()
+        await world.start_agent("another pod")
+        await until(lambda: world.api.watches(VIRTUAL_IPS) > before and world.engine.is_connected)
+        world.engine.move("shop/db", State.MASTER, Reason.MASTER_SILENT)
+        await until(lambda: world.api.entry("db")["state"] == "Master")
+        assert [path.rpartition("/")[2] for path, _ in world.api.writes] == ["db"]
+        assert world.api.entry("web")["peer"] == "10.0.0.2"
+
+    play(scene)
+
+
 def test_after_an_absence_of_the_api_server_the_newest_truth_is_written_once():
     async def scene(world):
         prepare(world, "web", "db")

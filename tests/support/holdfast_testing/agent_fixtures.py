@@ -135,7 +135,7 @@ class FakeEngine:
         for item in configuration.virtual_routers:
             self.routers[item.name] = before.get(item.name) or router_status(item)
 
-    def move(self, name: str, to: State, reason: Reason, *, silent_ms: int = 0) -> Transition:
+    def move(self, name: str, to: State, reason: Reason, *, silent_ms: int = 0, peer: str = "") -> Transition:
         """One transition: subscribers are told."""
         self._times += 1
         router = self.routers[name]
@@ -147,6 +147,7 @@ class FakeEngine:
             message=f"move {self._times}",
             time=f"2026-01-01T00:{self._times // 60:02}:{self._times % 60:02}.000Z",
             silent_milliseconds=silent_ms,
+            peer=peer,
         )
         self._history.setdefault(name, []).append(transition)
         self.change(name, state=to, since=transition.time, reason=reason, message=transition.message)
