@@ -15,7 +15,7 @@ import pytest
 from holdfast_speaker.engine import frames
 from holdfast_speaker.engine.ports import NeighbourAnswer
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.sockets import AnnouncementSocket, Datagram, VRRPSocket
+from holdfast_speaker.host.sockets import AnnouncementSocket, Datagram, OwnHostSocket, VRRPSocket
 from holdfast_testing.namespaces import Namespace, Namespaces
 
 pytestmark = pytest.mark.netns
@@ -310,3 +310,17 @@ def test_a_neighbour_that_is_asked_answers(cable: Cable, target):
         lambda: frames.neighbour_answer(sniffer.recv(2048)), NeighbourAnswer(packed, cable.other.mac("eth0"))
     )
     assert [answer for answer in answers if answer is not None] == []
+
+
+@FAMILIES
+def test_what_this_host_sends_is_heard_where_it_is_asked_for_and_nothing_that_comes_in(
+    cable: Cable, family: int, here: bytes, there: bytes, group: bytes
+) -> None:
+    with cable.one.inside():
+        own_host = OwnHostSocket(cable.one.index("eth0"))
+    with contextlib.closing(own_host):
+        assert cable.vrrp(cable.other, family).send(PAYLOAD, group, there) == 0
+        assert cable.vrrp(cable.one, family, "eth1").send(PAYLOAD, group, here) in (0, errno.ENODEV, errno.ENETUNREACH)
+        assert cable.vrrp(cable.one, family).send(PAYLOAD, group, here) == 0
+        assert select.select([own_host], [], [], 2)[0]
+        assert own_host.receive(8) == [Datagram(PAYLOAD, here, group, 255)]

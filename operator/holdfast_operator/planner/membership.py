@@ -259,15 +259,18 @@ def place_of(router: VirtualRouterConfiguration, speaker: SpeakerConfig | None) 
 
 
 def node_addresses(nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig]) -> list[str]:
-    """Every address that some node has on a link of its own, as far as is known: the same for all, sorted."""
-    reported = {
-        str(interface.ip)
-        for speaker in speakers.values()
-        for link in speaker.status.links
-        for interface in parsed(link.addresses)
-    }
+    """Every address that some node has on a link of its own, as far as is known: the same for all, sorted.
+
+    Where they are too many, what Node objects have comes first, and no agent's words crowd out another's.
+    """
     internal = {text for node in nodes for text in node.internal_addresses if parse_address(text) is not None}
-    return sorted(reported | internal, key=_order)[:NODE_ADDRESSES_MAX]
+    each = max(1, (NODE_ADDRESSES_MAX - len(internal)) // max(1, len(speakers)))
+    reported: set[str] = set()
+    for speaker in speakers.values():
+        own = {str(interface.ip) for link in speaker.status.links for interface in parsed(link.addresses)}
+        reported.update(sorted(own - internal, key=_order)[:each])
+    kept = [*sorted(internal, key=_order), *sorted(reported, key=_order)][:NODE_ADDRESSES_MAX]
+    return sorted(kept, key=_order)
 
 
 def _member(virtual_ip: VirtualIP, node: NodeView, home: _Home) -> Member:
