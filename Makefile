@@ -5,6 +5,7 @@ help:
 	@echo "make demo    watch a VIP survive what keepalived's nopreempt does not (root, under a minute once set up)"
 	@echo "make test    every test; without root the ones that need network namespaces are left out, and named"
 	@echo "make e2e     the tests on a Kubernetes cluster, which it makes (root; half an hour the first time, then minutes)"
+	@echo "make e2e FULL=1   also those that take minutes each: upgrades, nodes deleted, kube-proxy's modes"
 	@echo "make simulate HOURS=100   that many hours of elections under faults, in virtual time"
 	@echo "make mutants plant bugs in core and engine, one after the other: does its test find each?"
 	@echo "make bench   measure it side by side with keepalived (root, about half an hour; QUICK=1: under 3 minutes)"
@@ -19,7 +20,7 @@ test:
 	@scripts/test $(ARGS)
 
 e2e:
-	@scripts/e2e $(ARGS)
+	@$(if $(FULL),HOLDFAST_FULL=1) scripts/e2e $(ARGS)
 
 simulate:
 	@scripts/simulate $(if $(HOURS),--hours $(HOURS)) $(ARGS)

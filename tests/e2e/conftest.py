@@ -9,25 +9,51 @@ from pathlib import Path
 
 import pytest
 
+from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ROOT, KindCluster, missing_means
-from holdfast_testing.kubernetes_vips import Holdfast
+from holdfast_testing.kubernetes_vips import Holdfast, MakeVip, Vip
 
 TEST_SECONDS = 300
 """For a test itself; the start of the cluster has its own limits."""
 
+FULL_SECONDS = 900
+
 _cluster = pytest.StashKey[KindCluster]()
+_figures = pytest.StashKey[Figures]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker is known wherever this folder is collected."""
+    """The markers are known wherever this folder is collected."""
     config.addinivalue_line("markers", "kind: needs a Kubernetes cluster of several nodes: root, or a docker engine")
+    config.addinivalue_line("markers", "full: takes minutes; runs with HOLDFAST_FULL=1, which is `make e2e FULL=1`")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No test of a cluster hangs for ever."""
+    """No test of a cluster hangs for ever, and what takes minutes waits to be asked for."""
+    asked = os.environ.get("HOLDFAST_FULL", "")
     for item in items:
+        full = item.get_closest_marker("full")
         if item.get_closest_marker("kind") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
+            item.add_marker(pytest.mark.timeout(FULL_SECONDS if full else TEST_SECONDS, func_only=True))
+        if full and not asked:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make e2e FULL=1"))
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What tests measure is told at the end, and kept in build/e2e-figures.json."""
+    return request.config.stash.setdefault(_figures, Figures())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell the figures."""
+    figures = config.stash.get(_figures, None)
+    if figures is None:
+        return
+    figures.write(ROOT / "build" / "e2e-figures.json")
+    terminalreporter.section("figures of the cluster")
+    for figure in figures:
+        terminalreporter.write_line(str(figure))
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +118,19 @@ def installed(running_cluster: KindCluster, request: pytest.FixtureRequest) -> H
 def holdfast(installed: Holdfast, cluster: KindCluster) -> Holdfast:
     """Holdfast as installed, on a cluster whose nodes all run."""
     return installed
+
+
+@pytest.fixture
+def make_vip(cluster: KindCluster, holdfast: Holdfast) -> Iterator[MakeVip]:
+    """VirtualIPs on all workers, of the address families 4, 6 or both; deleted after the test."""
+    made: list[Vip] = []
+
+    def make(name: str, families: str = "4", **spec: object) -> Vip:
+        workers = [node.name for node in cluster.workers()]
+        addresses = [cluster.free_address() if family == "4" else cluster.free_address_v6() for family in families]
+        made.append(Vip(cluster, name, addresses[0], workers, dict(spec), tuple(addresses[1:])))
+        return made[-1].apply()
+
+    yield make
+    for vip in made:
+        vip.delete()

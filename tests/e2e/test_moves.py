@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from holdfast_testing.kind_cluster import KindCluster
-from holdfast_testing.kubernetes_vips import BOUND_MS, SLACK_MS, SYSTEM, Holdfast, Vip
+from holdfast_testing.kubernetes_vips import BOUND_MS, SLACK_MS, SYSTEM, Holdfast, MakeVip
 
 pytestmark = pytest.mark.kind
-
-MakeVip = Callable[..., Vip]
-
-
-@pytest.fixture
-def make_vip(cluster: KindCluster, holdfast: Holdfast) -> Iterator[MakeVip]:
-    """VirtualIPs on all workers, deleted after the test."""
-    made: list[Vip] = []
-
-    def make(name: str, **spec: object) -> Vip:
-        workers = [node.name for node in cluster.workers()]
-        made.append(Vip(cluster, name, cluster.free_address(), workers, dict(spec)))
-        return made[-1].apply()
-
-    yield make
-    for vip in made:
-        vip.delete()
 
 
 def test_a_virtual_ip_that_is_applied_answers_and_says_who_holds_it(cluster: KindCluster, make_vip: MakeVip) -> None:

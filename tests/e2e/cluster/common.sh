@@ -4,7 +4,7 @@
 CLUSTER=holdfast
 NETWORK=holdfast
 SUBNET=${HOLDFAST_SUBNET:-172.30.77}
-PRODUCT_IMAGE=holdfast:e2e
+PRODUCT_IMAGE=${HOLDFAST_IMAGE:-holdfast:e2e}
 CACHE=${HOLDFAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/holdfast}
 KUBECONFIG=$CACHE/kubeconfig
 BEGUN=$(date +%s)

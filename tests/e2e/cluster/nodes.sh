@@ -162,9 +162,21 @@ END
     rm "$config"
 }
 
-# Fails where a node cannot be started: after a restart of the docker engine another one may have got its address.
-start_nodes() {
+# The containers of nodes, those first that ask for an address of their own (tests/support: kill_node): started later,
+# they would find that docker has given it to another one ("Address already in use").
+containers_to_start() {
     for node in $(node_containers); do
+        asked=$(docker inspect --format "{{with (index .NetworkSettings.Networks \"$NETWORK\")}}{{.IPAMConfig}}{{end}}" "$node")
+        case "$asked" in
+            *[0-9]*) echo "1 $node" ;;
+            *) echo "2 $node" ;;
+        esac
+    done | sort | cut -d ' ' -f 2
+}
+
+# Fails where a node cannot be started.
+start_nodes() {
+    for node in $(containers_to_start); do
         [ "$(docker inspect --format '{{.State.Paused}}' "$node")" = false ] || docker unpause "$node" >/dev/null
         if [ "$(docker inspect --format '{{.State.Running}}' "$node")" = false ]; then
             say "starting $node again"

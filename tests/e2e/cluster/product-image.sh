@@ -1,10 +1,11 @@
 # Sourced by scripts/cluster: Holdfast's own image, and its base image where that cannot be fetched.
 # shellcheck shell=sh
 
-PRODUCT_FOLDER=../../..
+# Another tree, to try upgrades from it.
+PRODUCT_FOLDER=${HOLDFAST_SOURCE:-../../..}
 PRODUCT_SUITE=trixie
 # On a node: which build of the image was loaded last.
-LOADED=/etc/holdfast-image
+LOADED=/etc/holdfast-image-$(echo "$PRODUCT_IMAGE" | tr / :)
 PRODUCT_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,netbase,tzdata
 
 run_image() {
@@ -56,7 +57,7 @@ build_product() {
 
 # This machine's pip configuration, with its certificates beside it; false when there is none.
 pip_settings() {
-    python=$PRODUCT_FOLDER/.venv/bin/python
+    python=../../../.venv/bin/python
     [ -x "$python" ] || python=python3
     "$python" product/pip_settings.py "$scratch/certificates.pem"
 }

@@ -116,9 +116,15 @@ class KindCluster:
         return cls()
 
     @classmethod
-    def build_image(cls) -> None:
-        """Build Holdfast's image and load it on every node; ClusterError when that fails."""
-        finished = subprocess.run([str(SCRIPT), "image"], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    def build_image(cls, source: Path = ROOT, image: str = "holdfast:e2e") -> None:
+        """Build Holdfast's image of this tree and load it on every node; ClusterError when that fails."""
+        finished = subprocess.run(
+            [str(SCRIPT), "image"],
+            env={**os.environ, "HOLDFAST_SOURCE": str(source), "HOLDFAST_IMAGE": image},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            check=False,
+        )
         if finished.returncode != 0:
             raise ClusterError("scripts/cluster image failed; it says above why")
 
@@ -237,6 +243,10 @@ class KindCluster:
                 break
         return str(address)
 
+    def addresses_of(self, name: str) -> set[str]:
+        """Every address that a running node's kernel has."""
+        return {str(address) for address in self._addresses_of(name)}
+
     def _addresses_on_nodes(self) -> dict[IPv4Address | IPv6Address, str]:
         return {address: node.name for node in self._running() for address in self._addresses_of(node.name)}
 
@@ -254,6 +264,10 @@ class KindCluster:
         return [node.name for node in self._running() if sought in self._addresses_of(node.name)]
 
     # ----- what may happen to a node -----
+
+    def in_network_of(self, name: str, *command: str) -> list[str]:
+        """The command line that runs a command of this machine in a node's network."""
+        return ["nsenter", f"--net=/proc/{self.process_of(name)}/ns/net", *command]
 
     def kill_node(self, name: str) -> None:
         """Power off: `docker kill`. The node gets its addresses back when it is started, whoever starts before it."""
@@ -282,6 +296,48 @@ class KindCluster:
     def unpause_node(self, name: str) -> None:
         """Let a frozen node go on."""
         run(["docker", "unpause", name])
+
+    def process_of(self, name: str) -> int:
+        """The process, as this machine counts them, that a running node begins with: the door to its namespaces."""
+        return int(run(["docker", "inspect", "--format", "{{.State.Pid}}", name]))
+
+    @contextlib.contextmanager
+    def cordoned(self, name: str) -> Iterator[None]:
+        """`kubectl cordon`, and `kubectl uncordon` afterwards."""
+        self.kubectl("cordon", name)
+        try:
+            yield
+        finally:
+            self.kubectl("uncordon", name)
+
+    @contextlib.contextmanager
+    def cut_off(self, name: str) -> Iterator[None]:
+        """Nothing that runs on a node reaches the API server; packets are lost, nobody is told."""
+        server = self.control_plane().address
+        rules = f"""table inet holdfast_test {{
+            chain leaving {{
+                type filter hook output priority 10
+                ip daddr {server} tcp dport 6443 drop
+            }}
+        }}"""
+        self.node_exec(name, "nft", "--file", "-", stdin=rules)
+        try:
+            yield
+        finally:
+            self.node_exec(name, "nft", "delete", "table", "inet", "holdfast_test")
+
+    def register_node(self, name: str) -> None:
+        """Have a node whose Node object was deleted join again: its kubelet registers when it starts."""
+        self.node_exec(name, "systemctl", "restart", "kubelet")
+        self.wait_for(lambda: self.get("node", name)["spec"].get("podCIDR"), NODE_SECONDS, f"{name} has pods' network")
+        # It is another one than before, and the bridge still has an address of that.
+        self.node_exec(name, "sh", "-c", "! ip link show dev pods >/dev/null 2>&1 || ip link delete pods")
+        self.put_back_pod_network()
+        self.wait_until_ready(name)
+
+    def put_back_pod_network(self) -> None:
+        """Every node's bridge and routes for pods, by what the Node objects say."""
+        run([str(SCRIPT), "network"])
 
     def wait_until_ready(self, name: str, *, since: datetime | None = None) -> None:
         """Wait for condition Ready, and that the kubelet has started the pods of DaemonSets after `since`.

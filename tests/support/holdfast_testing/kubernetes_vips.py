@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from holdfast_testing.cluster_client import Probing
@@ -27,16 +30,16 @@ class Holdfast:
     def __init__(self, cluster: KindCluster) -> None:
         self.cluster = cluster
 
-    def install(self) -> None:
-        """What the README's quick start types, with the image that was built."""
-        repository, tag = IMAGE
+    def install(self, *more: str, chart: Path = CHART, image: tuple[str, str] = IMAGE) -> None:
+        """What the README's quick start types, with the image that was built, and more words for helm."""
+        repository, tag = image
         # The tag stays the same: without this, pods that run an older image of it would stay, too.
-        built = run(["docker", "image", "inspect", "--format", "{{.Id}}", ":".join(IMAGE)]).strip()
+        built = run(["docker", "image", "inspect", "--format", "{{.Id}}", ":".join(image)]).strip()
         self.cluster.helm(
             "upgrade",
             "--install",
             "holdfast",
-            str(CHART),
+            str(chart),
             "--namespace",
             SYSTEM,
             "--create-namespace",
@@ -47,6 +50,7 @@ class Holdfast:
             f"--set-string=speaker.podAnnotations.image={built}",
             "--wait",
             "--timeout=180s",
+            *more,
         )
 
     def uninstall(self) -> None:
@@ -65,25 +69,29 @@ class Holdfast:
 
 @dataclass
 class Vip:
-    """One VirtualIP in namespace default, on the workers."""
+    """One VirtualIP, on the workers unless its specification says otherwise."""
 
     cluster: KindCluster
     name: str
     address: str
     nodes: list[str]
     spec: dict[str, Any] = field(default_factory=dict)
+    other_addresses: tuple[str, ...] = ()
+    namespace: str = "default"
 
     @property
     def manifest(self) -> str:
         """As JSON, which is YAML."""
-        prefix = self.cluster.segment().subnet.prefixlen
+        segment = self.cluster.segment()
+        lengths = {4: segment.subnet.prefixlen, 6: segment.subnet_v6.prefixlen if segment.subnet_v6 else 64}
+        addresses = [ip_address(text) for text in (self.address, *self.other_addresses)]
         return json.dumps(
             {
                 "apiVersion": "holdfast.dev/v1alpha1",
                 "kind": "VirtualIP",
-                "metadata": {"name": self.name, "namespace": "default"},
+                "metadata": {"name": self.name, "namespace": self.namespace},
                 "spec": {
-                    "addresses": [f"{self.address}/{prefix}"],
+                    "addresses": [f"{address}/{lengths[address.version]}" for address in addresses],
                     "advertisementIntervalMilliseconds": INTERVAL_MS,
                     "nodes": {"names": self.nodes},
                     **self.spec,
@@ -100,17 +108,24 @@ class Vip:
     def ready(self, seconds: int = 60) -> Vip:
         """`kubectl wait`, until it is held and every node has it in force."""
         for condition in ("Ready", "Programmed"):
-            self.cluster.kubectl("wait", f"--for=condition={condition}", f"vip/{self.name}", f"--timeout={seconds}s")
+            self.cluster.kubectl(
+                "wait",
+                f"--for=condition={condition}",
+                f"vip/{self.name}",
+                "-n",
+                self.namespace,
+                f"--timeout={seconds}s",
+            )
         return self
 
     def delete(self) -> None:
         """`kubectl delete`."""
-        self.cluster.kubectl("delete", "vip", self.name, "--ignore-not-found")
+        self.cluster.kubectl("delete", "vip", self.name, "-n", self.namespace, "--ignore-not-found")
 
     @property
     def status(self) -> dict[str, Any]:
         """Its status."""
-        found: dict[str, Any] = self.cluster.get("vip", self.name).get("status", {})
+        found: dict[str, Any] = self.cluster.get("vip", self.name, "-n", self.namespace).get("status", {})
         return found
 
     @property
@@ -140,6 +155,10 @@ class Vip:
         """What a node says about it; empty while it says nothing."""
         return next((found for found in self.status.get("nodes", []) if found["nodeName"] == node), {})
 
-    def probing(self) -> Probing:
-        """A probe every millisecond from this machine, which is on the nodes' link."""
-        return Probing(self.address, hosts={node.name: node.mac for node in self.cluster.nodes()})
+    def probing(self, address: str = "") -> Probing:
+        """A probe every millisecond from this machine, which is on the nodes' link; of the first address by default."""
+        return Probing(address or self.address, hosts={node.name: node.mac for node in self.cluster.nodes()})
+
+
+MakeVip = Callable[..., Vip]
+"""The fixture make_vip: the name, `families` ("4", "6" or "46"), and fields of the specification."""
