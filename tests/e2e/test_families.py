@@ -37,7 +37,10 @@ def test_a_planned_move_loses_nothing_in_any_family(
         time.sleep(1)
     results = [probing.result() for probing in probings]
     figures.add(f"{what}, cordon: lost probes of 1 ms", "probes", *[result.lost for result in results])
-    assert [result.lost for result in results] == [0] * len(addresses)
+    begun = min(gap.start_ns for result in results for gap in result.gaps) if any(r.gaps for r in results) else 0
+    assert [result.lost for result in results] == [0] * len(addresses), [
+        [((gap.start_ns - begun) / 1e6, gap.milliseconds) for gap in result.gaps] for result in results
+    ]
     assert {cluster.holders(address)[0] for address in addresses} == {vip.held_by_one()}, "one node has both families"
 
 

@@ -109,12 +109,24 @@ class AddressWatch:
         found += [Stretch(node, start, end) for node, start in begun.items()]
         return sorted(found, key=lambda stretch: stretch.start)
 
-    def overlaps_ms(self, address: str) -> list[float]:
-        """For how long another node had it beside the one before, one number for each node that came after another.
+    def shared_ms(self, address: str) -> list[float]:
+        """For how long more nodes than one had it, each time by itself."""
+        return [(end - start) * 1e3 for start, end, holders in self._counts(address) if holders > 1]
 
-        Negative: for so long nobody had it.
-        """
-        return [(before.end - after.start) * 1e3 for before, after in pairwise(self.stretches(address))]
+    def _counts(self, address: str) -> list[tuple[float, float, int]]:
+        """From one moment to another: none, one, or more (2)."""
+        steps = sorted(
+            [(stretch.start, 1) for stretch in self.stretches(address)]
+            + [(stretch.end, -1) for stretch in self.stretches(address)]
+        )
+        holders = 0
+        found: list[tuple[float, float, int]] = []
+        for (start, change), (end, _) in pairwise(steps):
+            holders += change
+            if found and found[-1][2] == min(holders, 2):
+                start = found.pop()[0]
+            found.append((start, end, min(holders, 2)))
+        return found
 
     def ever_held(self, address: str) -> set[str]:
         """The nodes whose kernel had it at any moment of the block."""
