@@ -14,7 +14,7 @@ import pytest
 
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ClusterError, KindCluster
-from holdfast_testing.kubernetes_vips import Holdfast, MakeVip, Vip
+from holdfast_testing.kubernetes_vips import SYSTEM, Holdfast, MakeVip, Vip
 from holdfast_testing.link_watch import AddressWatch
 
 pytestmark = pytest.mark.kind
@@ -209,6 +209,17 @@ def test_a_tenant_s_rights_end_at_its_own_virtual_ips(cluster: KindCluster, tena
         assert not may(*words), words
 
 
+def forget_that_there_were_pools(cluster: KindCluster) -> None:
+    """The operator remembers it in every SpeakerConfig, and puts it back where it is missing from some."""
+    operator = ("-n", SYSTEM, "deployment/holdfast-operator")
+    cluster.kubectl("scale", *operator, "--replicas=0")
+    pods = ("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")
+    cluster.wait_for(lambda: not cluster.items(*pods), 60, "no operator runs")
+    cluster.kubectl("annotate", "speakerconfigs", "--all", "holdfast.dev/pools-required-")
+    cluster.kubectl("scale", *operator, "--replicas=2")
+    cluster.kubectl("rollout", "status", *operator, "--timeout=90s")
+
+
 @contextmanager
 def pools(cluster: KindCluster, *specs: tuple[str, dict[str, Any]]) -> Iterator[None]:
     """AddressPools inside; afterwards the cluster is as if there had never been one."""
@@ -227,9 +238,7 @@ def pools(cluster: KindCluster, *specs: tuple[str, dict[str, Any]]) -> Iterator[
         yield
     finally:
         cluster.delete(everything)
-        cluster.wait_for(lambda: not cluster.items("addresspools"), 30, "the pools are gone")
-        time.sleep(2)
-        cluster.kubectl("annotate", "speakerconfigs", "--all", "holdfast.dev/pools-required-")
+        forget_that_there_were_pools(cluster)
 
 
 def test_a_tenant_has_addresses_of_its_pools_alone_and_what_ran_before_goes_on(
@@ -263,5 +272,9 @@ def test_a_tenant_has_addresses_of_its_pools_alone_and_what_ran_before_goes_on(
         time.sleep(1)
         assert running.held_by_one() == holder, "what ran goes on"
         assert [address for address in (other, outside) if cluster.holders(address)] == []
+        # The last pool's deletion does not open the door again.
+        cluster.kubectl("delete", "addresspools", "--all")
+        assert tenant.apply("afterwards", [f"{cluster.free_address()}/{length}"]) == ""
+        assert told(cluster, tenant, ["afterwards"])["afterwards"]["reason"] == "AddressNotPermitted"
     figures.add("a first pool without a running VIP's address: lost probes of 1 ms", "probes", probing.result().lost)
     assert (probing.result().lost, probing.result().moves) == (0, 0)
