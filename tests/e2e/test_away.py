@@ -42,7 +42,9 @@ def split_brain(vip: Vip) -> str:
     return str(condition["message"]) if condition.get("status") == "True" else ""
 
 
-@pytest.mark.parametrize("absence", ["cut off from the API server", "without its agent"])
+@pytest.mark.parametrize(
+    "absence", [pytest.param("cut off from the API server", marks=pytest.mark.full), "without its agent"]
+)
 def test_a_holder_that_cannot_speak_loses_its_vip_and_the_status_follows(
     cluster: KindCluster, make_vip: MakeVip, figures: Figures, absence: str
 ) -> None:

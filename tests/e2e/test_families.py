@@ -22,7 +22,12 @@ def is_answered(probing: Probing) -> bool:
 
 @pytest.mark.parametrize(
     ("families", "transport"),
-    [("6", "Multicast"), ("46", "Multicast"), ("4", "Unicast"), ("46", "Unicast")],
+    [
+        ("6", "Multicast"),
+        pytest.param("46", "Multicast", marks=pytest.mark.full),
+        pytest.param("4", "Unicast", marks=pytest.mark.full),
+        ("46", "Unicast"),
+    ],
     ids=["IPv6", "dual stack", "Unicast", "dual stack Unicast"],
 )
 def test_a_planned_move_loses_nothing_in_any_family(

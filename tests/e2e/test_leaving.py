@@ -89,7 +89,7 @@ def test_a_label_that_goes_and_comes_loses_nothing(
             takes_part(vip, holder)
 
 
-@pytest.mark.parametrize("interval_ms", [100, 1000])
+@pytest.mark.parametrize("interval_ms", [100, pytest.param(1000, marks=pytest.mark.full)])
 def test_an_edited_selection_loses_nothing(
     cluster: KindCluster, make_vip: MakeVip, labelled: list[str], figures: Figures, interval_ms: int
 ) -> None:
@@ -115,6 +115,7 @@ def test_naming_the_link_that_is_in_use_moves_nothing(
     assert vip.held_by_one() == holder
 
 
+@pytest.mark.full
 def test_a_second_link_in_the_subnet_moves_nothing(cluster: KindCluster, make_vip: MakeVip, figures: Figures) -> None:
     vip = make_vip("doubled").ready()
     holder = vip.held_by_one()

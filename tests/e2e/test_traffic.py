@@ -46,6 +46,7 @@ def test_a_planned_move_costs_no_new_connection(
         assert not connection.broke or connection.longest_wait_ms < BOUND_MS + SLACK_MS, connection.broke
 
 
+@pytest.mark.full
 def test_connections_to_a_service_come_back_within_the_bound_when_the_holder_dies(
     cluster: KindCluster, make_vip: MakeVip, figures: Figures
 ) -> None:
