@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 
 NODE_SUITE=bookworm
-NODE_PACKAGES=systemd,systemd-sysv,containerd,runc,containernetworking-plugins,conntrack,iptables,nftables,iproute2
+NODE_PACKAGES=systemd,systemd-sysv,containerd,runc,containernetworking-plugins,conntrack,iptables,ipset,nftables,iproute2
 NODE_PACKAGES=$NODE_PACKAGES,ethtool,socat,util-linux,mount,kmod,pigz,jq,procps,hostname,curl,ca-certificates,tcpdump
 NODE_PACKAGES=$NODE_PACKAGES,iputils-ping,dbus,libseccomp2
 PULL_SECONDS=600
