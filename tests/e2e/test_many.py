@@ -21,7 +21,9 @@ def test_a_hundred_vips_of_a_killed_node_move_within_the_bound(
     cluster: KindCluster, holdfast: Holdfast, figures: Figures
 ) -> None:
     workers = [node.name for node in cluster.workers()]
-    vips = [Vip(cluster, f"many-{number}", cluster.free_address(), workers) for number in range(COUNT)]
+    vips = [
+        Vip(cluster, f"many-{number}", address, workers) for number, address in enumerate(cluster.free_addresses(COUNT))
+    ]
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": [json.loads(vip.manifest) for vip in vips]})
     names = [f"vip/{vip.name}" for vip in vips]
     try:

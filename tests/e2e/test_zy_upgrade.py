@@ -58,7 +58,10 @@ def test_an_upgrade_from_the_release_before_moves_nothing(
 ) -> None:
     workers = [node.name for node in cluster.workers()]
     control_plane = cluster.control_plane().name
-    vips = [Vip(cluster, f"upgraded-{number}", cluster.free_address(), workers) for number in range(COUNT - 2)]
+    vips = [
+        Vip(cluster, f"upgraded-{number}", address, workers)
+        for number, address in enumerate(cluster.free_addresses(COUNT - 2))
+    ]
     foreign = {"name": "far", "tcpSocket": {"host": str(cluster.segment().gateway), "port": 9}, "periodSeconds": 1}
     vips.append(Vip(cluster, "upgraded-control-plane", cluster.free_address(), [control_plane]))
     vips.append(Vip(cluster, "upgraded-probed", cluster.free_address(), workers, {"track": {"probes": [foreign]}}))

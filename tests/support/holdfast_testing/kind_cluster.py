@@ -222,13 +222,22 @@ class KindCluster:
 
     def free_address(self) -> str:
         """An IPv4 address of the segment that no node has, and that was not given before."""
+        return self.free_addresses(1)[0]
+
+    def free_addresses(self, count: int) -> list[str]:
+        """So many of them, with one look at the nodes."""
         segment = self.segment()
         used = {node.address for node in self.nodes()} | {segment.gateway} | set(self._addresses_on_nodes())
-        for address in segment.subnet.hosts():
-            if address not in segment.container_range and address not in used | self._handed_out:
-                self._handed_out.add(address)
-                return str(address)
-        raise ClusterError(f"no address of {segment.subnet} is free")
+        free = (
+            address
+            for address in segment.subnet.hosts()
+            if address not in segment.container_range and address not in used | self._handed_out
+        )
+        found = list(itertools.islice(free, count))
+        if len(found) < count:
+            raise ClusterError(f"{count} addresses of {segment.subnet} are not free")
+        self._handed_out.update(found)
+        return [str(address) for address in found]
 
     def free_address_v6(self) -> str:
         """The same for IPv6; ClusterError where the nodes' link has none."""
