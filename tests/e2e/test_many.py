@@ -57,4 +57,5 @@ def test_a_hundred_vips_of_a_killed_node_move_within_the_bound(
         stayed = {name: node for node, names in held.items() if node != victim for name in names}
         assert {name: after[name] for name in stayed} == stayed
     finally:
-        cluster.kubectl("delete", "--ignore-not-found", "--wait=false", *names)
+        cluster.kubectl("delete", "--ignore-not-found", *names)
+        cluster.give_back(vip.address for vip in vips)

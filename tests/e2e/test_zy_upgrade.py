@@ -96,3 +96,4 @@ def test_an_upgrade_from_the_release_before_moves_nothing(
         assert {vip.name: vip.status.get("moves", 0) for vip in vips} == moves
     finally:
         cluster.kubectl("delete", "--ignore-not-found", *names)
+        cluster.give_back(vip.address for vip in vips)

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -238,6 +238,10 @@ class KindCluster:
             raise ClusterError(f"{count} addresses of {segment.subnet} are not free")
         self._handed_out.update(found)
         return [str(address) for address in found]
+
+    def give_back(self, addresses: Iterable[str]) -> None:
+        """They may be given again: there are 126 of IPv4."""
+        self._handed_out.difference_update(map(IPv4Address, addresses))
 
     def free_address_v6(self) -> str:
         """The same for IPv6; ClusterError where the nodes' link has none."""
