@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def figures(request: pytest.FixtureRequest) -> Figures:
     """What tests measure is told at the end, and kept in build/e2e-figures.json."""
-    return request.config.stash.setdefault(_figures, Figures())
+    return request.config.stash.setdefault(_figures, Figures(ROOT / "build" / "e2e-figures.json"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -50,7 +50,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     figures = config.stash.get(_figures, None)
     if figures is None:
         return
-    figures.write(ROOT / "build" / "e2e-figures.json")
     terminalreporter.section("figures of the cluster")
     for figure in figures:
         terminalreporter.write_line(str(figure))

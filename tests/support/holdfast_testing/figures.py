@@ -29,18 +29,17 @@ class Figure:
 class Figures:
     """The figures of a run, in the order in which they were told."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        """`path` is where they are kept, as JSON with every sample, from the first one on: a run may be interrupted."""
+        self._path = path
         self._samples: dict[tuple[str, str], list[float]] = {}
 
     def add(self, name: str, unit: str, *samples: float) -> None:
-        """Note samples; those of one name and unit belong together."""
+        """Note samples; those of one name and unit belong together. OSError when they cannot be kept."""
         self._samples.setdefault((name, unit), []).extend(round(sample, 1) for sample in samples)
+        told = [{"name": name, "unit": unit, "samples": samples} for (name, unit), samples in self._samples.items()]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
     def __iter__(self) -> Iterator[Figure]:
         return iter(Figure(name, unit, tuple(samples)) for (name, unit), samples in self._samples.items() if samples)
-
-    def write(self, path: Path) -> None:
-        """Keep them as JSON, every sample; OSError when the file cannot be written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        told = [{"name": name, "unit": unit, "samples": samples} for (name, unit), samples in self._samples.items()]
-        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
