@@ -9,7 +9,7 @@ RUN programs="$(readlink -f /usr/sbin/nft /usr/sbin/iptables /usr/sbin/conntrack
     for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do \
         ln -s "$(readlink -f /usr/sbin/iptables)" "/part/usr/sbin/$name"; \
     done && \
-    chroot /part /usr/sbin/nft --version && chroot /part /usr/sbin/ipset --version && \
+    chroot /part /usr/sbin/nft --version && \
     chroot /part /usr/sbin/iptables -m statistic --help >/dev/null
 
 FROM scratch
