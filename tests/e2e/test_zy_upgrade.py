@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.kind, pytest.mark.full]
 BEFORE = "bcacb6e"
 IMAGE_BEFORE = ("holdfast", "before")
 COUNT = 20
+SLOW = {"advertisementIntervalMilliseconds": 1000}
+"""So that what moves does so for the upgrade, and not because a busy machine let an engine stand still for 360 ms."""
 DEFINITIONS = ["virtualips.holdfast.dev", "speakerconfigs.holdfast.dev", "addresspools.holdfast.dev"]
 
 
@@ -59,12 +61,14 @@ def test_an_upgrade_from_the_release_before_moves_nothing(
     workers = [node.name for node in cluster.workers()]
     control_plane = cluster.control_plane().name
     vips = [
-        Vip(cluster, f"upgraded-{number}", address, workers)
+        Vip(cluster, f"upgraded-{number}", address, workers, dict(SLOW))
         for number, address in enumerate(cluster.free_addresses(COUNT - 2))
     ]
     foreign = {"name": "far", "tcpSocket": {"host": str(cluster.segment().gateway), "port": 9}, "periodSeconds": 1}
-    vips.append(Vip(cluster, "upgraded-control-plane", cluster.free_address(), [control_plane]))
-    vips.append(Vip(cluster, "upgraded-probed", cluster.free_address(), workers, {"track": {"probes": [foreign]}}))
+    vips.append(Vip(cluster, "upgraded-control-plane", cluster.free_address(), [control_plane], dict(SLOW)))
+    vips.append(
+        Vip(cluster, "upgraded-probed", cluster.free_address(), workers, {"track": {"probes": [foreign]}, **SLOW})
+    )
     names = [f"vip/{vip.name}" for vip in vips]
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": [json.loads(vip.manifest) for vip in vips]})
     try:
