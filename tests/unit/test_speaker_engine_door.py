@@ -137,6 +137,14 @@ def test_what_is_refused_takes_no_virtual_router_id_and_no_source_from_others():
     assert packed("10.9.0.1") not in n1.running.vips, "the planner is told that it is the host's own"
 
 
+def test_what_is_refused_has_no_virtual_router_id_from_the_beginning():
+    lan = Lan("n1")
+    (n1,) = lan.hosts
+    n1.start(router("a", "10.9.0.1/24", f"{OUTSIDE}/24"), router("web", f"{VIP}/24"), door=ALLOWED)
+    lan.run(3.0)
+    assert (n1.state(), lan.holders(VIP)) == ("Master", ["n1"])
+
+
 def test_the_api_server_is_never_taken_also_where_it_was_held():
     lan, n1 = started(f"{VIP}/24", door=Door())
     lan.run(2.0)

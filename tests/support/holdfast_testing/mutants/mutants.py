@@ -697,7 +697,7 @@ MUTANTS: tuple[Mutant, ...] = (
         INSTANCE,
         "        return [] if self.link is None or self.refusal else [",
         "        return [] if self.link is None else [",
-        "tests/unit/test_speaker_engine_door.py::test_what_is_refused_takes_no_virtual_router_id_and_no_source_from_others",
+        "tests/unit/test_speaker_engine_door.py::test_what_is_refused_has_no_virtual_router_id_from_the_beginning",
     ),
     Mutant(
         "in a pod the node's own gateway is held",
