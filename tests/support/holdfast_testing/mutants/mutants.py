@@ -65,8 +65,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a Master that stood still among strangers speaks before it listens",
         ROUTER,
-        "                state = replace(state, next_advertisement_at=speaks_at, doubts_until=until)\n",
-        "                state = replace(state, doubts_until=until)\n",
+        "                state = replace(state, next_advertisement_at=speaks_at, doubts_until=told_by)\n",
+        "                state = replace(state, doubts_until=told_by)\n",
         "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-whose-queue-is-lost]",
     ),
     Mutant(
@@ -282,8 +282,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "another virtual router with our VRID is obeyed",
         "vrrp/admission.py",
-        "        if not (meets or _is_known(family, acquaintances, advertisement.source)):\n",
-        "        if False:\n",
+        "            if not (is_followed and _is_known(family, acquaintances, advertisement.source)):\n",
+        "            if False:\n",
         "tests/unit/test_speaker_vrrp_admission.py::test_a_list_without_a_common_address_is_another_virtual_routers",
     ),
     Mutant(
