@@ -344,18 +344,23 @@ class FakeAPI:
             self._changed.notify_all()
 
     def _apply(self, resource: Resource, name: Name, body: Object, manager: str, subresource: str) -> Object:
-        wanted = {"status": body.get("status", {})} if subresource else _without_status(body)
+        # An apply of a status without one owns nothing; one that is empty is a field of its own.
+        status = {"status": body["status"]} if "status" in body else {}
+        wanted = status if subresource else _without_status(body)
         owner = (manager, subresource)
         old = self._objects[resource].get(name)
         if old is not None:
             if body.get("metadata", {}).get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
                 raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
             ownership = self._owners.setdefault(old["metadata"]["uid"], Ownership(resource.list_keys))
-            return self._update(resource, name, ownership.apply(old, wanted, owner))
+            new = ownership.apply(old, wanted, owner)
+            new["metadata"]["managedFields"] = ownership.managed_fields
+            return self._update(resource, name, new)
         if subresource:
             raise Refusal(404, f"{resource.plural} {name[1]!r} not found")
         ownership = Ownership(resource.list_keys)
         new = ownership.apply({"metadata": {"name": name[1]} | _namespace(name)}, wanted, owner)
+        new["metadata"]["managedFields"] = ownership.managed_fields
         created = self._insert(resource, name, new)
         self._owners[created["metadata"]["uid"]] = ownership
         return created

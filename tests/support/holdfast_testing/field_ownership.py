@@ -37,7 +37,8 @@ class Ownership:
         leaves = dict(self._leaves(wanted, ()))
         result = copy.deepcopy(dict(old))
         for path, value in leaves.items():
-            _set(result, path, copy.deepcopy(value))
+            if value != {} or not isinstance(_get(result, path), Mapping):  # an empty map changes nothing of a map
+                _set(result, path, copy.deepcopy(value))
         former = self._owned.get(manager, set())
         for others, paths in self._owned.items():
             if others != manager:  # by force
@@ -45,8 +46,18 @@ class Ownership:
         self._owned[manager] = set(leaves)
         still_owned = set().union(*self._owned.values())
         for path in sorted(former - still_owned, key=_is_key):  # without its key nobody finds an entry
-            _remove(result, path)
+            if not any(owned[: len(path)] == path for owned in still_owned):
+                _remove(result, path)
         return result
+
+    @property
+    def managed_fields(self) -> list[dict[str, str]]:
+        """metadata.managedFields, without the fields: whoever owns something, be it an empty map, is there."""
+        return [
+            {"manager": name, "operation": "Apply"} | ({"subresource": subresource} if subresource else {})
+            for (name, subresource), paths in self._owned.items()
+            if paths
+        ]
 
     def _leaves(self, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         fields = tuple(step for step in path if isinstance(step, str))
@@ -57,12 +68,23 @@ class Ownership:
         elif isinstance(value, list) and key is not None and not any(isinstance(step, Entry) for step in path):
             for entry in value:
                 yield from self._leaves(entry, (*path, Entry(key, entry[key])))
-        elif path and not (isinstance(value, Mapping) and len(path) == 1):
+        elif path and path != ("metadata",):
             yield path, value
 
 
 def _is_key(path: Path) -> bool:
     return len(path) > 1 and isinstance(path[-2], Entry) and path[-2].key == path[-1]
+
+
+def _get(target: Any, path: Path) -> Any:
+    for step in path:
+        if isinstance(step, Entry):
+            target = _entry(target, step, make=False)
+        else:
+            target = target.get(step) if isinstance(target, Mapping) else None
+        if target is None:
+            return None
+    return target
 
 
 def _set(target: Any, path: Path, value: Any) -> None:
