@@ -34,7 +34,11 @@ def test_a_new_cluster_gets_a_configuration_for_each_node_and_a_status_for_each_
         ]
         speaker = bench.fake.get("speakerconfigs", "n1")
         assert [router["name"] for router in speaker["spec"]["virtualRouters"]] == ["shop/web"]
-        assert bench.fake.get("virtualips", "shop/web")["status"] == {"observedGeneration": 1, "state": "Pending"}
+        assert bench.fake.get("virtualips", "shop/web")["status"] == {
+            "observedGeneration": 1,
+            "state": "Pending",
+            "moves": 0,
+        }
         assert bench.count("writes_total", resource="speakerconfigs", verb="apply") == 2
 
     play(scene)
@@ -296,7 +300,7 @@ def test_the_state_is_written_even_where_it_is_the_default():
         populate(bench.fake)
         bench.plan = lambda view, now: ClusterPlan({}, {"shop/web": VirtualIPStatus()}, {}, ())
         await bench.once()
-        assert bench.fake.get("virtualips", "shop/web")["status"] == {"state": VirtualIPState.PENDING.value}
+        assert bench.fake.get("virtualips", "shop/web")["status"]["state"] == VirtualIPState.PENDING.value
 
     play(scene)
 
@@ -481,5 +485,19 @@ def test_an_api_server_that_takes_nothing_is_not_asked_for_each_object(fault):
         assert UNANSWERED_AT_MOST <= made.met <= AT_ONCE + UNANSWERED_AT_MOST
         bench.fake.faults.clear()
         assert await bench.once()
+
+    play(scene)
+
+
+def test_what_is_beyond_the_schema_is_refused_and_costs_that_object():
+    async def scene(bench):
+        populate(bench.fake, ("shop/web", "shop/mail"), nodes=("n1",))
+        too_long = VirtualIPStatus(holder="n" * 254)
+        bench.plan = lambda view, now: ClusterPlan(
+            {}, {"shop/web": too_long, "shop/mail": VirtualIPStatus(holder="n1")}, {}, ()
+        )
+        assert not await bench.once()
+        assert "virtualips/shop/web" in bench.reconciliation.obstacle
+        assert bench.fake.get("virtualips", "shop/mail")["status"]["holder"] == "n1"
 
     play(scene)

@@ -1,7 +1,8 @@
 """A Kubernetes API server in memory, as far as Holdfast asks: with the faults that a real one has only in bad hours.
 
 Discovery, list, watch (bookmarks, 410), get, create, replace with resourceVersion conflicts, merge patch, server-side
-apply with field managers and map lists, the status subresource, delete with preconditions. It validates nothing.
+apply with field managers and map lists, the status subresource, delete with preconditions. Of our own kinds it knows
+defaults and limits of what is applied; patterns and rules (CEL) it does not look at.
 
     async with FakeAPI() as api:
         api.put("nodes", {"metadata": {"name": "n1"}})
@@ -24,6 +25,7 @@ from typing import Any
 from aiohttp import web
 
 from holdfast_testing.field_ownership import Ownership
+from holdfast_testing.schemas import schema_of, violations, with_defaults
 
 Object = dict[str, Any]
 
@@ -211,9 +213,9 @@ class FakeAPI:
         return copy.deepcopy(self._update(resource, name, new))
 
     def set_status(self, plural: str, key: str, status: Mapping[str, Any], *, manager: str) -> None:
-        """Server-side apply of a status; `key` is namespace/name or name."""
-        resource = resource_of(plural)
-        self._apply(resource, _name(key), {"status": copy.deepcopy(dict(status))}, manager, "status")
+        """Server-side apply of a status, whatever another version's schema had; `key` is namespace/name or name."""
+        resource, body = resource_of(plural), {"status": copy.deepcopy(dict(status))}
+        self._apply(resource, _name(key), body, manager, "status", is_validated=False)
 
     def get(self, plural: str, key: str) -> Object | None:
         """An object as it is; None: it is not there."""
@@ -343,23 +345,30 @@ class FakeAPI:
         async with self._changed:
             self._changed.notify_all()
 
-    def _apply(self, resource: Resource, name: Name, body: Object, manager: str, subresource: str) -> Object:
+    def _apply(
+        self, resource: Resource, name: Name, body: Object, manager: str, subresource: str, *, is_validated: bool = True
+    ) -> Object:
         # An apply of a status without one owns nothing; one that is empty is a field of its own.
         status = {"status": body["status"]} if "status" in body else {}
         wanted = status if subresource else _without_status(body)
         owner = (manager, subresource)
+        part = "status" if subresource else "spec"
         old = self._objects[resource].get(name)
         if old is not None:
             if body.get("metadata", {}).get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
                 raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
             ownership = self._owners.setdefault(old["metadata"]["uid"], Ownership(resource.list_keys))
             new = ownership.apply(old, wanted, owner)
+            if is_validated:
+                _admit(resource, new, part)
             new["metadata"]["managedFields"] = ownership.managed_fields
             return self._update(resource, name, new)
         if subresource:
             raise Refusal(404, f"{resource.plural} {name[1]!r} not found")
         ownership = Ownership(resource.list_keys)
         new = ownership.apply({"metadata": {"name": name[1]} | _namespace(name)}, wanted, owner)
+        if is_validated:
+            _admit(resource, new, part)
         new["metadata"]["managedFields"] = ownership.managed_fields
         created = self._insert(resource, name, new)
         self._owners[created["metadata"]["uid"]] = ownership
@@ -539,6 +548,15 @@ class FakeAPI:
         except TimeoutError:
             return True
         return False
+
+
+def _admit(resource: Resource, value: Object, part: str) -> None:
+    """Give a part of an object the defaults of its kind. Raises Refusal where the kind's schema does not take it."""
+    schema = schema_of(resource.kind).get("properties", {}).get(part, {})
+    if part in value:
+        value[part] = with_defaults(value[part], schema)
+        if found := list(violations(value[part], schema, part)):
+            raise Refusal(422, f"{resource.kind} is invalid: {'; '.join(found)}")
 
 
 def resource_of(plural: str) -> Resource:
