@@ -18,8 +18,8 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str, field: str) -> Address:
-        """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigurationError, which names the field.
+    def parse(cls, text: str, field: str = "") -> Address:
+        """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigurationError, which names the field, if one is given.
 
         >>> Address.parse("[::1]:9475", "--metrics-address"), Address.parse(":9475", "--metrics-address").host
         (Address(host='::1', port=9475), '')
