@@ -50,6 +50,10 @@ PLANNED_FROM_ANNOTATION: Final = f"{GROUP}/planned-from"
 Without it, it is no plan yet: only a place for the node's agent to say what links there are.
 """
 
+LOST_FOR_GOOD_ANNOTATION: Final = f"{GROUP}/lost-for-good"
+"""Of a SpeakerConfig, by a person: the uid of today's CustomResourceDefinition of VirtualIPs. What the node runs and
+this definition has no VirtualIP for is meant to be gone."""
+
 POOLS_REQUIRED_ANNOTATION: Final = f"{GROUP}/pools-required"
 """Of every SpeakerConfig, with the value "true": there was an AddressPool once, so that a plan without any is no reason
 to take any address."""
@@ -257,6 +261,14 @@ class Link(_Model, frozen=True, kw_only=True):
     """Addresses of the routers on it that the node's own routes lead through, without prefix length; sorted."""
 
 
+class VirtualRouterInForce(_Model, frozen=True, kw_only=True):
+    """A virtual router that the node's engine runs, whatever its SpeakerConfig says."""
+
+    name: Annotated[str, Meta(max_length=317)]
+    """namespace/name of its VirtualIP."""
+    virtual_router_id: Annotated[int, Meta(ge=1, le=255)]
+
+
 class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):
     """What the node's agent says about its speaker, when it changes."""
 
@@ -264,6 +276,12 @@ class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):
     """The generation that the engine runs."""
     engine_version: Annotated[str, Meta(max_length=64)] = ""
     links: Annotated[list[Link], Meta(max_length=64)] = field(default_factory=list)
+    virtual_routers: Annotated[list[VirtualRouterInForce], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(
+        default_factory=list
+    )
+    """What the engine runs, sorted by name: it outlives the SpeakerConfig, and the VirtualIPs."""
+    planned_from: Annotated[str, Meta(max_length=64)] = ""
+    """The annotation `holdfast.dev/planned-from` of the configuration that it is from; empty: not known."""
     warnings: Annotated[list[Annotated[str, Meta(max_length=1024)]], Meta(max_length=32)] = field(default_factory=list)
     conditions: Annotated[list[Condition], Meta(max_length=8)] = field(default_factory=list)
     """Applied: the engine runs the observed generation; False with the engine's reason where it refused it."""

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -19,7 +19,15 @@ from holdfast_api.cluster import SpeakerConfig, SpeakerConfigStatus
 from holdfast_kube.api_server import APIFailure
 from holdfast_kube.back_off import BackOff
 from holdfast_operator.events import EventRecorder
-from holdfast_operator.hazards import Held
+from holdfast_operator.hazards import (
+    Cause,
+    Held,
+    has_told_what_runs,
+    lost_on_nodes,
+    lost_words,
+    seconds_to_wait,
+    unplanned_nodes,
+)
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView
 from holdfast_operator.reader import Cluster, Reader
@@ -136,6 +144,7 @@ class Reconciliation:
         self._metrics = metrics
         self._speakers: Mapping[str, SpeakerConfig] = {}
         self._told = ""
+        self._told_lost = ""
         self.obstacle = ""
         """Why the last one did not get through; empty: it did."""
         self._planned_again_seconds: float | None = None
@@ -157,7 +166,6 @@ class Reconciliation:
             except APIFailure as failure:
                 self.leave_alone_seconds = failure.retry_after_seconds
                 return self._ended("failure", str(failure))
-        self._metrics.hold(None)
         if failed:
             names = ", ".join(sorted(failed)[:_NAMED])
             self._ended("failure", f"{len(failed)} objects cannot be written: {names}")
@@ -182,8 +190,8 @@ class Reconciliation:
         self._planned_again_seconds = plan.look_again_seconds
         self._metrics.tell_virtual_ips(plan.statuses)
         self._metrics.tell_speakers(plan.speakers, plan.heard)
-        heard = frozenset(name for name, one in self._speakers.items() if one.status != SpeakerConfigStatus())
-        failed = await self._writer.write(plan, cluster, heard)
+        heard = frozenset(name for name, one in self._speakers.items() if has_told_what_runs(one.status))
+        failed = await self._writer.write(plan, cluster, heard, self._left_as_they_are(cluster, plan))
         # What is not in the status yet is noticed again, so it is told only then.
         await self._recorder.post(
             [
@@ -193,6 +201,27 @@ class Reconciliation:
             ]
         )
         return failed
+
+    def _left_as_they_are(self, cluster: Cluster, plan: ClusterPlan) -> frozenset[str]:
+        """The nodes that run what nobody has deleted, or of which the others have to be heard first."""
+        uid = cluster.virtual_ips_uid
+        lost = lost_on_nodes(cluster.virtual_ips.keys(), self._speakers, uid)
+        self._tell_lost(lost, uid)
+        unplanned = unplanned_nodes(self._speakers, uid)
+        made = {name: str(speaker["metadata"]["creationTimestamp"]) for name, speaker in cluster.speakers.items()}
+        wait = seconds_to_wait(self._speakers, made, plan.heard, datetime.now(UTC))
+        if not unplanned or wait <= 0:
+            return frozenset(lost)
+        self._planned_again_seconds = min(wait, self._planned_again_seconds or wait)
+        return unplanned
+
+    def _tell_lost(self, lost: Mapping[str, Sequence[str]], definition_uid: str) -> None:
+        """No obstacle: all else is planned, and an agent that lies must not make this replica look broken."""
+        self._metrics.hold(Cause.VIRTUAL_IPS_LOST if lost else None)
+        words = lost_words(lost, definition_uid)
+        if words != self._told_lost:
+            self._told_lost = words
+            _log.warning("%s", words or "what the nodes run is there again, or confirmed to be gone")
 
     def _ended(self, result: str, obstacle: str) -> bool:
         self._metrics.reconciles.labels(result).inc()

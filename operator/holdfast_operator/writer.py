@@ -91,14 +91,17 @@ class Writer:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def write(self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]) -> frozenset[str]:
+    async def write(
+        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str] = ()
+    ) -> frozenset[str]:
         """What could not be written, as resource/name: everything else of the plan is in force now.
 
         The configurations go first: a status is only words. `heard` are the nodes whose agents have said what links
-        they have. The others' configurations only give them a place to say so, and are not marked as planned.
+        they have. The others' configurations only give them a place to say so, and are not marked as planned. Those of
+        the nodes in `held` stay as they are.
         """
         self._failed, self._tried = set(), set()
-        await self._all(self._speaker_configs(plan, cluster, heard))
+        await self._all(self._speaker_configs(plan, cluster, heard, held))
         await self._all(self._statuses(plan, cluster))
         await self._all(self._pools(plan, cluster))
         # Last: the API server takes no status that becomes empty.
@@ -184,10 +187,16 @@ class Writer:
             turn.failures = 0
             self._back_offs.succeeded(write.key)
 
-    def _speaker_configs(self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str]) -> Iterator[_Write]:
+    def _speaker_configs(
+        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str]
+    ) -> Iterator[_Write]:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
-            is_planned = name in heard or _origin(there) is not None
+            if name in held:
+                if there is not None:
+                    continue
+                spec = SpeakerConfigSpec(node_name=name)
+            is_planned = name not in held and (name in heard or _origin(there) is not None)
             marks = dict(plan.annotations.get(name, {}))
             if is_planned:
                 marks[PLANNED_FROM_ANNOTATION] = cluster.virtual_ips_uid

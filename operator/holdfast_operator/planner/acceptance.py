@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from holdfast_api.addresses import Address, parse_interface
-from holdfast_api.cluster import ConditionReason, SpeakerConfig, VirtualIPStatus
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, ConditionReason, SpeakerConfig, VirtualIPStatus
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
@@ -42,6 +43,20 @@ def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:
         for router in speaker.spec.virtual_routers:
             running.setdefault(router.name, {})[name] = router
     return running
+
+
+def vrids_told(speakers: Mapping[str, SpeakerConfig]) -> Mapping[str, int]:
+    """The VRIDs that engines run with though no plan says so, by the word of more than half of those who run it.
+
+    Only while a node is not planned yet: SpeakerConfigs that were made anew with their definition say nothing.
+    """
+    votes: dict[str, Counter[int]] = {}
+    for speaker in speakers.values():
+        if PLANNED_FROM_ANNOTATION not in speaker.metadata.annotations and not speaker.spec.virtual_routers:
+            for router in speaker.status.virtual_routers:
+                votes.setdefault(router.name, Counter())[router.virtual_router_id] += 1
+    most = {key: counted.most_common(1)[0] for key, counted in votes.items()}
+    return {key: vrid for key, (vrid, count) in most.items() if 2 * count > votes[key].total()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,7 @@ def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pool
                 remembered=statuses[found.key].addresses,
             )
         )
+    told = vrids_told(view.speakers)
     permissions = Permissions(context, requests, kept, pools, forbidden)
     candidates: list[Candidate] = []
     for request in requests:
@@ -92,7 +108,7 @@ def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pool
         addresses = permit.virtual_ip.spec.addresses
         if request.is_given_addresses and addresses:
             given[request.key] = addresses
-        candidate = _candidate(request, permit, permissions, context, statuses[request.key])
+        candidate = _candidate(request, permit, permissions, context, statuses[request.key], told.get(request.key))
         if isinstance(candidate, Refusal):
             refused[request.key] = candidate
         else:
@@ -111,7 +127,12 @@ def _is_given_addresses(raw: Mapping[str, Any]) -> bool:
 
 
 def _candidate(
-    request: Request, permit: Permit, permissions: Permissions, context: Context, status: VirtualIPStatus
+    request: Request,
+    permit: Permit,
+    permissions: Permissions,
+    context: Context,
+    status: VirtualIPStatus,
+    told_vrid: int | None,
 ) -> Candidate | Refusal:
     if permit.refusal is not None:
         return permit.refusal
@@ -130,7 +151,7 @@ def _candidate(
     return Candidate(
         virtual_ip=virtual_ip,
         membership=membership,
-        vrid_in_use=_vrid_in_use(request.running, status, permit.vrids),
+        vrid_in_use=_vrid_in_use(request.running, status, permit.vrids, told_vrid),
         created=request.created,
         vrids=permit.vrids,
         tolerated=permit.tolerated,
@@ -204,11 +225,14 @@ def _invalid(found: Sequence[Violation]) -> Refusal:
 
 
 def _vrid_in_use(
-    running: Mapping[str, VirtualRouterConfiguration], status: VirtualIPStatus, allowed: frozenset[int] | None
+    running: Mapping[str, VirtualRouterConfiguration],
+    status: VirtualIPStatus,
+    allowed: frozenset[int] | None,
+    told: int | None,
 ) -> int | None:
     for router in running.values():
         return router.virtual_router_id
-    vrid = status.virtual_router_id or None
+    vrid = told or status.virtual_router_id or None
     return vrid if allowed is None or vrid in allowed else None
 
 

@@ -183,7 +183,12 @@ class Agent:
         self._follow(taken)
         if not taken.is_cached:
             self._cache.save_configuration(
-                KeptConfiguration(uid=taken.uid, generation=taken.generation, spec=taken.spec)
+                KeptConfiguration(
+                    uid=taken.uid,
+                    generation=taken.generation,
+                    spec=taken.spec,
+                    planned_from=self._configuration.planned_from,
+                )
             )
         self._moves.keep_only({router.name for router in taken.spec.virtual_routers})
 

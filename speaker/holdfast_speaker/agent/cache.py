@@ -33,6 +33,7 @@ class KeptConfiguration(Struct, frozen=True, kw_only=True, rename=kubernetes_nam
     uid: str
     generation: int
     spec: SpeakerConfigSpec
+    planned_from: str = ""
 
 
 class Cache:

@@ -177,6 +177,7 @@ class Publisher:
                 warnings=status.warnings if status else (),
             ),
             links=self._links,
+            routers=status.routers if status else (),
             warnings=(*self._cache.warnings, *warned),
             outage=self._reachability.last_outage,
             before=self._conditions(),

@@ -9,7 +9,15 @@ from typing import Literal
 
 from msgspec import structs
 
-from holdfast_api.cluster import AppliedReason, Condition, Link, SpeakerConditionType, SpeakerConfigStatus
+from holdfast_api.cluster import (
+    VIRTUAL_ROUTERS_MAX,
+    AppliedReason,
+    Condition,
+    Link,
+    SpeakerConditionType,
+    SpeakerConfigStatus,
+    VirtualRouterInForce,
+)
 from holdfast_api.messages import RouterStatus, Status
 from holdfast_kube.reachability import Outage
 from holdfast_speaker.agent.configuration import Configuration
@@ -45,6 +53,8 @@ class Facts:
     configuration: Configuration
     engine: EngineFacts
     links: Sequence[Link]
+    routers: Sequence[RouterStatus] = ()
+    """What the engine runs, or ran when it was heard last."""
     warnings: Sequence[str] = ()
     outage: Outage | None = None
     before: Sequence[Condition] = field(default_factory=tuple)
@@ -67,6 +77,12 @@ def links_of(status: Status | None, known: Sequence[Link]) -> list[Link]:
     return [structs.replace(one, foreign_virtual_router_ids=list(strangers.get(one.name, ()))) for one in told]
 
 
+def _in_force(routers: Iterable[RouterStatus]) -> list[VirtualRouterInForce]:
+    """In an order that stays, as what is the same is not written again."""
+    found = sorted((router.virtual_ip, router.virtual_router_id) for router in routers)
+    return [VirtualRouterInForce(name=name, virtual_router_id=vrid) for name, vrid in found[:VIRTUAL_ROUTERS_MAX]]
+
+
 def router_warnings(routers: Iterable[RouterStatus]) -> list[str]:
     """What people should know of the virtual routers of this node, with their names."""
     return [f"{router.virtual_ip}: {warning}" for router in routers for warning in sorted(router.warnings)]
@@ -86,6 +102,8 @@ def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
         observed_generation=0 if facts.configuration.awaits_plan else facts.engine.generation,
         engine_version=facts.engine.version[:64],
         links=list(facts.links),
+        virtual_routers=_in_force(facts.routers),
+        planned_from=facts.configuration.planned_from,
         warnings=_as_many_as_fit(warnings),
         conditions=conditions,
     )
