@@ -192,11 +192,11 @@ class Writer:
     ) -> Iterator[_Write]:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
-            if name in held:
-                if there is not None:
-                    continue
-                spec = SpeakerConfigSpec(node_name=name)
             is_planned = name not in held and (name in heard or _origin(there) is not None)
+            if name in held and there is not None:
+                continue
+            if not is_planned and (there is None or not there["spec"].get("virtualRouters")):
+                spec = SpeakerConfigSpec(node_name=name)
             marks = dict(plan.annotations.get(name, {}))
             if is_planned:
                 marks[PLANNED_FROM_ANNOTATION] = cluster.virtual_ips_uid

@@ -508,6 +508,9 @@ def test_a_speaker_cannot_say_what_the_schema_does_not_know(n1: Client, web: str
         {"links": [{"name": "eth0", "foreignVirtualRouterIDs": [7] * 256}]},
         {"conditions": [{**CONDITION, "type": f"Type{number}"} for number in range(9)]},
         {"engineVersion": "v" * 65},
+        {"virtualRouters": [{"name": f"a/v{number}", "virtualRouterID": 7} for number in range(1001)]},
+        {"virtualRouters": [{"name": "n" * 318, "virtualRouterID": 7}]},
+        {"plannedFrom": "u" * 65},
     ],
 )
 def test_a_speaker_cannot_fill_its_speaker_config_without_end(n1: Client, configs: str, status: Object) -> None:

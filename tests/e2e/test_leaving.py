@@ -204,7 +204,6 @@ def test_a_node_that_is_deleted_and_registers_again_loses_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.xfail(reason="the operator ends with its definitions; the next one does not know what the engines run")
 @pytest.mark.parametrize("applied", ["together", "later"])
 def test_both_definitions_deleted_and_made_anew_move_nothing(
     cluster: KindCluster, holdfast: Holdfast, make_vip: MakeVip, figures: Figures, applied: str

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from holdfast_operator.planner import membership, routers
+from holdfast_testing import control_loop
 from holdfast_testing.control_loop import ControlLoop, Verdict
 
 OVERLAP_MILLISECONDS = 1.0
@@ -72,15 +73,29 @@ def node_is_deleted_and_comes_back(loop: ControlLoop) -> None:
     assert holder in loop.world.speakers
 
 
-def both_definitions_are_made_anew(loop: ControlLoop) -> None:
-    before = loop.holder
-    loop.make_definitions_anew()
-    loop.agents[before].is_away = True  # the others speak first
+def is_as_before(loop: ControlLoop, holder: str) -> None:
+    loop.agents[holder].is_away = True  # the others speak first
     loop.run(6)
-    loop.agents[before].is_away = False
-    loop.run(10)
-    assert loop.holder == before
+    loop.agents[holder].is_away = False
+    loop.run(16)
+    assert loop.holder == holder
     assert len(loop.world.speakers) == len(NAMES)
+    assert loop.planned == set(NAMES)
+
+
+def speakers_definition_is_made_anew(loop: ControlLoop) -> None:
+    loop.make_definition_of_speakers_anew()
+    is_as_before(loop, loop.holder)
+
+
+def both_definitions_are_made_anew(loop: ControlLoop) -> None:
+    loop.make_definitions_anew(applied_after=(0, 200))
+    is_as_before(loop, loop.holder)
+
+
+def both_definitions_are_made_anew_and_the_virtual_ip_is_applied_later(loop: ControlLoop) -> None:
+    loop.make_definitions_anew(applied_after=(500, 12000))
+    is_as_before(loop, loop.holder)
 
 
 def holder_is_renumbered(loop: ControlLoop) -> None:
@@ -118,7 +133,9 @@ SCENES: list[Callable[[ControlLoop], None]] = [
     selector_is_edited,
     everybody_is_replaced,
     node_is_deleted_and_comes_back,
+    speakers_definition_is_made_anew,
     both_definitions_are_made_anew,
+    both_definitions_are_made_anew_and_the_virtual_ip_is_applied_later,
     holder_is_renumbered,
     backup_is_renumbered,
     subnet_goes_and_comes,
@@ -194,10 +211,16 @@ def lets_newcomers_in_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(routers, "_unknown_to_others", lambda *_: set())
 
 
+def forgets_what_engines_run(patch: pytest.MonkeyPatch) -> None:
+    """What went with its definition was deleted."""
+    patch.setattr(control_loop, "lost_on_nodes", lambda *_: {})
+
+
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[ControlLoop], None]]] = [
     (forgets_at_once, selector_is_edited),
-    (knows_no_silent_nodes, both_definitions_are_made_anew),
+    (knows_no_silent_nodes, speakers_definition_is_made_anew),
     (lets_newcomers_in_at_once, newcomer_preempts),
+    (forgets_what_engines_run, both_definitions_are_made_anew_and_the_virtual_ip_is_applied_later),
 ]
 
 

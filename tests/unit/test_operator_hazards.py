@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from datetime import UTC, datetime
 
 import pytest
 
-from holdfast_api.cluster import PLANNED_FROM_ANNOTATION
-from holdfast_operator.hazards import Cause, Held, check_lost
-from holdfast_testing.operator_world import play, populate, put_virtual_ip
+from holdfast_api.cluster import (
+    LOST_FOR_GOOD_ANNOTATION,
+    PLANNED_FROM_ANNOTATION,
+    SpeakerConfig,
+    SpeakerConfigMetadata,
+    SpeakerConfigSpec,
+    SpeakerConfigStatus,
+)
+from holdfast_operator.hazards import Cause, Held, check_lost, seconds_to_wait
+from holdfast_operator.planner.presence import PATIENCE_SECONDS
+from holdfast_testing.operator_world import play, populate, put_speaker_pod, put_virtual_ip, simple_plan
 
 
 def speaker(*names, origin="old"):
@@ -76,7 +86,7 @@ def test_a_definition_that_is_there_again_holds_until_its_virtual_ips_are_too():
     async def scene(bench):
         populate(bench.fake, ("shop/web", "shop/mail"))
         await bench.settle()
-        routers = bench.fake.get("speakerconfigs", "n1")["spec"]["virtualRouters"]
+        before = bench.fake.get("speakerconfigs", "n1")
         bench.fake.undefine("virtualips")
         bench.fake.define("virtualips")
         bench.written()
@@ -88,8 +98,9 @@ def test_a_definition_that_is_there_again_holds_until_its_virtual_ips_are_too():
         put_virtual_ip(bench.fake, "shop/mail")
         assert await bench.once()
         assert bench.count("held", cause="VirtualIPsLost") == 0
-        assert bench.fake.get("speakerconfigs", "n1")["spec"]["virtualRouters"] == routers
-        assert bench.fake.get("speakerconfigs", "n1")["metadata"]["generation"] == 1
+        after = bench.fake.get("speakerconfigs", "n1")
+        assert after["spec"] == before["spec"]
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
         bench.written()
         await bench.once()
         assert bench.written() == []
@@ -129,6 +140,168 @@ def test_a_person_can_confirm_that_they_are_gone():
     play(scene)
 
 
+# ----- both definitions at once: nobody but the agents remembers -----
+
+
+def definition_uid(bench):
+    return bench.fake.get("customresourcedefinitions", "virtualips.holdfast.dev")["metadata"]["uid"]
+
+
+def tell_what_runs(bench, node, *names, vrid=51, origin=""):
+    """What the agent of a node applies whose engine runs these VirtualIPs."""
+    status = {
+        "links": [{"name": "eth0", "addresses": ["10.0.0.9/24"]}],
+        "virtualRouters": [{"name": name, "virtualRouterID": vrid} for name in names],
+        "plannedFrom": origin,
+    }
+    bench.fake.set_status("speakerconfigs", node, status, manager=f"holdfast-agent-{node}")
+
+
+async def both_made_anew(bench, *nodes, origin="old"):
+    """By an operator that knows nothing: the one that knew has ended with the definitions. Agents answer at once."""
+    populate(bench.fake, (), nodes)
+    assert await bench.once()
+    for node in nodes:
+        tell_what_runs(bench, node, "shop/mail", "shop/web", origin=origin)
+    bench.written()
+
+
+def spec_of(bench, node):
+    return bench.fake.get("speakerconfigs", node)["spec"]
+
+
+def is_planned(bench, node):
+    return PLANNED_FROM_ANNOTATION in bench.fake.get("speakerconfigs", node)["metadata"].get("annotations", {})
+
+
+@pytest.mark.parametrize("origin", ["old", ""], ids=["of the former definition", "from nobody knows where"])
+def test_when_both_definitions_are_there_again_what_engines_run_is_waited_for(origin):
+    async def scene(bench):
+        await both_made_anew(bench, "n1", "n2", origin=origin)
+        for present in ([], ["shop/web"]):
+            for key in present:
+                put_virtual_ip(bench.fake, key)
+            assert await bench.once()
+            assert [path for _, path in bench.written() if "speakerconfigs" in path] == []
+            assert bench.count("held", cause="VirtualIPsLost") == 1
+        put_virtual_ip(bench.fake, "shop/mail")
+        assert await bench.once()
+        assert bench.count("held", cause="VirtualIPsLost") == 0
+        for node in ("n1", "n2"):
+            assert [router["name"] for router in spec_of(bench, node)["virtualRouters"]] == ["shop/web", "shop/mail"]
+            assert is_planned(bench, node)
+        bench.fake.remove("virtualips", "shop/mail")
+        assert await bench.once()
+        assert [router["name"] for router in spec_of(bench, "n1")["virtualRouters"]] == ["shop/web"]
+
+    play(scene)
+
+
+def test_what_was_deleted_under_todays_definition_is_not_waited_for():
+    async def scene(bench):
+        await both_made_anew(bench, "n1", origin=definition_uid(bench))
+        assert await bench.once()
+        assert is_planned(bench, "n1")
+        assert bench.count("held", cause="VirtualIPsLost") == 0
+
+    play(scene)
+
+
+def test_a_person_can_confirm_that_what_engines_run_is_gone(caplog):
+    async def scene(bench):
+        await both_made_anew(bench, "n1", "n2")
+        assert await bench.once()
+        typed = caplog.messages[-1].partition("`")[2].rstrip("`").split()
+        *command, n1, n2, word = typed
+        assert (command, n1, n2) == (["kubectl", "annotate", "speakerconfigs"], "n1", "n2")
+        annotation, _, value = word.partition("=")
+        assert (annotation, value) == (LOST_FOR_GOOD_ANNOTATION, definition_uid(bench))
+        change = {"metadata": {"annotations": {annotation: value}}}
+        await bench.api.merge("/apis/holdfast.dev/v1alpha1/speakerconfigs/n1", change)
+        assert await bench.once()
+        assert [is_planned(bench, node) for node in ("n1", "n2")] == [True, False]
+
+    with caplog.at_level(logging.WARNING, logger="holdfast_operator.reconciler"):
+        play(scene)
+
+
+def test_one_agent_that_invents_what_it_runs_holds_up_its_own_node_alone():
+    async def scene(bench):
+        populate(bench.fake, nodes=("n1", "n2"))
+        assert await bench.once()
+        tell_what_runs(bench, "n1", "shop/web")
+        tell_what_runs(bench, "n2", "shop/web", "shop/invented")
+        assert await bench.once()
+        assert spec_of(bench, "n1")["virtualRouters"]
+        assert [is_planned(bench, node) for node in ("n1", "n2")] == [True, False]
+        assert bench.reconciliation.obstacle == ""
+        put_virtual_ip(bench.fake, "shop/more")
+        assert await bench.once()
+        assert [router["name"] for router in spec_of(bench, "n1")["virtualRouters"]] == ["shop/web", "shop/more"]
+
+    play(scene)
+
+
+def test_once_a_node_is_planned_no_invention_holds_it_up():
+    async def scene(bench):
+        populate(bench.fake, nodes=("n1",))
+        await bench.settle()
+        tell_what_runs(bench, "n1", "shop/invented", origin="old")
+        bench.fake.remove("virtualips", "shop/web")
+        assert await bench.once()
+        assert "virtualRouters" not in spec_of(bench, "n1")
+        assert bench.count("held", cause="VirtualIPsLost") == 0
+
+    play(scene)
+
+
+def test_who_has_not_said_yet_what_it_runs_is_waited_for_as_long_as_it_may_be_heard():
+    async def scene(bench):
+        populate(bench.fake, nodes=("n1", "n2", "n3"))
+        for node in ("n1", "n2"):
+            put_speaker_pod(bench.fake, node)
+        bench.plan = heard_by_their_pods
+        assert await bench.once()
+        tell_what_runs(bench, "n1", "shop/web")
+        assert await bench.once()
+        assert [is_planned(bench, node) for node in ("n1", "n2", "n3")] == [False, False, False]
+        assert 0 < bench.reconciliation.look_again_seconds() <= PATIENCE_SECONDS
+        tell_what_runs(bench, "n2", "shop/web")
+        assert await bench.once()
+        assert [is_planned(bench, node) for node in ("n1", "n2", "n3")] == [True, True, False]
+
+    play(scene)
+
+
+def heard_by_their_pods(view, now):
+    return dataclasses.replace(simple_plan(view, now), heard=view.heard or frozenset())
+
+
+def config(status=None, **annotations):
+    kept = {f"holdfast.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    metadata = SpeakerConfigMetadata(name="n", annotations=kept)
+    return SpeakerConfig(
+        metadata=metadata, spec=SpeakerConfigSpec(node_name="n"), status=status or SpeakerConfigStatus()
+    )
+
+
+@pytest.mark.parametrize(
+    ("speakers", "heard", "seconds"),
+    [
+        pytest.param({"n1": config()}, {"n1"}, 50, id="a new one"),
+        pytest.param({"n1": config()}, {}, 0, id="of a node that is not heard"),
+        pytest.param({"n1": config(planned_from="new")}, {"n1"}, 0, id="one that is planned"),
+        pytest.param({"n1": config(SpeakerConfigStatus(engine_version="1"))}, {"n1"}, 0, id="it has spoken"),
+        pytest.param({"n0": config(), "n1": config()}, {"n0", "n1"}, 50, id="one that is late for longer"),
+        pytest.param({"n0": config()}, {"n0"}, -20, id="too late"),
+    ],
+)
+def test_a_silent_agent_is_waited_for_for_a_minute_at_most(speakers, heard, seconds):
+    made = {"n0": "2026-11-27T05:00:00Z", "n1": "2026-11-27T05:01:10Z"}
+    now = datetime(2026, 11, 27, 5, 1, 20, tzinfo=UTC)
+    assert seconds_to_wait(speakers, made, heard, now) == seconds
+
+
 def test_a_cluster_without_nodes_is_not_believed():
     async def scene(bench):
         populate(bench.fake)
@@ -146,7 +319,7 @@ def test_a_cluster_without_nodes_is_not_believed():
 def test_a_configuration_of_another_version_is_not_written_over():
     async def scene(bench):
         populate(bench.fake)
-        await bench.once()
+        await bench.settle()
         speaker = bench.fake.get("speakerconfigs", "n1")
         speaker["spec"]["virtualRouters"][0]["colour"] = "red"
         bench.fake.put("speakerconfigs", speaker)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from holdfast_api.cluster import Link
+from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, Link, VirtualRouterInForce
 from holdfast_operator.planner.vrid import first_choice
 from holdfast_testing.planner_world import World, condition, routers
 
@@ -268,3 +268,53 @@ def test_where_strangers_have_every_vrid_left_that_is_said() -> None:
     assert "here or by other routers" in message
     world.apply("web", virtualRouterID=9)
     assert condition(world.plan(), "Accepted")[0] == "True"
+
+
+def telling(world: World, **vrids: dict[str, int]) -> None:
+    """Engines run these VRIDs by the VirtualIP's name, and no plan says so."""
+    for node, own in vrids.items():
+        told = [VirtualRouterInForce(name=f"shop/{name}", virtual_router_id=vrid) for name, vrid in own.items()]
+        world.report(node, virtual_routers=told)
+
+
+def test_what_engines_run_keeps_its_vrid_though_all_that_was_written_of_it_is_lost() -> None:
+    world = World("n1", "n2", "n3")
+    telling(world, n1={"web": 77}, n2={"web": 77}, n3={"web": 78})
+    world.apply("web")
+    assert {router.virtual_router_id for router in routers(world.plan()).values()} == {77}
+    world.apply("web", virtualRouterID=9)
+    assert {router.virtual_router_id for router in routers(world.plan()).values()} == {9}
+
+
+@pytest.mark.parametrize(
+    "vrids",
+    [
+        pytest.param({"n1": {"web": 77}, "n2": {"web": 78}}, id="one against one"),
+        pytest.param({"n1": {"web": 77}, "n2": {"mail": 77}, "n3": {"mail": 77}}, id="more say it of another"),
+    ],
+)
+def test_one_agent_alone_gives_nobody_a_vrid_against_the_others(vrids: dict[str, dict[str, int]]) -> None:
+    world = World("n1", "n2", "n3")
+    telling(world, **vrids)
+    world.apply("web")
+    assert {router.virtual_router_id for router in routers(world.plan()).values()} == {first_choice("shop/web")}
+
+
+def test_no_agent_takes_a_vrid_from_what_is_planned() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("old", addresses=["192.168.7.1/24"])  # it runs nowhere, and is older
+    world.apply("web")
+    world.settle()
+    before = routers(world.plan())
+    world.apply("old", addresses=["10.0.0.7/24"])
+    telling(world, n3={"old": first_choice("shop/web")})
+    assert routers(world.plan()) == before
+
+
+def test_what_an_agent_says_of_vrids_counts_until_its_node_is_planned() -> None:
+    world = World("n1")
+    telling(world, n1={"web": 77})
+    metadata = structs.replace(world.speakers["n1"].metadata, annotations={PLANNED_FROM_ANNOTATION: "today's"})
+    world.speakers["n1"] = structs.replace(world.speakers["n1"], metadata=metadata)
+    world.apply("web")
+    assert routers(world.plan())["n1"].virtual_router_id == first_choice("shop/web")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast_api.cluster import Link
+from holdfast_api.cluster import Link, VirtualRouterInForce
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.view import ClusterPlan
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World
@@ -38,6 +38,15 @@ reports = st.fixed_dictionaries(
         "links": st.lists(links, max_size=3, unique_by=lambda link: link.name),
         "observed_generation": st.integers(0, 1_000_000),
         "warnings": st.lists(st.text(max_size=20), max_size=3),
+        "virtual_routers": st.lists(
+            st.builds(
+                VirtualRouterInForce,
+                name=st.sampled_from(["shop/web", "shop/mail", "shop/pinned", "shop/invented"]),
+                virtual_router_id=st.integers(1, 255),
+            ),
+            max_size=5,
+        ),
+        "planned_from": st.sampled_from(["", "another"]),
     },
 )
 entries = st.fixed_dictionaries(

@@ -129,7 +129,7 @@ def test_it_says_since_when_a_pass_is_under_way():
 def test_a_deletion_that_no_watch_told_is_found():
     async def scene(bench):
         populate(bench.fake, ("shop/web", "shop/mail"), nodes=("n1",))
-        await bench.once()
+        await bench.settle()
         bench.fake.remove("virtualips", "shop/web", silently=True)
         await bench.once()
         routers = bench.fake.get("speakerconfigs", "n1")["spec"]["virtualRouters"]

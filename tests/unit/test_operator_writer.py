@@ -32,14 +32,26 @@ def test_a_new_cluster_gets_a_configuration_for_each_node_and_a_status_for_each_
             ("PATCH", f"{SPEAKERS}/n1"),
             ("PATCH", f"{SPEAKERS}/n2"),
         ]
-        speaker = bench.fake.get("speakerconfigs", "n1")
-        assert [router["name"] for router in speaker["spec"]["virtualRouters"]] == ["shop/web"]
         assert bench.fake.get("virtualips", "shop/web")["status"] == {
             "observedGeneration": 1,
             "state": "Pending",
             "moves": 0,
         }
         assert bench.count("writes_total", resource="speakerconfigs", verb="apply") == 2
+
+    play(scene)
+
+
+def test_a_node_gets_its_configuration_once_its_agent_has_said_what_runs():
+    async def scene(bench):
+        populate(bench.fake)
+        assert await bench.once()
+        assert bench.fake.get("speakerconfigs", "n1")["spec"] == {"nodeName": "n1"}
+        tell_links(bench.fake, "n1")
+        assert await bench.once()
+        routers = bench.fake.get("speakerconfigs", "n1")["spec"]["virtualRouters"]
+        assert [router["name"] for router in routers] == ["shop/web"]
+        assert bench.fake.get("speakerconfigs", "n2")["spec"] == {"nodeName": "n2"}
 
     play(scene)
 
@@ -67,7 +79,7 @@ def test_nothing_is_written_when_nothing_has_changed():
 def test_defaults_that_the_api_server_fills_in_are_no_difference():
     async def scene(bench):
         populate(bench.fake)
-        await bench.once()
+        await bench.settle()
         speaker = bench.fake.get("speakerconfigs", "n1")
         speaker["spec"]["virtualRouters"][0]["version"] = 3
         speaker["spec"]["tracking"] = []
@@ -82,7 +94,7 @@ def test_defaults_that_the_api_server_fills_in_are_no_difference():
 def test_the_order_of_the_api_servers_lists_is_no_difference():
     async def scene(bench):
         populate(bench.fake, ("shop/web", "shop/mail"))
-        await bench.once()
+        await bench.settle()
         speaker = bench.fake.get("speakerconfigs", "n1")
         speaker["spec"]["virtualRouters"].reverse()
         bench.fake.put("speakerconfigs", speaker)
@@ -96,7 +108,7 @@ def test_the_order_of_the_api_servers_lists_is_no_difference():
 def test_what_somebody_else_wrote_into_a_configuration_is_put_right():
     async def scene(bench):
         populate(bench.fake, nodes=("n1",))
-        await bench.once()
+        await bench.settle()
         wanted = bench.fake.get("speakerconfigs", "n1")
         edited = bench.fake.get("speakerconfigs", "n1")
         edited["spec"]["virtualRouters"][0]["virtualRouterID"] = 99

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, SpeakerConfigSpec
 from holdfast_kube.objects import Metadata
@@ -17,8 +17,8 @@ from holdfast_testing.agent_fixtures import NODE
 KEY = ("", NODE)
 
 
-def found(generation, uid="first", planned=True, **spec):
-    annotations = {PLANNED_FROM_ANNOTATION: "definition"} if planned else None
+def found(generation, uid="first", planned=True, origin="definition", **spec):
+    annotations = {PLANNED_FROM_ANNOTATION: origin} if planned else None
     return ObservedSpeakerConfig(
         metadata=Metadata(name=NODE, uid=uid, generation=generation, annotations=annotations),
         spec=Raw(json.dumps({"nodeName": NODE, **spec}).encode()),
@@ -159,6 +159,25 @@ def test_an_object_that_nobody_planned_yet_is_no_wish_to_stop(configuration):
     assert configuration.is_there
     configuration.put(KEY, found(1, uid="second"))
     assert configuration.newest.uid == "second", "planned without a new generation"
+
+
+def test_what_runs_is_from_the_definition_that_it_was_planned_from_until_another_plan_comes(configuration):
+    assert configuration.planned_from == ""
+    configuration.put(KEY, found(7))
+    send(configuration)
+    configuration.is_gone()
+    configuration.put(KEY, found(1, uid="second", planned=False))
+    assert configuration.planned_from == "definition"
+    configuration.put(KEY, found(1, uid="second", origin="another"))
+    assert configuration.planned_from == "another"
+    configuration.put(KEY, found(1, uid="second", origin="a third"))
+    assert configuration.planned_from == "a third", "marked anew without a new generation"
+
+
+def test_an_agent_that_is_started_anew_knows_what_its_configuration_was_planned_from(configuration):
+    configuration.recall(structs.replace(kept(3), planned_from="definition"))
+    configuration.put(KEY, found(1, uid="second", planned=False))
+    assert configuration.planned_from == "definition"
 
 
 def test_a_new_agent_does_not_empty_an_engine_because_of_an_object_that_nobody_planned(configuration):

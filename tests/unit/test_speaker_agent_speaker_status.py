@@ -37,6 +37,12 @@ def found(generation, **spec):
     )
 
 
+def made_anew():
+    return ObservedSpeakerConfig(
+        metadata=Metadata(name=NODE, uid="another", generation=1), spec=Raw(json.dumps({"nodeName": NODE}).encode())
+    )
+
+
 @pytest.fixture
 def configuration():
     made = Configuration(NODE, lambda: None)
@@ -53,6 +59,22 @@ def test_a_generation_in_force_is_applied(configuration):
     assert (told.observed_generation, told.engine_version, told.links, told.warnings) == (3, "0.1.0", LINKS, ["w"])
     (condition,) = told.conditions
     assert (condition.type, condition.status, condition.observed_generation) == ("Applied", "True", 3)
+
+
+def test_what_the_engine_runs_is_told_with_the_definition_that_it_was_planned_from(configuration):
+    routers = [
+        router_status(VirtualRouterConfiguration(name=name, addresses=["10.0.0.9"], virtual_router_id=vrid))
+        for name, vrid in (("shop/web", 7), ("shop/mail", 9))
+    ]
+    running = EngineFacts(is_away=False, generation=3)
+    told = status(configuration, running, routers=routers)
+    assert told == status(configuration, running, routers=routers[::-1])
+    assert [(one.name, one.virtual_router_id) for one in told.virtual_routers] == [("shop/mail", 9), ("shop/web", 7)]
+    assert told.planned_from == "definition"
+    configuration.put(("", NODE), made_anew())
+    after = status(configuration, running, routers=routers)
+    assert (after.virtual_routers, after.planned_from) == (told.virtual_routers, "definition")
+    assert after.observed_generation == 0
 
 
 def test_a_condition_that_stays_keeps_its_time(configuration):

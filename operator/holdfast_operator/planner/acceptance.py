@@ -48,15 +48,20 @@ def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:
 def vrids_told(speakers: Mapping[str, SpeakerConfig]) -> Mapping[str, int]:
     """The VRIDs that engines run with though no plan says so, by the word of more than half of those who run it.
 
-    Only while a node is not planned yet: SpeakerConfigs that were made anew with their definition say nothing.
+    Only while a node is not planned yet: SpeakerConfigs that were made anew with their definition say nothing. What
+    is planned has its VRID, and so has what more nodes say it of: no agent's invention takes one from them.
     """
     votes: dict[str, Counter[int]] = {}
     for speaker in speakers.values():
-        if PLANNED_FROM_ANNOTATION not in speaker.metadata.annotations and not speaker.spec.virtual_routers:
-            for router in speaker.status.virtual_routers:
-                votes.setdefault(router.name, Counter())[router.virtual_router_id] += 1
+        if PLANNED_FROM_ANNOTATION not in speaker.metadata.annotations:
+            own = {router.name: router.virtual_router_id for router in speaker.status.virtual_routers}
+            for key, vrid in own.items():  # one vote each, however often it is said
+                votes.setdefault(key, Counter())[vrid] += 1
     most = {key: counted.most_common(1)[0] for key, counted in votes.items()}
-    return {key: vrid for key, (vrid, count) in most.items() if 2 * count > votes[key].total()}
+    found = {key: (vrid, count) for key, (vrid, count) in most.items() if 2 * count > votes[key].total()}
+    planned = {router.virtual_router_id for speaker in speakers.values() for router in speaker.spec.virtual_routers}
+    by_most = {vrid: max(count for other, count in found.values() if other == vrid) for vrid, _ in found.values()}
+    return {key: vrid for key, (vrid, count) in found.items() if vrid not in planned and count == by_most[vrid]}
 
 
 @dataclass(frozen=True, slots=True)

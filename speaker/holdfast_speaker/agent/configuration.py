@@ -13,8 +13,8 @@ SpeakerConfig and say the same, and an agent that is behind must not undo what t
 * What comes from the cache of an agent that has not reached the API server yet is sent only to an engine that runs a
   lower generation: the engine has a copy of its own.
 
-An object that is deleted leaves everything as it is, and so does one that is made anew and lacks something that runs,
-until the operator has marked it as planned.
+An object that is deleted leaves everything as it is, and so does one that is made anew and empty, until the operator
+has marked it as planned.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Configuration:
             words = f"this version of the speaker cannot read it: {error}"
         else:
             words = "" if spec.node_name == self._node_name else f"nodeName is {spec.node_name!r}"
-            if not words and not origin and self._would_stop_something(metadata.uid, spec):
+            if not words and not spec.virtual_routers and not origin:
                 self._leave_alone(metadata.uid, before)
                 return
         if words:
@@ -133,20 +133,13 @@ class Configuration:
             self.rejection = None
         self._changed()
 
-    def _would_stop_something(self, uid: str, spec: SpeakerConfigSpec) -> bool:
-        """Whether an object that nobody has planned yet is empty, or another one than runs and lacks some of that."""
-        kept = self.newest or self.in_force
-        if not spec.virtual_routers or kept is None or kept.uid == uid:
-            return not spec.virtual_routers
-        return not {router.name for router in kept.spec.virtual_routers} <= {one.name for one in spec.virtual_routers}
-
     def _leave_alone(self, uid: str, before: str) -> None:
         """An object that was made anew and is not planned yet is a place to say which links there are, and no wish."""
         self._unplanned = uid
         if uid != before:
             kept = self.newest or self.in_force
             if kept is not None and kept.spec.virtual_routers:
-                told = "the SpeakerConfig is new, and not planned yet: generation %d stays in force"
+                told = "the SpeakerConfig is new, and nothing is planned in it yet: generation %d stays in force"
                 _log.warning(told, kept.generation)
             self._changed()
 

@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 
 from holdfast_api.addresses import packed
-from holdfast_api.cluster import Link, SpeakerConfig, SpeakerConfigMetadata, SpeakerConfigSpec, SpeakerConfigStatus
+from holdfast_api.cluster import (
+    PLANNED_FROM_ANNOTATION,
+    Link,
+    SpeakerConfig,
+    SpeakerConfigMetadata,
+    SpeakerConfigSpec,
+    SpeakerConfigStatus,
+    VirtualRouterInForce,
+)
+from holdfast_operator.hazards import has_told_what_runs, lost_on_nodes, seconds_to_wait, unplanned_nodes
 from holdfast_operator.planner.cluster import plan_cluster
 from holdfast_operator.planner.view import ClusterPlan, NodeView
 from holdfast_speaker.engine.reports import link_statuses
@@ -58,6 +67,7 @@ class Agent:
         self.is_away = False
         self._applied: tuple[int, int] = (0, 0)
         """The number of the SpeakerConfig object, and its generation."""
+        self._planned_from = ""
         self._busy: set[str] = set()
         self._tick()
 
@@ -98,6 +108,7 @@ class Agent:
         if speaker is None or self._name not in self._loop.planned:
             return None
         told = (self._loop.objects[self._name], speaker.metadata.generation)
+        self._planned_from = speaker.metadata.annotations[PLANNED_FROM_ANNOTATION]
         if told == self._applied:
             return None
 
@@ -117,7 +128,15 @@ class Agent:
             generation = 0
         engine = self._host.engine
         links = [Link(name=link.name, addresses=link.addresses) for link in link_statuses(engine.table, engine.vips)]
-        status = SpeakerConfigStatus(observed_generation=generation, links=links)
+        status = SpeakerConfigStatus(
+            observed_generation=generation,
+            links=links,
+            virtual_routers=[
+                VirtualRouterInForce(name=key, virtual_router_id=instance.configuration.virtual_router_id)
+                for key, instance in sorted(engine.instances.items())
+            ],
+            planned_from=self._planned_from,
+        )
         object_number = loop.objects[name]
 
         def act() -> None:
@@ -166,6 +185,8 @@ class ControlLoop:
         self.objects: dict[str, int] = {}
         """A number for each SpeakerConfig object: one that is made anew is another."""
         self._made = 0
+        self._made_at: dict[str, str] = {}
+        self._definition_uid = "first"
         self.is_operator_away = False
         self._former: dict[str, NodeView] = {}
         self.spec: dict[str, Any] = {
@@ -211,9 +232,16 @@ class ControlLoop:
             return
         plan = plan_cluster(self.world.view, self.now_text)
         writes: list[Callable[[], None]] = []
+        left = self._left_as_they_are(plan)
         for node, spec in plan.speakers.items():
             there = self.world.speakers.get(node)
+            if node in left and there is not None:
+                continue
             annotations = dict(plan.annotations.get(node, {}))
+            if node in self.planned or (there is not None and has_told_what_runs(there.status)):
+                annotations[PLANNED_FROM_ANNOTATION] = self._definition_uid
+            elif there is None or not there.spec.virtual_routers:
+                spec = SpeakerConfigSpec(node_name=node)
             if there is None or there.spec != spec or there.metadata.annotations != annotations:
                 writes.append(lambda node=node, spec=spec, kept=annotations: self._write(node, spec, kept))  # type: ignore[misc]
         writes += [
@@ -231,11 +259,19 @@ class ControlLoop:
         if there is None:
             self._made += 1
             self.objects[node] = self._made
+            self._made_at[node] = self.now_text
         status = there.status if there is not None else SpeakerConfigStatus()
-        if status != SpeakerConfigStatus():
+        if PLANNED_FROM_ANNOTATION in annotations:
             self.planned.add(node)
         metadata = SpeakerConfigMetadata(name=node, generation=generation, annotations=annotations)
         self.world.speakers[node] = SpeakerConfig(metadata=metadata, spec=spec, status=status)
+
+    def _left_as_they_are(self, plan: ClusterPlan) -> frozenset[str]:
+        speakers, uid = self.world.speakers, self._definition_uid
+        now = datetime.fromisoformat(self.now_text)
+        if seconds_to_wait(speakers, self._made_at, plan.heard, now) > 0:
+            return unplanned_nodes(speakers, uid)
+        return frozenset(lost_on_nodes(self.world.virtual_ips.keys(), speakers, uid))
 
     def _delete(self, node: str) -> None:
         self.world.speakers.pop(node, None)
@@ -288,18 +324,22 @@ class ControlLoop:
             self.lan.start(node)
             self.agents[node].begin_anew()
 
-    def make_definitions_anew(self) -> None:
-        """Both definitions are deleted and made anew, the VirtualIP is applied again, and the operator is restarted."""
+    def make_definition_of_speakers_anew(self) -> None:
+        """The definition of SpeakerConfigs is deleted and made anew, and the operator is restarted."""
         self.world.speakers.clear()
         self.planned.clear()
-        self.world.virtual_ips.clear()
         self.is_operator_away = True
+        self.later((500, 3000), self._begin_anew)
 
-        def apply() -> None:
-            self.world.apply("web", **self.spec)
-            self.is_operator_away = False
+    def make_definitions_anew(self, *, applied_after: tuple[int, int]) -> None:
+        """Both definitions are, and the VirtualIP is applied some milliseconds after the operator has begun anew."""
+        self.make_definition_of_speakers_anew()
+        self.world.virtual_ips.clear()
+        self._definition_uid += " anew"
+        self.later((3000, 3000), lambda: self.later(applied_after, lambda: self.world.apply("web", **self.spec)))
 
-        self.later((500, 3000), apply)
+    def _begin_anew(self) -> None:
+        self.is_operator_away = False
 
     def renumber(self, node: str, address: str) -> None:
         """A DHCP server gives it another address."""
