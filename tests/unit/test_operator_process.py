@@ -11,7 +11,16 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_operator.leader import Timing
 from holdfast_operator.reconciler import Rhythm
 from holdfast_testing.fake_api import FakeAPI
-from holdfast_testing.operator_world import WATCHES, operator, populate, put_virtual_ip, simple_plan, tell_master, until
+from holdfast_testing.operator_world import (
+    WATCHES,
+    operator,
+    populate,
+    put_virtual_ip,
+    simple_plan,
+    tell_links,
+    tell_master,
+    until,
+)
 
 LEASE = "holdfast-system/holdfast-operator"
 LONG_LEASE = Timing(lease_seconds=15, renew_seconds=10, retry_seconds=0.05)
@@ -23,6 +32,12 @@ def play(scene):
             await scene(fake)
 
     asyncio.run(run())
+
+
+async def agents_answer(fake, *node_names):
+    """Each says what its engine runs, as soon as it has a SpeakerConfig and somebody listens."""
+    await until(lambda: fake.watch_count == WATCHES and all(fake.get("speakerconfigs", name) for name in node_names))
+    tell_links(fake, *node_names)
 
 
 def routers(fake, node_name):
@@ -49,14 +64,14 @@ def test_from_the_first_virtual_ip_to_its_end():
     async def scene(fake):
         populate(fake, ())
         async with operator(fake, "a") as a:
-            await until(lambda: fake.get("speakerconfigs", "n2"))
-            await until(lambda: fake.watch_count == WATCHES)
+            await agents_answer(fake, "n1", "n2")
             put_virtual_ip(fake, "shop/web")
             await until(lambda: routers(fake, "n1") == routers(fake, "n2") == ["shop/web"])
             tell_master(fake, "shop/web", "n2")
             await until(lambda: fake.get("virtualips", "shop/web")["status"].get("holder") == "n2")
             await until(lambda: [event["note"] for event in fake.all("events")] == ["held by n2 now"])
             fake.put("nodes", {"metadata": {"name": "n3"}})
+            await agents_answer(fake, "n3")
             await until(lambda: routers(fake, "n3") == ["shop/web"])
             fake.remove("virtualips", "shop/web")
             await until(lambda: not any(routers(fake, name) for name in ("n1", "n2", "n3")))
@@ -110,8 +125,8 @@ def test_deletions_that_a_new_list_of_the_watch_swallowed_are_found():
     async def scene(fake):
         populate(fake, ("shop/web", "shop/mail"))
         async with operator(fake, "a", rhythm=Rhythm(debounce=0.005, resync=0.2)):
+            await agents_answer(fake, "n1", "n2")
             await until(lambda: len(routers(fake, "n1")) == 2)
-            await until(lambda: fake.watch_count == WATCHES)
             fake.compact()  # from here on the watches have to list anew
             fake.remove("virtualips", "shop/web", silently=True)
             fake.drop_watches()
@@ -186,8 +201,8 @@ def test_a_definition_that_is_deleted_under_it_releases_nothing():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a") as a:
+            await agents_answer(fake, "n1", "n2")
             await until(lambda: routers(fake, "n1"))
-            await until(lambda: fake.watch_count == WATCHES)
             await settled(fake, a)
             fake.requests.clear()
             fake.begin_deletion("virtualips")
@@ -241,7 +256,8 @@ def test_a_leader_without_its_lease_writes_no_more():
     async def scene(fake):
         populate(fake)
         async with operator(fake, "a") as a:
-            await until(lambda: routers(fake, "n1"))
+            await agents_answer(fake, "n1", "n2")
+            await until(lambda: routers(fake, "n1") and routers(fake, "n2"))
             fake.fail("*", "/leases", status=500)
             await until(lambda: not a._elector.is_leader())
             fake.requests.clear()
