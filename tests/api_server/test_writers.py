@@ -87,7 +87,7 @@ def tell(status: VirtualIPStatus, departed: tuple[str, ...] = ()) -> Scene:
     async def scene(api: APIServer) -> None:
         plan = ClusterPlan(speakers={}, statuses={KEY: status}, departed={KEY: departed}, notices=[])
         cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
-        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, ()) == frozenset()
+        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, {"n1"}) == frozenset()
 
     return scene
 
@@ -159,7 +159,7 @@ def test_a_configuration_that_somebody_edited_by_hand_is_put_right(
     async def write(api: APIServer) -> None:
         cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
         plan = ClusterPlan(speakers={"n1": spec}, statuses={}, departed={}, notices=[])
-        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, ()) == frozenset()
+        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, {"n1"}) == frozenset()
 
     operator(write)
     right = web.get(path)["spec"]
