@@ -94,6 +94,16 @@ def test_a_hand_over_that_takes_longer_than_a_stall_is_none_as_the_backups_were_
     assert sent.priority == 50  # that is a stall
 
 
+@pytest.mark.parametrize(("silence", "speaks"), [(3.9, True), (4.1, False)])
+def test_an_engine_that_hung_and_was_replaced_speaks_before_its_backups_miss_it(silence: float, speaks: bool) -> None:
+    """The process before was seen to run at NOW: nobody took over before three intervals and a Skew_Time from then."""
+    interval = Duration(2 * SECOND)
+    master = router(3, interval)
+    master.resume_as_master(NOW)
+    sent = master.poll(Instant(NOW + int(silence * interval)))
+    assert any(isinstance(action, SendAdvertisement) for action in sent) is speaks
+
+
 @pytest.mark.parametrize(("proven", "hears"), [(None, {4}), (frozenset(), set()), (frozenset({4}), {4})])
 def test_a_former_process_that_does_not_tell_its_proof_had_it(proven: frozenset[int] | None, hears: set[int]) -> None:
     for resume in (VirtualRouter.resume_as_master, VirtualRouter.resume_as_backup):

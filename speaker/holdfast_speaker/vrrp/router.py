@@ -645,7 +645,7 @@ class VirtualRouter:
             # One advertisement however late it is, and back into step unless the step is lost.
             step = Instant(due + self.configuration.interval)
             later = step if step > now else Instant(now + self.configuration.interval)
-            self.state = state = replace(state, next_advertisement_at=later)
+            self.state = state = replace(state, next_advertisement_at=later, resumed=False)
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
@@ -669,7 +669,7 @@ class VirtualRouter:
                 told_by = Instant(now + 3 * interval)
                 until = Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by
                 state = replace(state, asserts_at=until, doubts_until=until)
-            elif late > 3 * interval:
+            elif late > (4 if state.resumed else 3) * interval:
                 speaks_at, told_by = Instant(now + interval + interval // 2), Instant(now + 3 * interval)
                 state = replace(state, next_advertisement_at=speaks_at, doubts_until=told_by)
         # Before who has the addresses now has answered, an announcement would take the neighbours from it.
@@ -955,7 +955,7 @@ class VirtualRouter:
         # Once soon, as the link may have another MAC address by now; then the steady ones.
         soon = Instant(last_seen + SECOND + SECOND * self.configuration.vrid // 256)
         announcements = (soon, *self._announcements(last_seen)[len(ANNOUNCE_AFTER) :])
-        self.state = Master(last_seen, announcements, patience_until=patience)
+        self.state = Master(last_seen, announcements, patience_until=patience, resumed=True)
 
     def _inherit(self, recovered_at: Instant | None, proven: frozenset[int] | None) -> None:
         self.recovered_at = recovered_at

@@ -168,6 +168,9 @@ class Master(Struct, frozen=True, tag=True):
     """It did not run for so long that others had to take over: until then whoever is as healthy keeps what it took."""
     patience_until: Instant | None = None
     """The process before this one asked the Backups to wait that long."""
+    resumed: bool = False
+    """It has not advertised yet in this process; next_advertisement_at is when the one before it was last seen to run,
+    which may have been just before an advertisement or just after one."""
 
 
 RouterState = Initialize | Backup | Master
