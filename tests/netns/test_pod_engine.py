@@ -84,7 +84,7 @@ class Pod:
 
 
 def received(pod: Pod) -> int:
-    return int(pod.say({"type": "GetStatus"})["routers"][0]["counters"]["advertisement-rcvd"])
+    return int(pod.say({"type": "GetStatus"})["routers"][0]["counters"].get("advertisement-rcvd", 0))
 
 
 def stop(container: subprocess.Popen[str]) -> int:
