@@ -19,8 +19,8 @@ from holdfast_kube import log
 from holdfast_kube.api_server import load_configuration
 from holdfast_kube.certificate import Certificate
 from holdfast_operator import process
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.settings import Settings, api_servers_service, parse_networks
 from holdfast_operator.surroundings import SPEAKER_PODS
 

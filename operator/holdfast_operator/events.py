@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, APIFailure, APIServer, Object
-from holdfast_operator.planner.view import Notice
+from holdfast_operator.planner.cluster.view import Notice
 from holdfast_operator.writer import Writer
 
 NOTE_BYTES_MAX: Final = 1024

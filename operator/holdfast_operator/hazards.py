@@ -20,7 +20,7 @@ from holdfast_api.cluster import (
     SpeakerConfigStatus,
 )
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_operator.planner.presence import PATIENCE_SECONDS
+from holdfast_operator.planner.cluster.presence import PATIENCE_SECONDS
 
 _NAMED = 20
 

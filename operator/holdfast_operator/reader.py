@@ -14,8 +14,8 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_kube.objects import goes_back
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
-from holdfast_operator.planner import lenient
-from holdfast_operator.planner.view import ClusterRules, ClusterView, NodeView
+from holdfast_operator.planner.cluster import lenient
+from holdfast_operator.planner.cluster.view import ClusterRules, ClusterView, NodeView
 from holdfast_operator.surroundings import Source, Surroundings, SurroundingsReader
 
 VIRTUAL_IPS: Final = f"/apis/{GROUP}/{VERSION}/virtualips"

@@ -29,7 +29,7 @@ from holdfast_operator.hazards import (
     unplanned_nodes,
 )
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView
 from holdfast_operator.reader import Cluster, Reader
 from holdfast_operator.writer import Writer
 

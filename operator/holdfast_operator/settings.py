@@ -14,7 +14,7 @@ from typing import Self
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_kube.listening import Address
-from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.surroundings import SPEAKER_PODS
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -16,7 +16,7 @@ from holdfast_api.cluster import VirtualIPStatus
 from holdfast_kube.api_server import APIFailure
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.hazards import Held
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_operator.reader import Cluster
 from holdfast_operator.writer import NotLeader, Writer
 

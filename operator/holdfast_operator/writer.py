@@ -28,8 +28,8 @@ from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_kube.back_off import BackOffs
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.pools import decode_pool_status
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.pools import decode_pool_status
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
 from holdfast_operator.surroundings import POOLS
 

@@ -13,8 +13,8 @@ from holdfast_api.cluster import agent_field_manager
 from holdfast_kube.api_server import APIServer
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.process import PATIENCE
 from holdfast_operator.reader import Reader
 from holdfast_operator.reconciler import Reconciliation

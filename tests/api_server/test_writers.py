@@ -13,7 +13,7 @@ from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPState, VirtualIPSta
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_kube.api_server import APIServer, load_configuration
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_operator.process import PATIENCE
 from holdfast_operator.reader import Reader
 from holdfast_operator.surroundings import speaker_pods

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_operator.planner.vrid import first_choice
+from holdfast_operator.planner.host.vrid import first_choice
 from holdfast_speaker.host.sockets import VRRPSocket
 from holdfast_speaker.vrrp.instants import SECOND
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode

@@ -15,9 +15,9 @@ from msgspec import NODEFAULT, inspect
 from holdfast_api.cluster import SpeakerConfig
 from holdfast_api.pools import AddressPool
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.policies import violations
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterView
+from holdfast_operator.planner.host.policies import violations
 
 Row = tuple[str, str, str, str]
 """Field, type, range and default, as the page writes them."""

@@ -14,7 +14,7 @@ from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
 from holdfast_cli.convert import Conversion, keywords
 from holdfast_cli.convert.ledger import Kind, Statement
-from holdfast_operator.planner.policies import violations
+from holdfast_operator.planner.host.policies import violations
 from holdfast_testing.keepalived_files import ADDRESS, SCRIPT, addresses, convert_texts, instance
 
 PLAIN = (

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from holdfast_operator.planner import membership, routers
+from holdfast_operator.planner.cluster import membership, routers
 from holdfast_testing import control_loop
 from holdfast_testing.control_loop import ControlLoop, Verdict
 

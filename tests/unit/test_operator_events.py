@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast_operator.events import NOTE_BYTES_MAX, SERIES_EVERY_SECONDS
-from holdfast_operator.planner.view import ClusterPlan, EventType, Notice
+from holdfast_operator.planner.cluster.view import ClusterPlan, EventType, Notice
 from holdfast_testing.operator_world import Bench, play, populate, tell_master
 
 PATH = "/apis/events.k8s.io/v1/namespaces/shop/events"

@@ -17,7 +17,7 @@ from holdfast_api.cluster import (
     SpeakerConfigStatus,
 )
 from holdfast_operator.hazards import Cause, Held, check_lost, seconds_to_wait
-from holdfast_operator.planner.presence import PATIENCE_SECONDS
+from holdfast_operator.planner.cluster.presence import PATIENCE_SECONDS
 from holdfast_testing.operator_world import play, populate, put_speaker_pod, put_virtual_ip, simple_plan
 
 

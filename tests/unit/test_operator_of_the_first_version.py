@@ -17,7 +17,7 @@ import pytest
 from holdfast_api.cluster import SpeakerConfigSpec, VirtualIPStatus
 from holdfast_api.reasons import Reason
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.agent_fixtures import router_status
 from holdfast_testing.planner_world import World, condition
 from holdfast_testing.status_story import NODES, WEB, Story

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, Link, VirtualRouterInForce
-from holdfast_operator.planner.vrid import first_choice
+from holdfast_operator.planner.host.vrid import first_choice
 from holdfast_testing.planner_world import World, condition, routers
 
 

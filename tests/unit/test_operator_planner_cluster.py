@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from holdfast_api.cluster import Condition, Link
-from holdfast_operator.planner.view import NodeView
+from holdfast_operator.planner.cluster.view import NodeView
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
 # ----- who takes part, and with what -----

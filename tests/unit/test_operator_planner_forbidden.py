@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast_api.cluster import Link
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules
 from holdfast_testing.planner_world import World, condition, routers
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast_api.cluster import Link, VirtualRouterInForce
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World
 
 LIAR = "n4"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.cluster import VirtualIPStatus
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.planner_world import condition
 from holdfast_testing.status_story import NODES, WEB, Story, address
 

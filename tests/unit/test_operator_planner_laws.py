@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.cluster import Link
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan, ClusterView
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterView
 from holdfast_testing.planner_world import LATER, NOW, World, condition, routers
 
 Spec = dict[str, Any]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.links import families, link_key
+from holdfast_operator.planner.host.links import families, link_key
 
 NETWORKS = {
     "eth0": ["10.0.0.1/24", "fe80::1/64"],

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from holdfast_api.cluster import Link
-from holdfast_operator.planner import capacity
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules, NodeView
+from holdfast_operator.planner.cluster import capacity
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, NodeView
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
 MEMBERS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]

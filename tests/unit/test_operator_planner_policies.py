@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.policies import POLICIES, Violation, violations
+from holdfast_operator.planner.host.policies import POLICIES, Violation, violations
 
 ONE = ["10.0.0.200/24"]
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_api.addresses import parse_interface
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.planner_world import LATER, NOW, World, condition, routers
 
 Spec = dict[str, Any]

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast_api.cluster import Link
 from holdfast_api.resources import Transport
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules
 from holdfast_testing.planner_world import LATER, World, condition, routers
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_operator.planner.spans import Span, Spans, span_of
+from holdfast_operator.planner.cluster.spans import Span, Spans, span_of
 
 spans = st.builds(
     lambda version, ends: Span(version, min(ends), max(ends)),

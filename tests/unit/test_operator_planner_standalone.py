@@ -11,8 +11,8 @@ from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
 from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_operator.planner.standalone import HostView, plan_host
-from holdfast_operator.planner.vrid import first_choice
+from holdfast_operator.planner.host.standalone import HostView, plan_host
+from holdfast_operator.planner.host.vrid import first_choice
 
 N1 = HostView("n1")
 

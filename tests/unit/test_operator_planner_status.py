@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from holdfast_api.cluster import NODES_MAX, Condition, Link, agent_field_manager
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
 
 WEB = "shop/web"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from holdfast_operator.planner.vrid import VRIDS, Claim, allocate, first_choice
+from holdfast_operator.planner.host.vrid import VRIDS, Claim, allocate, first_choice
 
 FOUR, SIX, BOTH = frozenset({4}), frozenset({6}), frozenset({4, 6})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast_api.cluster import POOLS_REQUIRED_ANNOTATION
-from holdfast_operator.planner.cluster import plan_cluster
+from holdfast_operator.planner.cluster.plan import plan_cluster
 from holdfast_testing.operator_world import Bench, play, populate, put_virtual_ip, tell_links
 
 EDGE = {"metadata": {"name": "edge"}, "spec": {"addresses": ["10.0.0.20-10.0.0.29"], "autoAssign": True}}

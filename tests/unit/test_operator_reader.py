@@ -6,7 +6,7 @@ import pytest
 
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import APIFailure
-from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.reader import node_view
 from holdfast_testing.operator_world import play, populate, put_virtual_ip
 

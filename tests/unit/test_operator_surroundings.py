@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from holdfast_api.cluster import POOLS_REQUIRED_ANNOTATION
-from holdfast_operator.planner.view import ClusterRules
+from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.reader import node_view
 from holdfast_operator.surroundings import ready_on
 from holdfast_testing.fake_api import FakeAPI

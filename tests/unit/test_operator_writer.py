@@ -15,7 +15,7 @@ from holdfast_api.cluster import (
     VirtualIPState,
     VirtualIPStatus,
 )
-from holdfast_operator.planner.view import ClusterPlan
+from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_operator.writer import AT_ONCE, UNANSWERED_AT_MOST, NotLeader
 from holdfast_testing.operator_world import play, populate, put_virtual_ip, simple_plan, tell_links, tell_master
 

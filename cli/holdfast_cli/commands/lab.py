@@ -105,7 +105,7 @@ def up(files: tuple[Path, ...], hosts: str | None, name: str) -> None:
     from holdfast_lab.lab import Lab
     from holdfast_lab.network import require_means
     from holdfast_lab.plan import plan_lab
-    from holdfast_operator.planner.standalone import HostView, plan_host
+    from holdfast_operator.planner.host.standalone import HostView, plan_host
 
     names = [host.strip() for host in hosts.split(",")] if hosts else []
     documents = read_paths(list(files))

@@ -22,7 +22,7 @@ from holdfast_cli.convert.ledger import Ledger, Place
 from holdfast_cli.convert.merge import Router
 from holdfast_cli.convert.model import Address
 from holdfast_cli.convert.tracking import track
-from holdfast_operator.planner.policies import ADDRESSES_PER_FAMILY_MAX, violations
+from holdfast_operator.planner.host.policies import ADDRESSES_PER_FAMILY_MAX, violations
 
 _PEERS_MAX = 64
 _NODES_MAX = 64

@@ -9,7 +9,7 @@ from pathlib import Path
 from holdfast_api.documents import Reading, look_at, read_contents
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_cli.standalone.edits import Look, require_intended
-from holdfast_operator.planner.standalone import HostPlan, HostView, plan_host
+from holdfast_operator.planner.host.standalone import HostPlan, HostView, plan_host
 from holdfast_speaker.host.netlink import RequestSocket
 
 

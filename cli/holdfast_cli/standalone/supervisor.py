@@ -18,7 +18,7 @@ from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed
 from holdfast_cli.standalone.log import Log
 from holdfast_cli.standalone.spawn import Spawned
-from holdfast_operator.planner.standalone import HostPlan
+from holdfast_operator.planner.host.standalone import HostPlan
 from holdfast_speaker.health.monitor import HealthMonitor
 from holdfast_speaker.health.threads import in_own_thread
 

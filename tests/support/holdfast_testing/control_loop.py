@@ -25,8 +25,8 @@ from holdfast_api.cluster import (
     VirtualRouterInForce,
 )
 from holdfast_operator.hazards import has_told_what_runs, lost_on_nodes, seconds_to_wait, unplanned_nodes
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan, NodeView
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterPlan, NodeView
 from holdfast_speaker.engine.reports import link_statuses
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_speaker.vrrp.router import VirtualRouter

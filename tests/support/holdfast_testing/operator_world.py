@@ -16,7 +16,7 @@ from holdfast_kube.listening import Address
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.leader import Timing
 from holdfast_operator.metrics import Metrics
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView, EventType, Notice
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView, EventType, Notice
 from holdfast_operator.process import PATIENCE, Operator
 from holdfast_operator.reader import Reader
 from holdfast_operator.reconciler import Planner, Reconciliation, Rhythm

@@ -16,8 +16,8 @@ from holdfast_api.cluster import (
     agent_field_manager,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.cluster import plan_cluster
-from holdfast_operator.planner.view import ClusterPlan, ClusterRules, ClusterView, NodeView
+from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView, NodeView
 
 NOW = "2026-11-23T12:00:00.000Z"
 LATER = "2026-11-23T12:00:05.000Z"

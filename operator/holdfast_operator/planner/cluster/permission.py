@@ -18,16 +18,16 @@ from holdfast_api.addresses import Address, Interface, parse_interface
 from holdfast_api.cluster import ConditionReason
 from holdfast_api.resources import PRIORITY_OWNER, NodeSelection, VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.claims import Refusal
-from holdfast_operator.planner.forbidden import Ban, Forbidden
-from holdfast_operator.planner.links import is_link_local
-from holdfast_operator.planner.membership import Context, Membership, find_members, place_of
-from holdfast_operator.planner.pools import Pool, Pools
-from holdfast_operator.planner.probe_targets import probe_violations
-from holdfast_operator.planner.segments import place
-from holdfast_operator.planner.selection import fits
-from holdfast_operator.planner.spans import Span, Spans
-from holdfast_operator.planner.view import ClusterView, NodeView
+from holdfast_operator.planner.cluster.claims import Refusal
+from holdfast_operator.planner.cluster.forbidden import Ban, Forbidden
+from holdfast_operator.planner.cluster.membership import Context, Membership, find_members, place_of
+from holdfast_operator.planner.cluster.pools import Pool, Pools
+from holdfast_operator.planner.cluster.probe_targets import probe_violations
+from holdfast_operator.planner.cluster.segments import place
+from holdfast_operator.planner.cluster.selection import fits
+from holdfast_operator.planner.cluster.spans import Span, Spans
+from holdfast_operator.planner.cluster.view import ClusterView, NodeView
+from holdfast_operator.planner.host.links import is_link_local
 
 
 @dataclass(frozen=True)

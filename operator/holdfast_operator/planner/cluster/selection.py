@@ -7,7 +7,7 @@ from typing import Final
 
 from holdfast_api.resources import LabelSelector, NodeSelection
 from holdfast_kube.selectors import selects
-from holdfast_operator.planner.view import ClusterRules, NodeView
+from holdfast_operator.planner.cluster.view import ClusterRules, NodeView
 
 _EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 _CONTROL_PLANES: Final = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")

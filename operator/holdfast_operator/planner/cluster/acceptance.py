@@ -16,14 +16,30 @@ from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, ConditionReason, Speak
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner import lenient
-from holdfast_operator.planner.claims import Candidate, Place, Refusal, Tenure, Verdict, places_of, seats_of, settle
-from holdfast_operator.planner.forbidden import Forbidden
-from holdfast_operator.planner.membership import Context, Membership, find_members, segments_of
-from holdfast_operator.planner.permission import Permissions, Permit, Request, addresses_of, given_up, running_addresses
-from holdfast_operator.planner.policies import Violation, violations
-from holdfast_operator.planner.pools import Pools
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster import lenient
+from holdfast_operator.planner.cluster.claims import (
+    Candidate,
+    Place,
+    Refusal,
+    Tenure,
+    Verdict,
+    places_of,
+    seats_of,
+    settle,
+)
+from holdfast_operator.planner.cluster.forbidden import Forbidden
+from holdfast_operator.planner.cluster.membership import Context, Membership, find_members, segments_of
+from holdfast_operator.planner.cluster.permission import (
+    Permissions,
+    Permit,
+    Request,
+    addresses_of,
+    given_up,
+    running_addresses,
+)
+from holdfast_operator.planner.cluster.pools import Pools
+from holdfast_operator.planner.cluster.view import ClusterView
+from holdfast_operator.planner.host.policies import Violation, violations
 
 Verdicts = Mapping[str, Verdict]
 Running = Mapping[str, Mapping[str, VirtualRouterConfiguration]]

@@ -14,10 +14,10 @@ from typing import TypeVar
 from holdfast_api.addresses import Interface
 from holdfast_api.cluster import ConditionReason
 from holdfast_api.resources import VirtualIP
-from holdfast_operator.planner.links import families, interfaces, is_link_local
-from holdfast_operator.planner.membership import Membership
-from holdfast_operator.planner.segments import WITNESSES, Segments
-from holdfast_operator.planner.vrid import choices
+from holdfast_operator.planner.cluster.membership import Membership
+from holdfast_operator.planner.cluster.segments import WITNESSES, Segments
+from holdfast_operator.planner.host.links import families, interfaces, is_link_local
+from holdfast_operator.planner.host.vrid import choices
 
 Place = tuple[str, str]
 """An address with where it means the same: a link-local one on its link, any other everywhere ("")."""

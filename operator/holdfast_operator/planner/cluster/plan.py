@@ -25,19 +25,26 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
 )
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.acceptance import Judgement, Running, in_force, judge, key_of, unknown_fields
-from holdfast_operator.planner.capacity import within_capacity
-from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
-from holdfast_operator.planner.departures import Leaving, Stage, leaving
-from holdfast_operator.planner.forbidden import Forbidden
-from holdfast_operator.planner.holding import Hearsay, find_holding
-from holdfast_operator.planner.membership import Context, node_addresses, place_of
-from holdfast_operator.planner.pools import Pools
-from holdfast_operator.planner.presence import Presence
-from holdfast_operator.planner.routers import kept_on, routers_of, tracking_of
-from holdfast_operator.planner.segments import Segments, parsed
-from holdfast_operator.planner.status import Facts, agents_that_own, decode_status, hearsay_of, next_status, short_name
-from holdfast_operator.planner.view import ClusterPlan, ClusterView, Notice
+from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_force, judge, key_of, unknown_fields
+from holdfast_operator.planner.cluster.capacity import within_capacity
+from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.cluster.departures import Leaving, Stage, leaving
+from holdfast_operator.planner.cluster.forbidden import Forbidden
+from holdfast_operator.planner.cluster.holding import Hearsay, find_holding
+from holdfast_operator.planner.cluster.membership import Context, node_addresses, place_of
+from holdfast_operator.planner.cluster.pools import Pools
+from holdfast_operator.planner.cluster.presence import Presence
+from holdfast_operator.planner.cluster.routers import kept_on, routers_of, tracking_of
+from holdfast_operator.planner.cluster.segments import Segments, parsed
+from holdfast_operator.planner.cluster.status import (
+    Facts,
+    agents_that_own,
+    decode_status,
+    hearsay_of,
+    next_status,
+    short_name,
+)
+from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterView, Notice
 
 _Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
 

@@ -23,9 +23,9 @@ from holdfast_api.cluster import (
     agent_field_manager,
 )
 from holdfast_api.reasons import Health, Obstacle, State
-from holdfast_operator.planner import lenient
-from holdfast_operator.planner.claims import Refusal
-from holdfast_operator.planner.holding import (
+from holdfast_operator.planner.cluster import lenient
+from holdfast_operator.planner.cluster.claims import Refusal
+from holdfast_operator.planner.cluster.holding import (
     NOT_HEARD_AFTER_SECONDS,
     Hearsay,
     find_holding,
@@ -33,7 +33,7 @@ from holdfast_operator.planner.holding import (
     recorded_moves,
     seconds_since,
 )
-from holdfast_operator.planner.view import EventType, Notice
+from holdfast_operator.planner.cluster.view import EventType, Notice
 
 _MESSAGE_MAX = 2048
 """Of a condition: what a person reads, whatever the number of nodes."""

@@ -12,8 +12,8 @@ from typing import Final
 
 from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.resources import Probe, VirtualIP
-from holdfast_operator.planner.selection import fits
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster.selection import fits
+from holdfast_operator.planner.cluster.view import ClusterView
 
 PERIOD_MIN_MS: Final = 100
 """How often at most a probe runs in a cluster: a thousand nodes may run it."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from holdfast_api.cluster import AWAITED_SINCE_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, SpeakerConfigStatus
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster.view import ClusterView
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a node that leaves may be silent before it is taken for dead: its engine's addresses live for seconds, and

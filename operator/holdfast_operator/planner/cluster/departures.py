@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from holdfast_api.cluster import NodeStatus
 from holdfast_api.reasons import State
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.presence import Presence
+from holdfast_operator.planner.cluster.presence import Presence
 
 
 class Stage(enum.Enum):

@@ -14,10 +14,10 @@ from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_operator.planner import conflicts
-from holdfast_operator.planner.links import families
-from holdfast_operator.planner.policies import violations
-from holdfast_operator.planner.vrid import Claim, allocate, first_choice
+from holdfast_operator.planner.host import conflicts
+from holdfast_operator.planner.host.links import families
+from holdfast_operator.planner.host.policies import violations
+from holdfast_operator.planner.host.vrid import Claim, allocate, first_choice
 
 _NAMES_TOLD_MAX = 8
 

@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast_api.cluster import VIRTUAL_ROUTERS_MAX, ConditionReason
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 
 BYTES_MAX: Final = 1_400_000
 """Of all virtual routers in one SpeakerConfig, as they are stored: etcd takes 1.5 MiB (--max-request-bytes)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from holdfast_api.addresses import Address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError
-from holdfast_operator.planner.links import families, interfaces, is_link_local, link_key
+from holdfast_operator.planner.host.links import families, interfaces, is_link_local, link_key
 
 
 def error_in(document: Document, field: str, reason: str) -> ConfigurationError:

@@ -11,12 +11,12 @@ from holdfast_api.addresses import Interface, parse_address
 from holdfast_api.cluster import NODE_ADDRESSES_MAX, NODES_MAX, Link, NodeStatus, SpeakerConfig
 from holdfast_api.resources import ForeignRouters, VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
-from holdfast_operator.planner.departures import Leaving, leaving
-from holdfast_operator.planner.links import families, interfaces, telling
-from holdfast_operator.planner.presence import Presence
-from holdfast_operator.planner.segments import Segments, parsed, place
-from holdfast_operator.planner.selection import fits_any, is_open, selected
-from holdfast_operator.planner.view import ClusterView, NodeView
+from holdfast_operator.planner.cluster.departures import Leaving, leaving
+from holdfast_operator.planner.cluster.presence import Presence
+from holdfast_operator.planner.cluster.segments import Segments, parsed, place
+from holdfast_operator.planner.cluster.selection import fits_any, is_open, selected
+from holdfast_operator.planner.cluster.view import ClusterView, NodeView
+from holdfast_operator.planner.host.links import families, interfaces, telling
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from holdfast_api.cluster import Condition, ConditionType
 from holdfast_api.documents import path_and_reason
 from holdfast_api.pools import ADDRESSES_TOLD_MAX, AddressPool, AddressPoolSpec, AddressPoolStatus, PoolConditionReason
 from holdfast_kube.selectors import selects
-from holdfast_operator.planner import lenient
-from holdfast_operator.planner.policies import requirement_violations
-from holdfast_operator.planner.spans import Span, Spans
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster import lenient
+from holdfast_operator.planner.cluster.spans import Span, Spans
+from holdfast_operator.planner.cluster.view import ClusterView
+from holdfast_operator.planner.host.policies import requirement_violations
 
 _TOLD_MAX: Final = 8
 """Pools that a message names."""

@@ -18,11 +18,11 @@ from holdfast_api.resources import (
     VirtualIP,
 )
 from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
-from holdfast_operator.planner.claims import Accepted
-from holdfast_operator.planner.departures import Stage
-from holdfast_operator.planner.membership import Member
-from holdfast_operator.planner.presence import Presence
-from holdfast_operator.planner.standalone import recovery_hold_ms
+from holdfast_operator.planner.cluster.claims import Accepted
+from holdfast_operator.planner.cluster.departures import Stage
+from holdfast_operator.planner.cluster.membership import Member
+from holdfast_operator.planner.cluster.presence import Presence
+from holdfast_operator.planner.host.standalone import recovery_hold_ms
 
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""

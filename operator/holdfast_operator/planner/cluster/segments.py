@@ -13,7 +13,7 @@ from itertools import combinations
 
 from holdfast_api.addresses import Interface, parse_interface
 from holdfast_api.cluster import Link, SpeakerConfig
-from holdfast_operator.planner.links import is_link_local
+from holdfast_operator.planner.host.links import is_link_local
 
 WITNESSES = 2
 """So many nodes have to say it before somebody else's VIP changes for it."""

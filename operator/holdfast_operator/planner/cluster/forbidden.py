@@ -13,9 +13,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from holdfast_api.addresses import Address, Interface, parse_interface
-from holdfast_operator.planner.segments import place
-from holdfast_operator.planner.spans import Span, Spans, span_of
-from holdfast_operator.planner.view import ClusterView
+from holdfast_operator.planner.cluster.segments import place
+from holdfast_operator.planner.cluster.spans import Span, Spans, span_of
+from holdfast_operator.planner.cluster.view import ClusterView
 
 _KINDS: Final[Mapping[str, str]] = {
     "0.0.0.0/8": "an address of this host on this network (RFC 1122)",

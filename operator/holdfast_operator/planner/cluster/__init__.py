@@ -1,0 +1,1 @@
+"""From everything that an API server has to what is to be written there. Pure."""
