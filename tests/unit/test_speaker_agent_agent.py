@@ -136,13 +136,13 @@ def test_after_a_backup_was_restored_the_node_follows_it_and_says_what_it_does()
         await world.start_agent()
         await until(lambda: world.engine.configuration.generation == 1)
         backup, version = copy.deepcopy(world.api.objects), world.api._version
+        for number in range(20):  # so that every kind's last version is far from what the restored one comes to
+            world.api.put(PODS, pod(f"pod-{number}"))
         world.api.put(VIRTUAL_IPS, virtual_ip("db"))
         world.api.put(SPEAKERS, speaker_config(router(WEB, 50), router("shop/db", 51)))
         await until(lambda: world.engine.configuration.generation == 2)
         world.engine.move(WEB, State.MASTER, Reason.MASTER_SILENT)
         await until(lambda: (world.api.entry("web") or {}).get("state") == "Master")
-        for number in range(20):  # so that it takes long until the versions are where they were
-            world.api.put(PODS, pod(f"pod-{number}"))
         await world.api.stop()
         world.api.restore(backup, version)
         # The operator writes its plan of what there is now: the generation is one that the node has seen.
