@@ -13,7 +13,7 @@ import pytest
 from holdfast_testing.cluster_client import Probing
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import KindCluster
-from holdfast_testing.kubernetes_vips import MakeVip, Vip
+from holdfast_testing.kubernetes_vips import OFF_CPU_MS, MakeVip, Vip
 from holdfast_testing.served_pods import ServedPods
 
 pytestmark = [pytest.mark.kind, pytest.mark.full]
@@ -98,7 +98,8 @@ def test_an_address_that_ipvs_mode_would_put_on_every_node_is_held_by_one_all_th
                 time.sleep(1)
         result = probing.result()
         figures.add("VIP on kube-ipvs0 of every node, planned move: lost probes of 1 ms", "probes", result.lost)
-        assert (result.lost, result.moves) == (0, 1)
+        assert result.moves == 1
+        assert result.lost <= OFF_CPU_MS, result.gaps
         assert vip.condition("Ready")["status"] == "True"
     finally:
         for node in vip.nodes:

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ROOT, KindCluster
-from holdfast_testing.kubernetes_vips import SLACK_MS, SYSTEM, Holdfast, MakeVip, Vip
+from holdfast_testing.kubernetes_vips import OFF_CPU_MS, SLACK_MS, SYSTEM, Holdfast, MakeVip, Vip
 from holdfast_testing.link_watch import AddressWatch
 
 pytestmark = pytest.mark.kind
@@ -40,7 +40,8 @@ def moving_without_a_loss(
     figures.add(f"{what}: lost probes of 1 ms", "probes", result.lost)
     figures.add(f"{what}: two holders, make before break", "ms", *shared)
     expected = result.moves if moves is None else moves
-    assert (result.lost, result.moves, len(shared)) == (0, expected, expected), watch.stretches(vip.address)
+    assert (result.moves, len(shared)) == (expected, expected), watch.stretches(vip.address)
+    assert result.lost <= (OFF_CPU_MS if expected else 0), result.gaps
     assert all(overlap < interval_ms + SLACK_MS for overlap in shared), shared
 
 

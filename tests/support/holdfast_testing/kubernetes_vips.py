@@ -23,6 +23,11 @@ BOUND_MS = 3 * INTERVAL_MS + INTERVAL_MS
 SLACK_MS = 600
 """What a machine of two cores with four nodes on it may add: SCHED_FIFO is refused in its containers."""
 
+OFF_CPU_MS = 5
+"""Most probes of 1 ms that a planned move may lose here. A newcomer advertises, and then announces the addresses
+(RFC 9568 section 6.4.2): in between it may have to wait for the CPU, as containers on this machine get no real-time
+scheduling. On hosts (tests/netns) none may be lost."""
+
 
 class Holdfast:
     """The release `holdfast`."""
