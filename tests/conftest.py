@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import hypothesis
 import pytest
 
 from holdfast_testing.namespaces import Namespaces, missing_means
+from holdfast_testing.required import absent
 
 # How long an example takes says something of the machine that it ran on, and nothing of the code.
 hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -40,9 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reason = missing_means()
     if not reason:
         return
-    if "netns" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
-        pytest.fail(f"HOLDFAST_REQUIRE has netns, but {reason}", pytrace=False)
-    pytest.skip(reason)
+    absent("netns", reason)
 
 
 @pytest.fixture

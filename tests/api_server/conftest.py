@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from holdfast_testing.api_server import (
 )
 from holdfast_testing.holdfast_objects import API, NAMESPACE
 from holdfast_testing.kind_cluster import ROOT, run
+from holdfast_testing.required import is_required
 
 CHART = ROOT / "charts" / "holdfast"
 CLUSTER_SCOPED = {
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def programs() -> Programs:
     found = find_programs()
-    if found is None and "kind" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
+    if found is None and is_required("kind"):
         found = build_programs()
     if found is None:
         pytest.skip("kube-apiserver, etcd and helm are not built: `scripts/cluster tools` does that")

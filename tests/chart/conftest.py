@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from holdfast_testing.kind_cluster import ROOT, SCRIPT, KindCluster, missing_means, run
+from holdfast_testing.required import is_required
 
 CHART = ROOT / "charts" / "holdfast"
 
@@ -53,10 +54,6 @@ def default_values() -> Object:
     return values
 
 
-def _is_required() -> bool:
-    return "kind" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split()
-
-
 def _built_helm() -> str:
     """The one that scripts/cluster builds; empty while it has not."""
     paths = dict(line.split("=", 1) for line in run([str(SCRIPT), "paths"]).splitlines())
@@ -67,7 +64,7 @@ def _built_helm() -> str:
 def helm() -> str:
     """HOLDFAST_HELM, the one of the machine, or the one that scripts/cluster has built."""
     found = os.environ.get("HOLDFAST_HELM") or shutil.which("helm") or _built_helm()
-    if not found and _is_required():
+    if not found and is_required("kind"):
         KindCluster.up()
         found = _built_helm()
     if not found:
@@ -79,7 +76,7 @@ def helm() -> str:
 def cluster() -> KindCluster:
     """The cluster of scripts/cluster, running."""
     reason = missing_means()
-    if reason and not _is_required():
+    if reason and not is_required("kind"):
         pytest.skip(reason)
     return KindCluster.up()
 

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast_api import __version__
 from holdfast_testing.kind_cluster import KindCluster, run
+from holdfast_testing.required import absent
 
 pytestmark = pytest.mark.kind
 
@@ -21,7 +22,7 @@ ADDED_MB = 60
 @pytest.fixture(scope="module")
 def image(cluster: KindCluster) -> str:
     if shutil.which("docker") is None:
-        pytest.skip("no docker command")
+        absent("kind", "no docker command")
     cluster.build_image()
     return IMAGE
 

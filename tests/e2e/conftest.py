@@ -12,6 +12,7 @@ import pytest
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ROOT, KindCluster, missing_means
 from holdfast_testing.kubernetes_vips import Holdfast, MakeVip, Vip
+from holdfast_testing.required import absent
 
 TEST_SECONDS = 300
 """For a test itself; the start of the cluster has its own limits."""
@@ -60,9 +61,7 @@ def running_cluster(request: pytest.FixtureRequest) -> KindCluster:
     """The cluster; started when none runs, and left running for the next time."""
     reason = missing_means()
     if reason:
-        if "kind" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
-            pytest.fail(f"HOLDFAST_REQUIRE has kind, but {reason}", pytrace=False)
-        pytest.skip(reason)
+        absent("kind", reason)
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         cluster = KindCluster.up()

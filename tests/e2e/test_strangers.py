@@ -21,6 +21,7 @@ from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import KindCluster, Segment
 from holdfast_testing.kubernetes_vips import Holdfast, MakeVip, Vip
+from holdfast_testing.required import absent
 
 pytestmark = pytest.mark.kind
 
@@ -73,7 +74,7 @@ def keepalived() -> str:
     """The path of this machine's keepalived."""
     found = shutil.which("keepalived", path="/usr/sbin:/sbin:/usr/local/sbin")
     if found is None:
-        pytest.skip("not installed: keepalived")
+        absent("kind", "not installed: keepalived")
     return found
 
 

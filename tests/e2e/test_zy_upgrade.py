@@ -17,6 +17,7 @@ from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ROOT, KindCluster
 from holdfast_testing.kubernetes_vips import IMAGE, SYSTEM, Holdfast, Vip
 from holdfast_testing.link_watch import AddressWatch
+from holdfast_testing.required import absent
 
 pytestmark = [pytest.mark.kind, pytest.mark.full]
 
@@ -35,7 +36,7 @@ def former(cluster: KindCluster, holdfast: Holdfast, tmp_path: Path) -> Iterator
     tree.mkdir()
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE], capture_output=True, check=False)
     if archive.returncode:
-        pytest.skip(f"this clone has no commit {BEFORE}: {archive.stderr.decode().strip()}")
+        absent("kind", f"this clone has no commit {BEFORE}: {archive.stderr.decode().strip()}")
     subprocess.run(["tar", "-x", "-C", str(tree)], input=archive.stdout, check=True)
     cluster.build_image(tree, ":".join(IMAGE_BEFORE))
     holdfast.uninstall()

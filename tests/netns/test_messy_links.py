@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import signal
@@ -24,6 +23,7 @@ from holdfast_testing.messy import (
     moves,
     set_sysctl,
 )
+from holdfast_testing.required import absent
 
 pytestmark = pytest.mark.netns
 
@@ -135,9 +135,7 @@ def firewall(tool: str, host: Host, on: bool) -> None:
 def needs(program: str) -> None:
     if shutil.which(program) is not None:
         return
-    if "netns" in os.environ.get("HOLDFAST_REQUIRE", ""):
-        pytest.fail(f"HOLDFAST_REQUIRE has netns, but {program} is not installed", pytrace=False)
-    pytest.skip(f"not installed: {program}")
+    absent("netns", f"not installed: {program}")
 
 
 @pytest.mark.parametrize(

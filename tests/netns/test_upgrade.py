@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tarfile
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from holdfast_testing.first_version import python_path, unpack_first_version
 from holdfast_testing.hosts import Host
 from holdfast_testing.restarts import VIP, holder_and_backup, probed, restart, web
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
-REPOSITORY = Path(__file__).parents[2]
-FIRST_VERSION = "bcacb6e"
 PARTS = ("api", "operator", "speaker", "cli", "lab")
 SLEPT_SECONDS = 90_000
 
@@ -27,15 +23,8 @@ SLEPT_SECONDS = 90_000
 def first_version(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What runs the first version's modules: its files, from the history of this clone."""
     folder = tmp_path_factory.mktemp("first-version")
-    archive = folder / "archive.tar"
-    command = ["git", "-C", str(REPOSITORY), "archive", f"--output={archive}", FIRST_VERSION, *PARTS]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        pytest.skip(f"this clone does not have the history back to {FIRST_VERSION}: {finished.stderr.strip()}")
-    with tarfile.open(archive) as files:
-        files.extractall(folder, filter="data")
-    path = os.pathsep.join(str(folder / part) for part in PARTS)
-    python = ["env", f"PYTHONPATH={path}", sys.executable, "-P"]
+    unpack_first_version(folder, "netns", *PARTS)
+    python = ["env", f"PYTHONPATH={python_path(folder, PARTS)}", sys.executable, "-P"]
     where = "import holdfast_speaker; print(holdfast_speaker.__file__)"
     assert str(folder) in subprocess.run([*python, "-c", where], capture_output=True, text=True, check=True).stdout
     return python

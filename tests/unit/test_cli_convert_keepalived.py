@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from holdfast_api.errors import ConfigurationErrors
 from holdfast_cli.convert import Input, convert
 from holdfast_testing.keepalived_files import SCRIPT, addresses, instance
 from holdfast_testing.namespaces import Namespace, Namespaces
+from holdfast_testing.required import absent
 
 pytestmark = pytest.mark.netns
 
@@ -25,9 +25,7 @@ SECURITY = "global_defs {\nscript_user root\nenable_script_security\n}\n"
 def host(namespaces: Namespaces) -> Namespace:
     """A host with eth0 and eth1 on which keepalived can test configurations."""
     if shutil.which("keepalived") is None:
-        if "netns" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
-            pytest.fail("HOLDFAST_REQUIRE has netns, but keepalived is not installed", pytrace=False)
-        pytest.skip("keepalived is not installed")
+        absent("netns", "keepalived is not installed")
     made = namespaces.add("keepalived")
     made.ip(
         "link add eth0 type veth peer name eth1",

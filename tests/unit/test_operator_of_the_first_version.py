@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from holdfast_api.reasons import Reason
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.view import ClusterPlan
 from holdfast_testing.agent_fixtures import router_status
+from holdfast_testing.first_version import python_path, unpack_first_version
 from holdfast_testing.planner_world import World, condition
 from holdfast_testing.status_story import NODES, WEB, Story
 
-REPOSITORY = Path(__file__).parents[2]
-FIRST_VERSION = "bcacb6e"
 PARTS = ("api", "operator", "speaker")
 
 ITS_PLANNER = """
@@ -59,10 +57,9 @@ class Talk:
     """A process of the first version that answers a line of JSON with another."""
 
     def __init__(self, folder: Path, program: str) -> None:
-        path = os.pathsep.join(str(folder / part) for part in PARTS)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", program],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": python_path(folder, PARTS)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,13 +82,7 @@ class Talk:
 def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its files, from the history of this clone."""
     folder = tmp_path_factory.mktemp("first-version")
-    archive = folder / "archive.tar"
-    command = ["git", "-C", str(REPOSITORY), "archive", f"--output={archive}", FIRST_VERSION, *PARTS]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        pytest.skip(f"this clone does not have the history back to {FIRST_VERSION}: {finished.stderr.strip()}")
-    with tarfile.open(archive) as files:
-        files.extractall(folder, filter="data")
+    unpack_first_version(folder, "kind", *PARTS)
     return folder
 
 

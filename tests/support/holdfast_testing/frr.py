@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from holdfast_testing.hosts import Host, eventually
+from holdfast_testing.required import absent
 
 _DAEMONS = Path("/usr/lib/frr")
 
@@ -20,9 +18,7 @@ def require_frr() -> None:
     """Skip the test where FRR is not installed, or fail it where HOLDFAST_REQUIRE says so."""
     if (_DAEMONS / "vrrpd").exists() and shutil.which("vtysh"):
         return
-    if "netns" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
-        pytest.fail("HOLDFAST_REQUIRE has netns, but FRR is not installed", pytrace=False)
-    pytest.skip("not installed: frr (Debian's package; it is installed only where HOLDFAST_REQUIRE has netns)")
+    absent("netns", "not installed: frr (Debian's package; it is installed only where HOLDFAST_REQUIRE has netns)")
 
 
 class Frr:

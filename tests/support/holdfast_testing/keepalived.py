@@ -7,18 +7,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from holdfast_testing.hosts import Host
+from holdfast_testing.required import absent
 
 
 def require_keepalived() -> None:
     """Skip the test where keepalived is not installed, or fail it where HOLDFAST_REQUIRE says so."""
     if shutil.which("keepalived", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
         return
-    if "netns" in os.environ.get("HOLDFAST_REQUIRE", "").replace(",", " ").split():
-        pytest.fail("HOLDFAST_REQUIRE has netns, but keepalived is not installed", pytrace=False)
-    pytest.skip("not installed: keepalived")
+    absent("netns", "not installed: keepalived")
 
 
 class Keepalived:
