@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast_api.cluster import SpeakerConfig, SpeakerConfigSpec, VirtualIPStatus
+from holdfast_api.cluster import Condition, SpeakerConfig, SpeakerConfigSpec, VirtualIPStatus
 from holdfast_api.pools import AddressPoolStatus
 
 
@@ -39,6 +39,8 @@ class ClusterRules:
     """Where a probe may go beside loopback, its node's own addresses and the VIP's."""
     control_planes: bool = False
     """Whether control planes take part in elections where spec.nodes does not name them."""
+    services_without_class: bool = False
+    """Whether Services of type LoadBalancer that name no class are ours as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class ClusterView:
     """Where the API server is: the endpoints of the Service default/kubernetes."""
     heard: frozenset[str] | None = None
     """Nodes whose speaker's pod is Ready; None where nobody could tell."""
+    services: Sequence[Mapping[str, Any]] | None = None
+    """Services as the API server lists them; None: they are none of ours, and what was made for them stays."""
     rules: ClusterRules = ClusterRules()
 
 
@@ -82,6 +86,20 @@ class Notice:
     reason: str
     """CamelCase, one of a closed set: Moved, Refused, SplitBrainSuspected, ..."""
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What is to be written into a Service of type LoadBalancer that is ours, or was."""
+
+    is_ours: bool
+    """Whether it is to have the finalizer service.kubernetes.io/load-balancer-cleanup: from before it is given anything
+    until all of that is gone."""
+    ingress: Sequence[str] = ()
+    """status.loadBalancer.ingress: addresses without prefix length, each with ipMode VIP. Once told, an address stays
+    there for as long as the Service has it, whoever holds it."""
+    conditions: Sequence[Condition] = ()
+    """Ours among status.conditions; others' stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +124,10 @@ class ClusterPlan:
     """The nodes whose words count: see ClusterView.heard."""
     pools: Mapping[str, AddressPoolStatus] = field(default_factory=dict)
     """By name."""
+    services: Mapping[str, ServiceStatus] = field(default_factory=dict)
+    """By namespace/name: every Service that is ours, or of which something of ours is left."""
+    virtual_ips: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By namespace/name: the VirtualIPs of Services as they are to be: apiVersion, kind, metadata, spec. The rest of
+    the plan reckons with them already."""
+    ended: Sequence[str] = ()
+    """namespace/name of VirtualIPs that were made for Services and are to be deleted."""
