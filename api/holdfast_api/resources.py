@@ -46,6 +46,13 @@ class ConflictDetection(enum.StrEnum):
     WARN = "Warn"
 
 
+class VirtualRouterSharing(enum.StrEnum):
+    """Whether a VirtualIP may share its virtual router, and so its election, with others of the same inputs."""
+
+    OWN = "Own"
+    SHARED = "Shared"
+
+
 class WhenFailing(enum.StrEnum):
     """What a node does whose tracked services fail: stay a holder of last resort, or give the VIP up."""
 
@@ -197,6 +204,7 @@ class VirtualIPSpec(_Model, frozen=True, kw_only=True):
     external_peers: Annotated[list[AddressText], Meta(max_length=64)] = field(default_factory=list)
     foreign_routers: ForeignRouters = ForeignRouters.REFUSE
     authentication: Authentication | None = None
+    virtual_router_sharing: VirtualRouterSharing = VirtualRouterSharing.OWN
 
 
 class VirtualIP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name):

@@ -22,7 +22,12 @@ TIGHTER = {"maxLength", "minLength", "maxItems"}
 """What a schema may bound though the model does not: the API server wants every size bounded."""
 
 
-WITHOUT_DEFAULT = {"spec.startDelaySeconds", "spec.announcementIntervalSeconds", "spec.conflictDetection"}
+WITHOUT_DEFAULT = {
+    "spec.startDelaySeconds",
+    "spec.announcementIntervalSeconds",
+    "spec.conflictDetection",
+    "spec.virtualRouterSharing",
+}
 """Fields that came after 0.1. In an upgrade the schema comes before the operator, and an operator of an earlier version
 refuses what it does not know: with a default, every VirtualIP. To be given one a release later."""
 

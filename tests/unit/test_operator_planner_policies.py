@@ -170,6 +170,31 @@ def owners(*names):
     return {"priorities": [{"nodeName": name, "priority": 255} for name in names]}
 
 
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"externalPeers": ["10.0.0.9"]}, "spec.externalPeers is given"),
+        ({"foreignRouters": "Obey"}, "spec.foreignRouters is Obey"),
+        ({"version": 2}, "spec.version is 2"),
+        ({"virtualRouterID": 51}, "spec.virtualRouterID is given"),
+        (
+            {"nopreempt": False, "nodes": {"priorities": [{"nodeName": "n1", "priority": 255}]}},
+            "a node has priority 255",
+        ),
+    ],
+)
+def test_what_others_have_a_part_in_does_not_share_its_virtual_router(spec, reason):
+    assert refusals(**spec) == []
+    assert refusals(virtualRouterSharing="Own", **spec) == []
+    assert refusals(virtualRouterSharing="Shared", **spec) == [
+        ("spec.virtualRouterSharing", f"must be Own or left out where {reason}")
+    ]
+
+
+def test_a_virtual_ip_of_the_clusters_own_nodes_may_share_its_virtual_router():
+    assert refusals(virtualRouterSharing="Shared") == []
+
+
 def test_the_owner_of_the_addresses_needs_preemption():
     assert refusals(nopreempt=False, nodes=owners("n1")) == []
     assert refusals(nodes=owners("n1")) == [
@@ -361,6 +386,7 @@ def test_every_policy_refuses_something():
         },
         externalPeers=["nowhere"],
         track={"probes": [{"name": "p"}]},
+        virtualRouterSharing="Shared",
     )
     without_version_2 = virtual_ip(authentication={"simplePassword": "x"})
     silent = [policy.__name__ for policy in POLICIES if not list(policy(bad)) and not list(policy(without_version_2))]

@@ -56,6 +56,13 @@ def test_a_pool_that_is_named_on_a_plain_host_is_ignored_and_told():
     assert made.warnings == ("vip.yaml: VirtualIP web: spec.addressPool: needs the cluster and is ignored",)
 
 
+def test_a_shared_virtual_router_on_a_plain_host_is_its_own_and_told():
+    made = plan(vip("web", f"{WEB}, virtualRouterSharing: Shared"), vip("api", "addresses: [10.0.0.201/24]"))
+    assert [router.name for router in made.configuration.virtual_routers] == ["default/api", "default/web"]
+    told = "vip.yaml: VirtualIP web: spec.virtualRouterSharing: needs the cluster and is ignored"
+    assert [warning for warning in made.warnings if "Sharing" in warning] == [told]
+
+
 def test_a_virtual_ip_with_nothing_but_an_address_gets_the_defaults():
     made = plan(vip("web", WEB, "shop"))
     assert made.configuration == SpeakerConfiguration(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast_api.addresses import Address, Interface, parse_address, parse_interface, why_no_address
-from holdfast_api.resources import PRIORITY_OWNER, Probe, VirtualIP
+from holdfast_api.resources import PRIORITY_OWNER, ForeignRouters, Probe, VirtualIP, VirtualRouterSharing
 
 ADDRESSES_PER_FAMILY_MAX = 20
 """One family's addresses travel in one advertisement; keepalived sends no more than 20 either (keepalived.conf(5))."""
@@ -117,6 +117,23 @@ def preempt_delay_has_preemption(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """There is nothing to delay where nobody preempts."""
     if virtual_ip.spec.preempt_delay_seconds and virtual_ip.spec.nopreempt:
         yield Violation("spec.preemptDelaySeconds", "must be 0 or left out unless nopreempt is false")
+
+
+def shared_routers_have_no_strangers(virtual_ip: VirtualIP) -> Iterator[Violation]:
+    """What routers outside of the cluster have a part in is told them address by address: it cannot grow and shrink."""
+    spec = virtual_ip.spec
+    if spec.virtual_router_sharing is VirtualRouterSharing.OWN:
+        return
+    reasons = {
+        "spec.externalPeers is given": bool(spec.external_peers),
+        "spec.foreignRouters is Obey": spec.foreign_routers is ForeignRouters.OBEY,
+        "spec.version is 2": spec.version == 2,
+        "spec.virtualRouterID is given": spec.virtual_router_id is not None,
+        f"a node has priority {PRIORITY_OWNER}": any(node.priority == PRIORITY_OWNER for node in spec.nodes.priorities),
+    }
+    found = [reason for reason, applies in reasons.items() if applies]
+    if found:
+        yield Violation("spec.virtualRouterSharing", f"must be Own or left out where {' and '.join(found)}")
 
 
 def owner_is_one_and_preempts(virtual_ip: VirtualIP) -> Iterator[Violation]:
@@ -280,6 +297,7 @@ POLICIES: Sequence[Policy] = (
     version_2_is_obeyed,
     authentication_has_version_2,
     preempt_delay_has_preemption,
+    shared_routers_have_no_strangers,
     owner_is_one_and_preempts,
     nodes_are_named_once,
     selectors_are_well_formed,

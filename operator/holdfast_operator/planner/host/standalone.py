@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from holdfast_api.addresses import Address, parse_address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
-from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP
+from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP, VirtualRouterSharing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.host import conflicts
 from holdfast_operator.planner.host.links import families
@@ -191,6 +191,8 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
         )
     if spec.address_pool is not None:
         yield _warning(document, "spec.addressPool", "needs the cluster and is ignored")
+    if spec.virtual_router_sharing is VirtualRouterSharing.SHARED:
+        yield _warning(document, "spec.virtualRouterSharing", "needs the cluster and is ignored")
     if spec.virtual_router_id is None and vrids[document.virtual_ip.key] != first_choice(document.virtual_ip.key):
         yield _warning(
             document,
