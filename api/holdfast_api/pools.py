@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from holdfast_api.cluster import Condition
 from holdfast_api.naming import kubernetes_name
-from holdfast_api.resources import API_VERSION, InterfaceName, LabelSelector, NodeName, Transport
+from holdfast_api.resources import API_VERSION, HostPorts, InterfaceName, LabelSelector, NodeName, Transport
 
 POOL_ENTRIES_MAX: Final = 256
 """Ranges and prefixes that one pool can have."""
@@ -79,7 +79,8 @@ class TemplateNodes(_Model, frozen=True, kw_only=True):
 class VirtualIPTemplate(_Model, frozen=True, kw_only=True):
     """What goes for the VirtualIPs that have addresses of the pool.
 
-    Interface and nodes bind. The rest is what a VirtualIP has where its own specification leaves the field out.
+    Interface and nodes bind. The rest but host_ports is what a VirtualIP has where its own specification leaves the
+    field out.
     """
 
     interface: InterfaceName | None = None
@@ -87,6 +88,8 @@ class VirtualIPTemplate(_Model, frozen=True, kw_only=True):
     advertisement_interval_milliseconds: Annotated[int, Meta(ge=10, le=40950, multiple_of=10)] | None = None
     transport: Transport | None = None
     nopreempt: bool | None = None
+    host_ports: HostPorts | None = None
+    """Of the VirtualIPs of Services only; None: Closed. One that a user made says it by itself."""
 
 
 class AddressPoolSpec(_Model, frozen=True, kw_only=True):

@@ -53,6 +53,13 @@ class VirtualRouterSharing(enum.StrEnum):
     SHARED = "Shared"
 
 
+class HostPorts(enum.StrEnum):
+    """Whether what listens on the node that holds the VIP is reached through it (sshd, kubelet, ...)."""
+
+    OPEN = "Open"
+    CLOSED = "Closed"
+
+
 class WhenFailing(enum.StrEnum):
     """What a node does whose tracked services fail: stay a holder of last resort, or give the VIP up."""
 
@@ -200,6 +207,7 @@ class VirtualIPSpec(_Model, frozen=True, kw_only=True):
     start_delay_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
     announcement_interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 60
     conflict_detection: ConflictDetection = ConflictDetection.REFUSE
+    host_ports: HostPorts = HostPorts.OPEN
     transport: Transport = Transport.MULTICAST
     external_peers: Annotated[list[AddressText], Meta(max_length=64)] = field(default_factory=list)
     foreign_routers: ForeignRouters = ForeignRouters.REFUSE

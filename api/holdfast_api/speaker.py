@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from holdfast_api.naming import kubernetes_name
-from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import ConflictDetection, ForeignRouters, HostPorts, Transport, WhenFailing
 
 MEMBERS_MAX: Final = 256
 """Of the addresses of members. An engine of an earlier version refuses a configuration that has more."""
@@ -53,6 +53,7 @@ class VirtualRouterConfiguration(
     announcement_interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 60
     """How often a holder tells its neighbours again where the addresses are (ARP, NDP); 0: never."""
     conflict_detection: ConflictDetection = ConflictDetection.REFUSE
+    host_ports: HostPorts = HostPorts.OPEN
     tracked_interfaces: Annotated[list[str], Meta(max_length=16)] = field(default_factory=list)
     tracks_services: bool = False
     """Somebody will report this node's service health; until the first report it counts as failing."""

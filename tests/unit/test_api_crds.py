@@ -27,6 +27,7 @@ WITHOUT_DEFAULT = {
     "spec.announcementIntervalSeconds",
     "spec.conflictDetection",
     "spec.virtualRouterSharing",
+    "spec.hostPorts",
 }
 """Fields that came after 0.1. In an upgrade the schema comes before the operator, and an operator of an earlier version
 refuses what it does not know: with a default, every VirtualIP. To be given one a release later."""

@@ -157,6 +157,19 @@ def test_what_a_node_is_told_of_timing_and_conflicts_is_what_the_user_wrote() ->
     )
 
 
+def test_what_a_node_is_told_of_its_ports_is_what_the_user_wrote_and_nothing_where_they_stay_open() -> None:
+    world = World("n1")
+    world.apply("web", hostPorts="Closed")
+    world.apply("mail", addresses=["10.0.0.101/24"], hostPorts="Open")
+    world.apply("plain", addresses=["10.0.0.102/24"])
+    told = msgspec.to_builtins(world.plan().speakers["n1"])["virtualRouters"]
+    assert {router["name"]: router.get("hostPorts") for router in told} == {
+        "shop/web": "Closed",
+        "shop/mail": None,
+        "shop/plain": None,
+    }
+
+
 @pytest.mark.parametrize("added", [["10.0.0.100/24", "fd00::64/64"], ["fd00::64/64", "10.0.0.100/24"]])
 def test_a_family_that_no_node_can_speak_takes_nothing_away(added: list[str]) -> None:
     world = World("n1", "n2")

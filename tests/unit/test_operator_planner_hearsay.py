@@ -94,7 +94,8 @@ def of_others(router: VirtualRouterConfiguration) -> dict[str, Any]:
     kept = (
         *("addresses", "virtual_router_id", "version", "nopreempt", "preempt_delay_milliseconds"),
         *("advertisement_interval_milliseconds", "interface", "transport", "foreign_routers", "draining"),
-        *("when_failing", "conflict_detection", "start_delay_milliseconds", "tracks_services", "simple_password"),
+        *("when_failing", "conflict_detection", "host_ports", "start_delay_milliseconds"),
+        *("tracks_services", "simple_password"),
     )
     return {name: getattr(router, name) for name in kept}
 

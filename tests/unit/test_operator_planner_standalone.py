@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
-from holdfast_api.resources import ConflictDetection, ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import ConflictDetection, ForeignRouters, HostPorts, Transport, WhenFailing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.host.standalone import HostView, plan_host
 from holdfast_operator.planner.host.vrid import first_choice
@@ -81,7 +81,7 @@ def test_a_virtual_ip_with_nothing_but_an_address_gets_the_defaults():
 def test_everything_that_the_user_wrote_reaches_the_engine():
     made = router(
         "addresses: [10.0.0.200/24, 10.0.0.201], nopreempt: false, preemptDelaySeconds: 3, priority: 120,"
-        " startDelaySeconds: 30, announcementIntervalSeconds: 0, conflictDetection: Warn,"
+        " startDelaySeconds: 30, announcementIntervalSeconds: 0, conflictDetection: Warn, hostPorts: Closed,"
         " nodes: {priorities: [{nodeName: n2, priority: 60}],"
         "  sourceAddresses: [{nodeName: n1, address: 10.0.0.1}, {nodeName: n2, address: 10.0.0.2}]},"
         " advertisementIntervalMilliseconds: 2000, virtualRouterID: 51, version: 2, interface: eth1,"
@@ -99,6 +99,7 @@ def test_everything_that_the_user_wrote_reaches_the_engine():
         start_delay_milliseconds=30_000,
         announcement_interval_seconds=0,
         conflict_detection=ConflictDetection.WARN,
+        host_ports=HostPorts.CLOSED,
         advertisement_interval_milliseconds=2000,
         interface="eth1",
         transport=Transport.UNICAST,

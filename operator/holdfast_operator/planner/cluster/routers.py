@@ -154,6 +154,7 @@ def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
         start_delay_milliseconds=1000 * spec.start_delay_seconds,
         announcement_interval_seconds=spec.announcement_interval_seconds,
         conflict_detection=spec.conflict_detection,
+        host_ports=spec.host_ports,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
         interface=spec.interface,
         transport=spec.transport,

@@ -137,6 +137,7 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         start_delay_milliseconds=1000 * spec.start_delay_seconds,
         announcement_interval_seconds=spec.announcement_interval_seconds,
         conflict_detection=spec.conflict_detection,
+        host_ports=spec.host_ports,
         advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
         interface=spec.interface or host.default_interface,
         transport=spec.transport,
