@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, field
 
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.resources import API_VERSION, NodeName, Probe, TrackedPods
+from holdfast_api.resources import API_VERSION, NodeName, Port, Probe, TrackedPods
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 
 GROUP: Final = "holdfast.dev"
@@ -223,6 +223,7 @@ class Tracking(_Model, frozen=True, kw_only=True):
     """namespace/name."""
     pods: TrackedPods | None = None
     probes: list[Probe] = field(default_factory=list)
+    health_check_node_ports: list[Port] = field(default_factory=list)
 
 
 class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):

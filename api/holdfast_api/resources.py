@@ -24,6 +24,9 @@ HEALTHY_PRIORITY_MIN = 50
 
 HEALTHY_PRIORITY_MAX = 254
 
+HEALTH_CHECK_NODE_PORTS_MAX: Final = 16
+"""Services with externalTrafficPolicy Local behind one VirtualIP."""
+
 
 class Transport(enum.StrEnum):
     """How advertisements travel: to the VRRP multicast group, or to each member by itself."""
@@ -174,6 +177,11 @@ class Track(_Model, frozen=True, kw_only=True):
 
     pods: TrackedPods | None = None
     probes: Annotated[list[Probe], Meta(max_length=16)] = field(default_factory=list)
+    health_check_node_ports: Annotated[list[Port], Meta(max_length=HEALTH_CHECK_NODE_PORTS_MAX)] = field(
+        default_factory=list
+    )
+    """Ports of the node's own InternalIP where its service proxy (kube-proxy, Cilium) tells whether the node has ready
+    endpoints: spec.healthCheckNodePort of Services with externalTrafficPolicy Local; needs the cluster."""
     interfaces: Annotated[list[InterfaceName], Meta(max_length=16)] = field(default_factory=list)
     when_failing: WhenFailing = WhenFailing.DEGRADE
 

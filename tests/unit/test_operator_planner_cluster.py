@@ -83,6 +83,16 @@ def test_priorities_health_and_drain_are_each_nodes_own() -> None:
     assert plan.speakers["n1"].tracking[0].virtual_ip == "shop/web"
 
 
+def test_health_check_node_ports_are_what_each_nodes_agent_looks_at() -> None:
+    world = World("n1", "n2")
+    world.apply("web", track={"healthCheckNodePorts": [31805, 31806]})
+    plan = world.plan()
+    for name, router in routers(plan).items():
+        assert router.tracks_services
+        assert router.recovery_hold_milliseconds == 1000
+        assert plan.speakers[name].tracking[0].health_check_node_ports == [31805, 31806]
+
+
 def test_nodes_that_were_left_equal_take_over_one_after_another() -> None:
     world = World("n1", "n2", "n3", "n4")
     world.apply("web", nodes={"priorities": [{"nodeName": "n4", "priority": 100}]})

@@ -373,6 +373,12 @@ def test_a_selector_says_what_kubernetes_would_understand(requirement, field, to
     ]
 
 
+def test_a_health_check_node_port_is_there_once():
+    assert refusals(track={"healthCheckNodePorts": [31805, 31806, 31805]}) == [
+        ("spec.track.healthCheckNodePorts[2]", "must not repeat 31805, which is spec.track.healthCheckNodePorts[0]")
+    ]
+
+
 def test_every_policy_refuses_something():
     bad = virtual_ip(
         addresses=["10.0.0.1", "10.0.0.1", "x.y", "fe80::1"] + [f"10.0.1.{number}" for number in range(1, 21)],
@@ -385,7 +391,7 @@ def test_every_policy_refuses_something():
             "sourceAddresses": [{"nodeName": "n2", "address": "nowhere"}],
         },
         externalPeers=["nowhere"],
-        track={"probes": [{"name": "p"}]},
+        track={"probes": [{"name": "p"}], "healthCheckNodePorts": [31805, 31805]},
         virtualRouterSharing="Shared",
     )
     without_version_2 = virtual_ip(authentication={"simplePassword": "x"})

@@ -294,6 +294,13 @@ def test_pods_need_the_cluster():
     ]
 
 
+def test_health_check_node_ports_need_the_cluster():
+    assert refusals(documents(vip("web", WEB + ", track: {healthCheckNodePorts: [31805]}"))) == [
+        "vip.yaml: VirtualIP web: spec.track.healthCheckNodePorts: needs the cluster: a plain host has no kube-proxy to"
+        " ask; use track.probes"
+    ]
+
+
 @pytest.mark.parametrize(("peers", "family"), [("[]", 4), ("['fe80::9']", 4), ("[10.0.0.9]", 6)])
 def test_unicast_needs_external_peers_of_every_family(peers, family):
     spec = f"addresses: [10.0.0.200/24, 'fe80::200'], transport: Unicast, externalPeers: {peers}"

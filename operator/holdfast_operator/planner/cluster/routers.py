@@ -27,6 +27,14 @@ from holdfast_operator.planner.host.standalone import recovery_hold_ms
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
 
+HEALTH_CHECK_RECOVERY_HOLD_MS = 1000
+"""The kube-proxies of several nodes learn of endpoints within a second of one another, and are asked at different
+times.
+
+No longer than that: where the only endpoint of a Service moves to another node, the VIP follows it, and until then it
+is with one that ends.
+"""
+
 PRIORITY_STEP = 10
 """Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
 
@@ -167,7 +175,9 @@ def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
         tracked_interfaces=spec.track.interfaces,
         tracks_services=tracks_services(virtual_ip),
         recovery_hold_milliseconds=max(
-            recovery_hold_ms(spec.track.probes), PODS_RECOVERY_HOLD_MS if spec.track.pods else 0
+            recovery_hold_ms(spec.track.probes),
+            PODS_RECOVERY_HOLD_MS if spec.track.pods else 0,
+            HEALTH_CHECK_RECOVERY_HOLD_MS if spec.track.health_check_node_ports else 0,
         ),
     )
 
@@ -223,7 +233,8 @@ def _known(accepted: Accepted) -> _Known:
 
 def tracks_services(virtual_ip: VirtualIP) -> bool:
     """Whether an agent has anything to watch for it."""
-    return bool(virtual_ip.spec.track.probes) or virtual_ip.spec.track.pods is not None
+    track = virtual_ip.spec.track
+    return bool(track.probes) or track.pods is not None or bool(track.health_check_node_ports)
 
 
 def tracking_of(virtual_ip: VirtualIP) -> Tracking | None:
@@ -231,4 +242,9 @@ def tracking_of(virtual_ip: VirtualIP) -> Tracking | None:
     if not tracks_services(virtual_ip):
         return None
     track = virtual_ip.spec.track
-    return Tracking(virtual_ip=virtual_ip.key, pods=track.pods, probes=track.probes)
+    return Tracking(
+        virtual_ip=virtual_ip.key,
+        pods=track.pods,
+        probes=track.probes,
+        health_check_node_ports=track.health_check_node_ports,
+    )

@@ -274,6 +274,12 @@ def _action_violations(field: str, probe: Probe) -> Iterator[Violation]:
         )
 
 
+def health_check_node_ports_are_different(virtual_ip: VirtualIP) -> Iterator[Violation]:
+    """One Service has one."""
+    ports = virtual_ip.spec.track.health_check_node_ports
+    yield from _repeated("spec.track.healthCheckNodePorts[{}]", map(str, ports))
+
+
 def _interfaces(virtual_ip: VirtualIP) -> Iterator[tuple[int, Interface]]:
     """The addresses that parse, with their places; a policy of their own speaks of the others."""
     for index, text in enumerate(virtual_ip.spec.addresses):
@@ -305,4 +311,5 @@ POLICIES: Sequence[Policy] = (
     source_addresses_are_usable,
     external_peers_are_usable,
     probes_are_complete,
+    health_check_node_ports_are_different,
 )

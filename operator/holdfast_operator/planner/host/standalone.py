@@ -102,6 +102,12 @@ def _document_errors(document: Document) -> Iterator[ConfigurationError]:
             "spec.track.pods",
             "needs the cluster: pods have no readiness on a plain host; use track.probes",
         )
+    if spec.track.health_check_node_ports:
+        yield conflicts.error_in(
+            document,
+            "spec.track.healthCheckNodePorts",
+            "needs the cluster: a plain host has no kube-proxy to ask; use track.probes",
+        )
     if spec.transport is Transport.UNICAST:
         for family in sorted(_families_without_peer(document.virtual_ip)):
             yield conflicts.error_in(
