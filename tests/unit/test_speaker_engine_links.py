@@ -25,8 +25,8 @@ def packed(text):
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
-def link(index, name, *, loopback=False, up=True):
-    return Link(index, name, admin_up=up, carrier=up, mac=bytes(6), loopback=loopback)
+def link(index, name, *, loopback=False, up=True, controller=0):
+    return Link(index, name, admin_up=up, carrier=up, mac=bytes(6), loopback=loopback, controller=controller)
 
 
 def on(index, text, *, protocol=0, flags=0x80, scope=0, valid_seconds=None):
@@ -113,6 +113,19 @@ def test_the_longest_prefix_wins_and_then_the_first_link():
     assert interface_for(known, [(packed("10.0.0.200"), 32)]) == ETH1
     known = table([ETH1, ETH0], [on(3, "10.0.0.8/24"), on(2, "10.0.0.9/24")])
     assert interface_for(known, [(packed("10.0.0.200"), 32)]) == ETH0
+
+
+def test_a_port_whose_bridge_has_the_subnet_too_is_not_chosen():
+    vip = [(packed("10.0.0.200"), 24)]
+    port, bridge = link(2, "eth0", controller=5), link(5, "br0")
+    for length in (16, 24, 25):  # what a port hears, its bridge hears in its place, whatever its own prefix is
+        known = table([port, bridge], [on(2, f"10.0.0.129/{length}"), on(5, "10.0.0.129/24")])
+        assert interface_for(known, vip) == bridge
+
+
+def test_a_link_of_a_vrf_is_chosen_although_that_is_its_controller():
+    known = table([link(2, "eth0", controller=5), link(5, "red")], [on(2, "10.0.0.1/24")])
+    assert interface_for(known, [(packed("10.0.0.200"), 24)]) == link(2, "eth0", controller=5)
 
 
 def test_loopback_our_own_and_single_addresses_do_not_decide_the_interface():

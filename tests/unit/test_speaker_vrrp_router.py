@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast_api.reasons import Health
-from holdfast_speaker.vrrp.actions import SendAdvertisement
+from holdfast_speaker.vrrp.actions import AnnounceAddresses, SendAdvertisement
 from holdfast_speaker.vrrp.configuration import Configuration, Family
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant, master_down_interval, skew_time
 from holdfast_speaker.vrrp.packet import Advertisement, decode
@@ -92,6 +92,27 @@ def test_a_hand_over_that_takes_longer_than_a_stall_is_none_as_the_backups_were_
     assert sent.priority == 200
     (sent,) = (action for action in master.poll(Instant(NOW + 4 * SECOND)) if isinstance(action, SendAdvertisement))
     assert sent.priority == 50  # that is a stall
+
+
+def test_a_master_that_left_an_advertisement_out_announces_a_second_later() -> None:
+    """The Backup may have slept as well, taken over for want of it, and died."""
+    master = router(3, Duration(100 * MILLISECOND))
+    master.start(NOW, Health.HEALTHY)
+    at = master.next_deadline()
+    while at < NOW + 200 * SECOND:  # until only the steady announcements are left
+        master.poll(at)
+        at = master.next_deadline()
+    state = master.state
+    assert isinstance(state, Master)
+    back = Instant(state.next_advertisement_at + 150 * MILLISECOND)
+    assert state.announce_at[0] > back + 2 * SECOND
+    master.poll(back)
+    announced = []
+    at = master.next_deadline()
+    while at < back + 2 * SECOND:
+        announced += [at for action in master.poll(at) if isinstance(action, AnnounceAddresses)]
+        at = master.next_deadline()
+    assert announced == [back + SECOND]
 
 
 @pytest.mark.parametrize(("silence", "speaks"), [(3.9, True), (4.1, False)])

@@ -370,15 +370,18 @@ def interface_for(table: LinkTable, addresses: Sequence[tuple[bytes, int]]) -> L
 
     It is judged by `telling_address`; where no link has a subnet for that, by that of the other family. Loopback,
     addresses of ours, and addresses of full length (which have no subnet: kube-proxy keeps a copy of VIPs on a link of
-    its own) say nothing. The longest prefix wins, then the link that was made first.
+    its own) say nothing. A port of a bridge or bond that has a subnet for it as well is none: what arrives gets to the
+    bridge. The longest prefix wins, then the link that was made first.
     """
     telling = telling_address(addresses)
     other_family = [(address, length) for address, length in addresses if len(address) != len(telling)]
     judges = [telling, telling_address(other_family)] if other_family else [telling]
     for address in judges:
-        for _, links in table.links_for(address):
-            if links:
-                return links[0]
+        links = [link for _, some in table.links_for(address) for link in some]
+        indexes = {link.index for link in links}
+        hearing = [link for link in links if link.controller not in indexes]
+        if hearing:
+            return hearing[0]
     return None
 
 

@@ -646,6 +646,8 @@ class VirtualRouter:
             step = Instant(due + self.configuration.interval)
             later = step if step > now else Instant(now + self.configuration.interval)
             self.state = state = replace(state, next_advertisement_at=later, resumed=False)
+            if now - due > self.configuration.interval:
+                self.state = state = self._with_announcement_soon(state, now)
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
@@ -676,7 +678,17 @@ class VirtualRouter:
         announce_at = {max(at, told_by) for at in state.announce_at}
         if late > LONG_STALL:  # somebody may have held them in between
             announce_at |= {told_by, Instant(told_by + SECOND)}
-        return replace(state, announce_at=tuple(sorted(announce_at)))
+        return self._with_announcement_soon(replace(state, announce_at=tuple(sorted(announce_at))), now)
+
+    def _with_announcement_soon(self, state: Master, now: Instant) -> Master:
+        """An advertisement was left out: who missed it may have held the addresses meanwhile, and died with that.
+
+        Not at once: one that lives answers first. No oftener than once a second, as on a busy machine many are late.
+        """
+        soon = max(Instant(now + max(self.configuration.interval, SECOND)), state.doubts_until or now)
+        if state.announce_at and state.announce_at[0] <= soon:
+            return state
+        return replace(state, announce_at=(soon, *state.announce_at))
 
     @property
     def _may_be_replaced(self) -> bool:

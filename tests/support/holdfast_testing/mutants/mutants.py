@@ -84,6 +84,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/scenarios/test_scenarios.py::test_scenario[stall-and-a-successor-that-died]",
     ),
     Mutant(
+        "after a short stall nothing is announced",
+        ROUTER,
+        "        return self._with_announcement_soon(replace(state, announce_at=tuple(sorted(announce_at))), now)\n",
+        "        return replace(state, announce_at=tuple(sorted(announce_at)))\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[short-stall-and-a-successor-that-died]",
+    ),
+    Mutant(
+        "after an advertisement that was left out nothing is announced",
+        ROUTER,
+        "                self.state = state = self._with_announcement_soon(state, now)\n",
+        "                pass\n",
+        "tests/unit/test_speaker_vrrp_router.py::test_a_master_that_left_an_advertisement_out_announces_a_second_later",
+    ),
+    Mutant(
         "after a long stall a Master asks for three intervals only",
         ROUTER,
         "Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by",
