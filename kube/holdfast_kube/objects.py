@@ -22,6 +22,7 @@ class Metadata(Part, frozen=True, kw_only=True):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
+    finalizers: list[str] | None = None
 
 
 def is_newer(version: str, than: str) -> bool:

@@ -78,6 +78,18 @@ _log = logging.getLogger(__name__)
     default="false",
     help="Whether control planes hold VIPs where spec.nodes does not name them.",
 )
+@click.option(
+    "--services",
+    type=click.Choice(["true", "false"]),
+    default="true",
+    help="Whether Services of type LoadBalancer are given addresses.",
+)
+@click.option(
+    "--services-without-class",
+    type=click.Choice(["true", "false"]),
+    default="false",
+    help="Whether those that name no loadBalancerClass are, too.",
+)
 @click.option("--speaker-pods", default=SPEAKER_PODS, metavar="SELECTOR", help="The labels of the speakers' pods.")
 @click.option("--log-format", type=click.Choice(log.FORMATS), default="text", help="One line for each record.")
 @click.option("--log-level", type=click.Choice(log.LEVELS), default="info", help="The least that is told.")
@@ -90,6 +102,8 @@ def command(
     service_networks: str,
     allowed_probe_networks: str,
     control_planes: str,
+    services: str,
+    services_without_class: str,
     speaker_pods: str,
     log_format: str,
     log_level: str,
@@ -108,8 +122,9 @@ def command(
         ),
         allowed_probe_networks=parse_networks(allowed_probe_networks, "--allowed-probe-networks"),
         control_planes=control_planes == "true",
+        services_without_class=services_without_class == "true",
     )
-    settings = Settings.of(namespace, lease_name, health_address, rules, speaker_pods)
+    settings = Settings.of(namespace, lease_name, health_address, rules, speaker_pods, services=services == "true")
     certificate = Certificate(Path(metrics_tls_dir)) if metrics_tls_dir else None
     asyncio.run(process.run(settings, load_configuration, plan_cluster, certificate))
     return 0

@@ -30,6 +30,7 @@ _WATCHED = (
     "servicecidrs",
     "endpointslices",
     "pods",
+    "services",
 )
 _OF_A_VIRTUAL_IP = ("namespace", "name", "virtual_ip")
 """The last one, namespace/name, is the label that the speakers' metrics have."""

@@ -68,7 +68,7 @@ class Operator:
         writer = Writer(api, self._elector.is_leader, self.metrics, self._back_offs())
         recorder = EventRecorder(api, writer, settings.identity, time.monotonic)
         speakers = speaker_pods(settings.namespace, settings.speaker_pods)
-        self._reader = Reader(api, speakers)
+        self._reader = Reader(api, speakers, with_services=settings.services)
         self._reconciliation = Reconciliation(self._reader, plan, writer, recorder, self.metrics, settings.rules)
         self._reconciler = Reconciler(
             self._reconciliation.once,
@@ -86,7 +86,7 @@ class Operator:
             rhythm.stand_in,
         )
         self._watches = Watches(login, self._seen)
-        self._side_watches = SideWatches(api, speakers, self._seen)
+        self._side_watches = SideWatches(api, speakers, self._seen, with_services=settings.services)
 
     def _back_offs(self) -> BackOffs:
         return BackOffs(self._rhythm.first_retry, self._rhythm.last_retry, time.monotonic, self._random)

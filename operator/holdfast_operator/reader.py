@@ -79,6 +79,7 @@ class Cluster:
             service_networks=self.surroundings.service_networks,
             api_server_addresses=self.surroundings.api_server_addresses,
             heard=self.surroundings.heard,
+            services=self.surroundings.services,
             rules=rules,
         )
 
@@ -86,10 +87,10 @@ class Cluster:
 class Reader:
     """Reads it all, again and again."""
 
-    def __init__(self, api: APIServer, speakers: Source) -> None:
-        """`speakers`: the pods of the speakers."""
+    def __init__(self, api: APIServer, speakers: Source, *, with_services: bool = True) -> None:
+        """`speakers`: the pods of the speakers. `with_services`: whether Services are given addresses."""
         self._api = api
-        self._surroundings = SurroundingsReader(api, speakers)
+        self._surroundings = SurroundingsReader(api, speakers, with_services=with_services)
         self._version = ""
 
     async def read(self) -> Cluster:

@@ -40,6 +40,8 @@ class Settings:
     rules: ClusterRules = field(default_factory=ClusterRules)
     speaker_pods: str = SPEAKER_PODS
     """The label selector of the speakers' pods."""
+    services: bool = True
+    """Whether Services of type LoadBalancer are given addresses."""
 
     @classmethod
     def of(
@@ -49,6 +51,8 @@ class Settings:
         health_address: str,
         rules: ClusterRules | None = None,
         speaker_pods: str = SPEAKER_PODS,
+        *,
+        services: bool = True,
     ) -> Self:
         """From what was given. Raises ConfigurationError."""
         namespace = namespace or _own_namespace()
@@ -57,7 +61,8 @@ class Settings:
         if not _DNS_SUBDOMAIN.fullmatch(lease_name):
             raise ConfigurationError(f"{lease_name!r} is no name of a Lease", field="--lease-name")
         address = Address.parse(health_address, "--health-address")
-        return cls(namespace, lease_name, address, rules=rules or ClusterRules(), speaker_pods=speaker_pods)
+        rules = rules or ClusterRules()
+        return cls(namespace, lease_name, address, rules=rules, speaker_pods=speaker_pods, services=services)
 
 
 def parse_networks(text: str, field: str) -> tuple[str, ...]:

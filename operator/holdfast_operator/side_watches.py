@@ -13,7 +13,17 @@ import msgspec
 from holdfast_kube.api_server import APIFailure, APIServer
 from holdfast_kube.objects import Metadata, Part
 from holdfast_kube.reflector import Key, Reflector
-from holdfast_operator.surroundings import API_SERVER, NAMESPACES, POOLS, SERVICE_CIDRS, Source, ready_on
+from holdfast_operator.surroundings import (
+    API_SERVER,
+    NAMESPACES,
+    POOLS,
+    SERVICE_CIDRS,
+    SERVICES,
+    Source,
+    is_of_load_balancers,
+    own_annotations,
+    ready_on,
+)
 
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 """What is absent today may be for as long as the cluster lives; a whole list comes as often."""
@@ -31,6 +41,7 @@ class _Watched(Part, frozen=True, kw_only=True):
 
 
 Digest = Callable[[_Watched], object]
+"""What a plan looks at; None: nothing."""
 
 
 def _pool(found: _Watched) -> object:
@@ -39,7 +50,7 @@ def _pool(found: _Watched) -> object:
 
 
 def _namespace(found: _Watched) -> object:
-    return found.metadata.labels
+    return found.metadata.labels or {}
 
 
 def _service_cidr(found: _Watched) -> object:
@@ -54,6 +65,15 @@ def _pod(found: _Watched) -> object:
     return ready_on({"spec": found.spec, "status": found.status})
 
 
+def _service(found: _Watched) -> object:
+    # Of its status and its finalizer, what the operator has just written is no news; the next list finds what others
+    # have made of them.
+    metadata = found.metadata
+    if not is_of_load_balancers(found.spec, found.status, metadata.finalizers):
+        return None
+    return metadata.uid, metadata.deletion_timestamp, metadata.labels, own_annotations(metadata.annotations), found.spec
+
+
 class DigestStore:
     """Keeps of each object what a plan looks at, and says when that is another."""
 
@@ -64,7 +84,7 @@ class DigestStore:
 
     def replace(self, objects: Mapping[Key, _Watched]) -> None:
         """This is all there is."""
-        digests = {key: self._digest(found) for key, found in objects.items()}
+        digests = {key: digest for key, found in objects.items() if (digest := self._digest(found)) is not None}
         if digests != self._digests:
             self._digests = digests
             self._changed()
@@ -72,7 +92,9 @@ class DigestStore:
     def put(self, key: Key, item: _Watched) -> None:
         """This one is there, new or changed."""
         digest = self._digest(item)
-        if key not in self._digests or self._digests[key] != digest:
+        if digest is None:
+            self.remove(key)
+        elif key not in self._digests or self._digests[key] != digest:
             self._digests[key] = digest
             self._changed()
 
@@ -97,7 +119,9 @@ class _Quiet:
 class SideWatches:
     """`run` for as long as the process lives."""
 
-    def __init__(self, api: APIServer, speakers: Source, seen: Callable[[str], None]) -> None:
+    def __init__(
+        self, api: APIServer, speakers: Source, seen: Callable[[str], None], *, with_services: bool = True
+    ) -> None:
         """`seen` is called with the resource's plural name."""
         self._api = api
         self._seen = seen
@@ -107,6 +131,7 @@ class SideWatches:
             (SERVICE_CIDRS, _service_cidr),
             (API_SERVER, _slice),
             (speakers, _pod),
+            *(((SERVICES, _service),) if with_services else ()),
         )
 
     async def run(self) -> None:

@@ -10,10 +10,16 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from holdfast_api.cluster import GROUP, VERSION
 from holdfast_kube.api_server import FORBIDDEN, NOT_FOUND, APIFailure, APIServer, Object
+from holdfast_kube.objects import Part
+
+SERVICE_FINALIZER: Final = "service.kubernetes.io/load-balancer-cleanup"
+"""Kubernetes' own: a Service that has it is not gone before what it was given is."""
 
 SPEAKER_PODS: Final = "app.kubernetes.io/component=speaker"
 """The label selector of the speakers' pods, as the chart labels them."""
@@ -43,6 +49,9 @@ SERVICE_CIDRS: Final = Source(
     "/apis/networking.k8s.io/v1/servicecidrs",
     "--service-networks alone says where the addresses of Services are from",
 )
+SERVICES: Final = Source(
+    "services", "/api/v1/services", "no Service is given an address, and what was given to Services stays"
+)
 API_SERVER: Final = Source(
     "endpointslices",
     "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
@@ -68,34 +77,77 @@ class Surroundings:
     api_server_addresses: Sequence[str] = ()
     heard: frozenset[str] | None = None
     """Nodes whose speaker's pod is Ready; None: nobody could tell."""
+    services: Sequence[Object] | None = None
+    """Those of type LoadBalancer, and those that were of it and still have something of it. None: they are not to be
+    looked at, or cannot be read."""
+
+
+class _ServiceMetadata(Part, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    generation: int = 0
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+
+
+class _Service(Part, frozen=True, kw_only=True):
+    """A Service without what makes most of one: who owns its fields, and what tools note down in it."""
+
+    metadata: _ServiceMetadata
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
+    status: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class _Services(msgspec.Struct):
+    items: list[_Service] | None = None
+
+
+_Listed = TypeVar("_Listed")
 
 
 class SurroundingsReader:
     """Remembers what it has told people."""
 
-    def __init__(self, api: APIServer, speakers: Source) -> None:
+    def __init__(self, api: APIServer, speakers: Source, *, with_services: bool = True) -> None:
         self._api = api
         self._speakers = speakers
+        self._with_services = with_services
         self._told: dict[str, int] = {}
 
     async def read(self) -> Surroundings:
         """All of it. Raises APIFailure where the API server does not answer, or is too busy."""
-        pools, namespaces, services, slices, pods = await asyncio.gather(
-            *(self._list(source) for source in (POOLS, NAMESPACES, SERVICE_CIDRS, API_SERVER, self._speakers))
+        services, pools, namespaces, service_cidrs, slices, pods = await asyncio.gather(
+            self._services(),
+            *(self._list(source) for source in (POOLS, NAMESPACES, SERVICE_CIDRS, API_SERVER, self._speakers)),
         )
         return Surroundings(
             pools=pools or (),
             namespaces={one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in namespaces or ()},
             service_networks=tuple(
-                sorted(network for one in services or () for network in one.get("spec", {}).get("cidrs") or ())
+                sorted(network for one in service_cidrs or () for network in one.get("spec", {}).get("cidrs") or ())
             ),
             api_server_addresses=_addresses(slices or ()),
             heard=None if pods is None else frozenset(filter(None, map(ready_on, pods))),
+            services=services,
         )
 
+    async def _services(self) -> list[Object] | None:
+        body = await self._read(SERVICES) if self._with_services else None
+        return None if body is None else _load_balancers(body)
+
     async def _list(self, source: Source) -> list[Object] | None:
+        body = await self._read(source)
+        return None if body is None else _decoded(body, source, dict[str, Any])["items"] or []
+
+    async def _read(self, source: Source) -> bytes | None:
+        """A whole list; None: it is absent or forbidden. Raises APIFailure."""
         try:
-            items = await self._api.list(source.path, source.query)
+            body = await self._api.list_raw(source.path, source.query)
         except APIFailure as failure:
             if failure.status not in (FORBIDDEN, NOT_FOUND):
                 raise
@@ -107,7 +159,21 @@ class SurroundingsReader:
             return None
         if self._told.pop(source.resource, None) is not None:
             _log.info("%s can be read now", source.resource)
-        return items
+        return body
+
+
+def is_of_load_balancers(spec: Mapping[str, Any], status: Mapping[str, Any], finalizers: Sequence[str] | None) -> bool:
+    """Whether a Service is of type LoadBalancer, or may have been and have something left of it."""
+    return (
+        spec.get("type") == "LoadBalancer"
+        or SERVICE_FINALIZER in (finalizers or ())
+        or bool(status.get("conditions") or (status.get("loadBalancer") or {}).get("ingress"))
+    )
+
+
+def own_annotations(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    """Those that are about Holdfast."""
+    return {name: value for name, value in (annotations or {}).items() if name.startswith(f"{GROUP}/")}
 
 
 def ready_on(pod: Mapping[str, Any]) -> str:
@@ -116,6 +182,29 @@ def ready_on(pod: Mapping[str, Any]) -> str:
     is_ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
     node_name: str = pod.get("spec", {}).get("nodeName") or ""
     return node_name if is_ready else ""
+
+
+def _load_balancers(body: bytes) -> list[Object]:
+    found = _decoded(body, SERVICES, _Services).items or []
+    return [
+        msgspec.to_builtins(
+            msgspec.structs.replace(
+                one,
+                metadata=msgspec.structs.replace(
+                    one.metadata, annotations=own_annotations(one.metadata.annotations) or None
+                ),
+            )
+        )
+        for one in found
+        if is_of_load_balancers(one.spec, one.status, one.metadata.finalizers)
+    ]
+
+
+def _decoded(body: bytes, source: Source, kind: type[_Listed]) -> _Listed:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise APIFailure(f"GET {source.path}: the answer cannot be read: {error}") from error
 
 
 def _addresses(slices: Sequence[Object]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from holdfast_testing.api_server import (
+    MERGE,
     Client,
     LocalAPIServer,
     Programs,
@@ -17,7 +18,7 @@ from holdfast_testing.api_server import (
     find_programs,
     local_api_server,
 )
-from holdfast_testing.holdfast_objects import API, NAMESPACE
+from holdfast_testing.holdfast_objects import API, NAMESPACE, OPERATOR
 from holdfast_testing.kind_cluster import ROOT, run
 from holdfast_testing.required import is_required
 
@@ -84,7 +85,25 @@ def api_server(bare_api_server: LocalAPIServer, rendered: list[Object]) -> Local
             admin.create(NAMESPACED[kind].format(each["metadata"]["namespace"]), each)
     for plural in ("virtualips", "speakerconfigs", "addresspools"):
         bare_api_server.wait_for(lambda plural=plural: _is_served(admin, plural), f"{plural} are served")
+    _wait_for_policies(bare_api_server)
     return bare_api_server
+
+
+def _wait_for_policies(server: LocalAPIServer) -> None:
+    """They are in force a moment after they are there: until then the operator may write a Service's labels."""
+    admin, path = server.admin, "/api/v1/namespaces/default/services"
+    operator = server.client(server.service_account_token(NAMESPACE, OPERATOR))
+    admin.create(path, {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+    wanted = {"metadata": {"labels": {"a": "b"}}}
+
+    def is_refused() -> bool:
+        answer = operator.request(
+            "PATCH", f"{path}/a/status", wanted, content_type=MERGE, query={"dryRun": "All", "fieldManager": OPERATOR}
+        )
+        return "ValidatingAdmissionPolicy" in answer.message
+
+    server.wait_for(is_refused, "the admission policies are in force")
+    admin.delete(f"{path}/a")
 
 
 def _is_served(admin: Client, plural: str) -> bool:

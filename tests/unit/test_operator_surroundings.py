@@ -186,3 +186,91 @@ def test_what_a_plan_looks_at_causes_one_and_the_rest_does_not():
             await scene(fake)
 
     asyncio.run(run())
+
+
+def service(name, *, kind="LoadBalancer", **metadata):
+    ports = [{"port": 80, "protocol": "TCP"}]
+    return {"metadata": {"namespace": "shop", "name": name, **metadata}, "spec": {"type": kind, "ports": ports}}
+
+
+FINALIZERS = ["service.kubernetes.io/load-balancer-cleanup"]
+
+
+def test_services_are_seen_that_have_to_do_with_load_balancers_and_of_them_what_a_plan_looks_at():
+    async def scene(bench):
+        populate(bench.fake)
+        tools = {"holdfast.dev/pool": "edge", "kubectl.kubernetes.io/last-applied-configuration": "{...}"}
+        bench.fake.put("services", service("web", annotations=tools, managedFields=[{"manager": "kubectl"}]))
+        bench.fake.put("services", service("inside", kind="ClusterIP"))
+        bench.fake.put("services", service("was", kind="ClusterIP", finalizers=FINALIZERS))
+        condition = {"type": "holdfast.dev/x", "status": "True", "reason": "R", "message": "", "lastTransitionTime": ""}
+        told = {**service("told", kind="ClusterIP"), "status": {"loadBalancer": {}, "conditions": [condition]}}
+        bench.fake.put("services", told)
+        view = await view_of(bench)
+        seen = {one["metadata"]["name"]: one for one in view.services}
+        assert seen.keys() == {"web", "was", "told"}
+        web = seen["web"]
+        assert web["metadata"]["annotations"] == {"holdfast.dev/pool": "edge"}
+        assert web["metadata"]["uid"] == bench.fake.get("services", "shop/web")["metadata"]["uid"]
+        assert "managedFields" not in web["metadata"]
+        assert web["spec"] == {"type": "LoadBalancer", "ports": [{"port": 80, "protocol": "TCP"}]}
+        assert seen["was"]["metadata"]["finalizers"] == FINALIZERS
+        assert seen["told"]["status"]["conditions"] == [condition]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_where_services_cannot_be_read_they_are_none_of_ours(status):
+    async def scene(bench):
+        populate(bench.fake)
+        assert (await view_of(bench)).services == []
+        bench.fake.fail("GET", "/api/v1/services", status=status)
+        assert (await view_of(bench)).services is None
+        assert await bench.once()
+
+    play(scene)
+
+
+def test_services_that_are_not_to_be_looked_at_are_not_even_asked_for():
+    async def scene(fake):
+        populate(fake)
+        fake.put("services", service("web"))
+        async with operator(fake, "a", services=False):
+            await until(lambda: fake.watch_count == WATCHES - 1 and fake.get("virtualips", "shop/web").get("status"))
+        assert [request for request in fake.requests if request.path == "/api/v1/services"] == []
+
+    async def run():
+        async with FakeAPI() as fake:
+            await scene(fake)
+
+    asyncio.run(run())
+
+
+def test_a_service_is_news_when_it_is_another_one_and_not_when_it_was_told_something():
+    async def scene(fake):
+        populate(fake)
+        fake.put("services", service("inside", kind="ClusterIP"))
+        async with operator(fake, "a") as made:
+
+            def seen():
+                return made.metrics.registry.get_sample_value(
+                    "holdfast_operator_watch_events_total", {"resource": "services"}
+                )
+
+            await until(lambda: fake.watch_count == WATCHES)
+            fake.put("services", service("inside", kind="ClusterIP", annotations={"holdfast.dev/pool": "edge"}))
+            fake.put("services", service("web"))
+            await until(lambda: seen() == 1)
+            fake.put("services", service("web", finalizers=FINALIZERS, annotations={"a": "b"}))
+            fake.set_status("services", "shop/web", {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}, manager="x")
+            fake.put("services", service("web", annotations={"holdfast.dev/pool": "edge"}))
+            await until(lambda: seen() == 2)
+            fake.put("services", {**service("web", kind="ClusterIP", finalizers=[]), "status": {}})
+            await until(lambda: seen() == 3)
+
+    async def run():
+        async with FakeAPI() as fake:
+            await scene(fake)
+
+    asyncio.run(run())

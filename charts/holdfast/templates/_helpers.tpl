@@ -89,6 +89,7 @@ metrics:
 pools: {required: null}
 rbac: {aggregateEditTo: "", aggregateView: true}
 serviceNetworks: []
+services: {enabled: true, withoutClass: false}
 speaker:
   allowedNetworks: []
   allowedProbeNetworks: []

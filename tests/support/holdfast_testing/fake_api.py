@@ -63,7 +63,11 @@ RESOURCES = (
         "virtualips",
         "VirtualIP",
         has_status=True,
-        list_keys={("status", "nodes"): "nodeName", ("status", "conditions"): "type"},
+        list_keys={
+            ("status", "nodes"): "nodeName",
+            ("status", "conditions"): "type",
+            ("metadata", "ownerReferences"): "uid",
+        },
     ),
     Resource(
         "holdfast.dev",
@@ -86,6 +90,7 @@ RESOURCES = (
     Resource("", "v1", "namespaces", "Namespace", namespaced=False),  # kopf waits until it is discovered
     Resource("", "v1", "nodes", "Node", namespaced=False, has_status=True),
     Resource("", "v1", "pods", "Pod", has_status=True),
+    Resource("", "v1", "services", "Service", has_status=True, list_keys={("status", "conditions"): "type"}),
     Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False, has_status=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
@@ -227,8 +232,12 @@ class FakeAPI:
         return copy.deepcopy(list(self._objects[resource_of(plural)].values()))
 
     def remove(self, plural: str, key: str, *, silently: bool = False) -> None:
-        """Delete an object; silently: no watch will ever tell."""
+        """Delete an object, whatever finalizers it has; silently: no watch will ever tell."""
         self._delete(resource_of(plural), _name(key), silently=silently)
+
+    def begin_to_remove(self, plural: str, key: str) -> None:
+        """Somebody deletes an object: it goes once it has no finalizer."""
+        self._end(resource_of(plural), _name(key))
 
     def define(self, plural: str) -> None:
         """Create the CustomResourceDefinition, with a uid of its own."""
@@ -326,6 +335,14 @@ class FakeAPI:
         self._tell(resource, kind, value)
         return value
 
+    def _end(self, resource: Resource, name: Name) -> Object:
+        """Delete it, or let it wait for its finalizers."""
+        found = self._objects[resource][name]
+        if not found["metadata"].get("finalizers"):
+            return self._delete(resource, name)
+        metadata = {**found["metadata"], "deletionTimestamp": _now()}
+        return self._update(resource, name, {**found, "metadata": metadata})
+
     def _delete(self, resource: Resource, name: Name, *, silently: bool = False) -> Object:
         gone = self._objects[resource].pop(name)
         self._owners.pop(gone["metadata"]["uid"], None)
@@ -355,6 +372,8 @@ class FakeAPI:
         part = "status" if subresource else "spec"
         old = self._objects[resource].get(name)
         if old is not None:
+            if body.get("metadata", {}).get("uid") not in (None, old["metadata"]["uid"]):
+                raise Refusal(422, "metadata.uid: field is immutable")
             if body.get("metadata", {}).get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
                 raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
             ownership = self._owners.setdefault(old["metadata"]["uid"], Ownership(resource.list_keys))
@@ -363,6 +382,8 @@ class FakeAPI:
                 _admit(resource, new, part)
             new["metadata"]["managedFields"] = ownership.managed_fields
             return self._update(resource, name, new)
+        if body.get("metadata", {}).get("uid"):
+            raise Refusal(409, "uid mismatch: the provided object specified a uid, and no existing object was found")
         if subresource:
             raise Refusal(404, f"{resource.plural} {name[1]!r} not found")
         ownership = Ownership(resource.list_keys)
@@ -435,13 +456,17 @@ class FakeAPI:
             return self._replace(resource, name, found, body)
         if request.method == "PATCH" and "json-patch" in request.headers["Content-Type"]:
             return self._update(resource, name, _patched(found, body))
+        if request.method == "PATCH" and "strategic" in request.headers["Content-Type"]:
+            new = self._update(resource, name, _with_finalizers(found, body))
+            is_over = "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers")
+            return self._delete(resource, name) if is_over else new
         if request.method == "PATCH":
             return self._update(resource, name, _merged(found, body))
         if request.method == "DELETE":
             uid = ((body or {}).get("preconditions") or {}).get("uid")
             if uid not in (None, found["metadata"]["uid"]):
                 raise Refusal(409, "the UID in the precondition does not match the UID in record")
-            return self._delete(resource, name)
+            return self._end(resource, name)
         raise Refusal(405, request.method)
 
     def _read(self, resource: Resource, name: Name, request: web.Request) -> Object:
@@ -579,7 +604,9 @@ def _now() -> str:
 def _without_status(body: Object) -> Object:
     kept = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "status")}
     kept["metadata"] = {
-        key: value for key, value in body.get("metadata", {}).items() if key in ("labels", "annotations")
+        key: value
+        for key, value in body.get("metadata", {}).items()
+        if key in ("labels", "annotations", "ownerReferences")
     }
     return kept
 
@@ -618,6 +645,18 @@ def _patched(old: Object, operations: list[Object]) -> Object:
         else:
             raise Refusal(400, f"{operation['op']} is no operation that is known here")
     return patched
+
+
+def _with_finalizers(old: Object, patch: Object) -> Object:
+    """A strategic merge patch, as far as it adds and removes finalizers."""
+    metadata = patch["metadata"]
+    if metadata.get("uid") not in (None, old["metadata"]["uid"]):
+        raise Refusal(422, "metadata.uid: field is immutable")
+    gone = metadata.get("$deleteFromPrimitiveList/finalizers", [])
+    there = old["metadata"].get("finalizers", [])
+    finalizers = [one for one in dict.fromkeys([*there, *metadata.get("finalizers", [])]) if one not in gone]
+    kept = {key: value for key, value in old["metadata"].items() if key != "finalizers"}
+    return {**old, "metadata": kept | ({"finalizers": finalizers} if finalizers else {})}
 
 
 def _merged(old: Any, patch: Any) -> Any:

@@ -39,8 +39,8 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-WATCHES = 8
-"""Watches that an operator has open: kopf's three, and five of its own."""
+WATCHES = 9
+"""Watches that an operator has open: kopf's three, and six of its own."""
 
 
 def populate(api: FakeAPI, virtual_ips: tuple[str, ...] = ("shop/web",), nodes: tuple[str, ...] = ("n1", "n2")) -> None:
@@ -182,14 +182,21 @@ def play(scene: Callable[[Bench], Awaitable[None]]) -> None:
 
 @contextlib.asynccontextmanager
 async def operator(
-    fake: FakeAPI, name: str, *, plan: Planner = simple_plan, timing: Timing = SHORT_LEASE, rhythm: Rhythm = QUICK
+    fake: FakeAPI,
+    name: str,
+    *,
+    plan: Planner = simple_plan,
+    timing: Timing = SHORT_LEASE,
+    rhythm: Rhythm = QUICK,
+    services: bool = True,
 ) -> AsyncIterator[Operator]:
     """A whole operator process's parts, running."""
 
     async def login() -> Configuration:
         return Configuration(host=fake.url)
 
-    settings = Settings("holdfast-system", "holdfast-operator", Address("127.0.0.1", 0), identity=name)
+    address = Address("127.0.0.1", 0)
+    settings = Settings("holdfast-system", "holdfast-operator", address, identity=name, services=services)
     async with APIServer(await login(), f"operator ({name})", PATIENCE) as api:
         made = Operator(settings, api, login, plan, timing=timing, rhythm=rhythm)
         running = asyncio.create_task(made.run())

@@ -89,6 +89,17 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceNotice:
+    """An Event to be posted about a Service. It is posted once what the plan says of the Service is written."""
+
+    service: str
+    """namespace/name."""
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceStatus:
     """What is to be written into a Service of type LoadBalancer that is ours, or was."""
 
@@ -131,3 +142,4 @@ class ClusterPlan:
     the plan reckons with them already."""
     ended: Sequence[str] = ()
     """namespace/name of VirtualIPs that were made for Services and are to be deleted."""
+    service_notices: Sequence[ServiceNotice] = ()
