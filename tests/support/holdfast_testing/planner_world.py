@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from holdfast_api.cluster import (
     SpeakerConfigStatus,
     agent_field_manager,
 )
+from holdfast_api.services import CLEANUP_FINALIZER
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.plan import plan_cluster
 from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView, NodeView
@@ -37,8 +39,11 @@ class World:
         self.heard: set[str] | None = None
         """Nodes whose speaker's pod is Ready; None: nobody could tell."""
         self.rules = ClusterRules()
+        self.services_made = self.vips_made = 0
         self.pools: dict[str, dict[str, Any]] = {}
         self.pools_ever = False
+        self.services: dict[str, dict[str, Any]] | None = None
+        """None: nobody looks at Services."""
         self.else_seen: dict[str, Any] = {}
         """Other fields of the view."""
         self.links = {
@@ -97,6 +102,82 @@ class World:
             "status": known["status"] if known else {},
         }
 
+    def apply_service(self, name: str, namespace: str = "shop", **spec: Any) -> None:
+        """`kubectl apply` of a Service of type LoadBalancer; `annotations` are those without their domain."""
+        self.services = {} if self.services is None else self.services
+        key, annotations = f"{namespace}/{name}", spec.pop("annotations", {})
+        known = self.services.get(key)
+        self.services_made += known is None
+        self.services[key] = {
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": known["metadata"]["uid"] if known else f"{key}-{self.services_made}",
+                "creationTimestamp": known["metadata"]["creationTimestamp"]
+                if known
+                else f"2026-11-23T11:{self.services_made // 60:02}:{self.services_made % 60:02}Z",
+                "annotations": {f"holdfast.dev/{name}": value for name, value in annotations.items()},
+                "finalizers": known["metadata"]["finalizers"] if known else [],
+            },
+            "spec": {
+                "type": "LoadBalancer",
+                "loadBalancerClass": "holdfast.dev/vrrp",
+                "ipFamilyPolicy": "SingleStack",
+                "ipFamilies": ["IPv4"],
+                "ports": [{"port": 80, "protocol": "TCP"}],
+                "selector": {"app": name},
+                **spec,
+            },
+            "status": known["status"] if known else {},
+        }
+
+    def delete_service(self, name: str, namespace: str = "shop") -> None:
+        """`kubectl delete`: with a finalizer it is there until that is taken away."""
+        service = (self.services or {})[f"{namespace}/{name}"]
+        if service["metadata"]["finalizers"]:
+            service["metadata"]["deletionTimestamp"] = NOW
+        else:
+            del (self.services or {})[f"{namespace}/{name}"]
+
+    def hold(self, key: str, node: str, since: str = NOW) -> None:
+        """A node has the VirtualIP and says so."""
+        self.say(key, node, "Master", since)
+
+    def _write_services(self, plan: ClusterPlan) -> None:
+        for key, manifest in plan.virtual_ips.items():
+            known = self.virtual_ips.get(key)
+            if (
+                known is not None
+                and known["spec"] == manifest["spec"]
+                and manifest["metadata"].items() <= (known["metadata"].items())
+            ):
+                continue
+            self.vips_made += known is None
+            fresh = {
+                "uid": f"{key}-{self.vips_made}",
+                "creationTimestamp": f"2026-11-23T11:59:{self.vips_made % 60:02}Z",
+            }
+            metadata = {**(known["metadata"] if known else fresh), **copy.deepcopy(manifest["metadata"])}
+            metadata["generation"] = metadata.get("generation", 0) + 1
+            self.virtual_ips[key] = {
+                **copy.deepcopy(manifest),
+                "metadata": metadata,
+                "status": known["status"] if known else {},
+            }
+        for key in plan.ended:
+            del self.virtual_ips[key]
+        for key, told in plan.services.items():
+            service = (self.services or {})[key]
+            finalizers = [one for one in service["metadata"]["finalizers"] if one != CLEANUP_FINALIZER]
+            service["metadata"]["finalizers"] = [*finalizers, CLEANUP_FINALIZER] if told.is_ours else finalizers
+            ingress = [{"ip": address, "ipMode": "VIP"} for address in told.ingress]
+            conditions = [msgspec.to_builtins(one) for one in told.conditions]
+            service["status"] = ({"loadBalancer": {"ingress": ingress}} if ingress else {}) | (
+                {"conditions": conditions} if conditions else {}
+            )
+            if "deletionTimestamp" in service["metadata"] and not service["metadata"]["finalizers"]:
+                del (self.services or {})[key]
+
     def say(self, key: str, node: str, state: str, since: str = NOW, *, at: str = "", **fields: Any) -> None:
         """A node's agent writes its entry, and the API server takes it `at` that time of its own clock."""
         entries = self.virtual_ips[key]["status"].setdefault("nodes", [])
@@ -120,6 +201,7 @@ class World:
             heard=None if self.heard is None else frozenset(self.heard),
             pools=tuple(self.pools.values()),
             pools_ever=self.pools_ever,
+            services=None if self.services is None else tuple(self.services.values()),
             **{"rules": self.rules, **self.else_seen},
         )
 
@@ -146,6 +228,7 @@ class World:
         for node in set(self.speakers) - set(plan.speakers):
             del self.speakers[node]
         self.pools_ever = any(POOLS_REQUIRED_ANNOTATION in kept for kept in plan.annotations.values())
+        self._write_services(plan)
         for pool_name, pool_status in plan.pools.items():
             if pool_name in self.pools:
                 self.pools[pool_name]["status"] = msgspec.to_builtins(pool_status)

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from holdfast_operator.planner.cluster.permission import (
     Permissions,
     Permit,
     Request,
+    Want,
     addresses_of,
     given_up,
     running_addresses,
@@ -97,14 +99,25 @@ class Judgement:
         return structs.replace(router, addresses=left) if left else None
 
 
-def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pools, forbidden: Forbidden) -> Judgement:
-    """A verdict on each VirtualIP, by its key; in whatever order they are listed."""
+def judge(
+    context: Context,
+    statuses: Mapping[str, VirtualIPStatus],
+    pools: Pools,
+    forbidden: Forbidden,
+    wants: Mapping[str, Want] = MappingProxyType({}),
+    going: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Judgement:
+    """A verdict on each VirtualIP, by its key; in whatever order they are listed.
+
+    `wants` is what those are to be given that are made for Services, and `going` the addresses of those that are being
+    taken off the nodes: nobody else gets them before they are gone.
+    """
     refused: dict[str, Verdict] = {}
     requests: list[Request] = []
     view = context.view
     running = in_force(view.speakers)
-    given: dict[str, Sequence[str]] = {}
-    kept: dict[str, frozenset[Address]] = {}
+    given: dict[str, Sequence[str]] = dict(going)
+    kept = {key: addresses_of(addresses) for key, addresses in going.items()}
     for raw in sorted(view.virtual_ips, key=key_of):
         key, found = key_of(raw), _by_itself(raw)
         if isinstance(found, Refusal):
@@ -119,6 +132,7 @@ def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pool
                 created=str(raw["metadata"].get("creationTimestamp", "")),
                 running=running.get(found.key, {}),
                 remembered=statuses[found.key].addresses,
+                want=wants.get(key),
             )
         )
     told = vrids_told(view.speakers)
@@ -129,6 +143,10 @@ def judge(context: Context, statuses: Mapping[str, VirtualIPStatus], pools: Pool
         addresses = permit.virtual_ip.spec.addresses
         if request.is_given_addresses and addresses:
             given[request.key] = addresses
+        if request.want is not None:
+            known = {*request.own, *request.virtual_ip.spec.addresses}
+            new = [text for text in addresses if text not in known] if permit.refusal is None else []
+            given[request.key] = [*request.own, *new]
         candidate = _candidate(request, permit, permissions, context, statuses[request.key], told.get(request.key))
         if isinstance(candidate, Refusal):
             refused[request.key] = candidate

@@ -7,6 +7,7 @@ goes on with it, follows its nodes and its author's other edits, and is told.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,20 @@ from holdfast_operator.planner.cluster.view import ClusterView, NodeView
 from holdfast_operator.planner.host.links import is_link_local
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a VirtualIP that is made for Services is to be given beside the addresses that it names."""
+
+    recorded: Sequence[str] = ()
+    """What it was given: its own, whether it runs or not."""
+    missing: Sequence[int] = ()
+    """The families of which it is to be given one address each (4 or 6): that which comes first first."""
+    required: frozenset[int] = frozenset()
+    """Those of them without which it is refused."""
+    preferred: Sequence[Address] = ()
+    """What it had before: given again, where it is free and in a pool that would do."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A VirtualIP as its author wrote it, and what is known of it."""
@@ -42,6 +57,8 @@ class Request:
     """What runs of it, by the node's name."""
     remembered: Sequence[str]
     """The addresses that it has by its status."""
+    want: Want | None = None
+    """Of one that is made for Services."""
 
     @property
     def key(self) -> str:
@@ -56,7 +73,19 @@ class Request:
     @property
     def is_given_addresses(self) -> bool:
         """Whether its author left them to the cluster."""
-        return not self.virtual_ip.spec.addresses
+        return self.want is None and not self.virtual_ip.spec.addresses
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is to be given some now."""
+        return bool(self.want.missing) if self.want is not None else not self.addresses
+
+    @property
+    def own(self) -> Sequence[str]:
+        """Those that were given to it, and that nobody else gets while it lives."""
+        if self.want is not None:
+            return self.want.recorded
+        return self.addresses if self.is_given_addresses else ()
 
     @functools.cached_property
     def had(self) -> frozenset[Address]:
@@ -140,6 +169,10 @@ class _Use:
         return [addresses for key, addresses in used.items() if key != request.key]
 
 
+_CHOICES_MAX = 64
+"""So many pools are tried in one plan to find a VirtualIP the address that suits it."""
+
+
 class Permissions:
     """What each VirtualIP has, by its key; whatever order they come in.
 
@@ -164,6 +197,8 @@ class Permissions:
         self._judged = _Use()
         """Of those alone that were judged before: who of those that run is beyond a quota."""
         self._free: dict[str, Spans] = {}
+        self._lowest: dict[tuple[str, int], int] = {}
+        """By pool and family: below it nothing is free any more."""
         self._links = {
             place(name, link): _parsed(link.addresses)
             for name, speaker in view.speakers.items()
@@ -178,13 +213,14 @@ class Permissions:
         for request in ordered:
             self._use.reserve(request.key, request.had, pools)
         for request in ordered:
-            if not request.running and request.is_given_addresses:
-                self._use.reserve(request.key, addresses_of(request.addresses), pools)
+            if request.own and (request.want is not None or not request.running):
+                self._use.reserve(request.key, request.had | addresses_of(request.own), pools)
         self.permits: dict[str, Permit] = {}
-        for request in (request for request in ordered if request.addresses):
+        for request in (request for request in ordered if not request.is_waiting):
             self._settle(request, self._permit(request, request.addresses))
-        for request in (request for request in ordered if not request.addresses):
-            self._settle(request, self._with_addresses(request))
+        for request in (request for request in ordered if request.is_waiting):
+            found = self._with_addresses(request) if request.want is None else self._with_missing(request, request.want)
+            self._settle(request, found)
 
     def _settle(self, request: Request, permit: Permit) -> None:
         self.permits[request.key] = permit
@@ -238,14 +274,72 @@ class Permissions:
 
     def _free_addresses(self, pool: Pool, request: Request) -> list[str]:
         """The lowest that is left of each family; none where a family has none left."""
+        versions = [version for version in pool.spans.versions if version == 4 or request.virtual_ip.spec.version == 3]
+        found = [self._free_address(pool, version) for version in versions]
+        return [str(address) for address in found if address is not None] if None not in found else []
+
+    def _free_address(self, pool: Pool, version: int) -> Address | None:
+        """The lowest of the family that is left."""
         if pool.spec.node_owned:
-            return []
+            return None
+        lowest = self._lowest.get((pool.name, version), 0)
+        found = self._spans_of(pool).free(version, ChainMap(self._use.owners, self._running), lowest)
+        if found is not None:
+            self._lowest[pool.name, version] = int(found)  # what somebody has is not given back within one plan
+        return found
+
+    def _spans_of(self, pool: Pool) -> Spans:
+        """What it can give."""
         if pool.name not in self._free:
             self._free[pool.name] = pool.spans.without(self._forbidden.spans)
-        versions = [version for version in pool.spans.versions if version == 4 or request.virtual_ip.spec.version == 3]
-        taken = ChainMap(self._use.owners, self._running)
-        found = [self._free[pool.name].free(version, taken) for version in versions]
-        return [str(address) for address in found if address is not None] if None not in found else []
+        return self._free[pool.name]
+
+    def _with_missing(self, request: Request, want: Want) -> Permit:
+        """As many of the missing families as there are, if all that are required are among them."""
+        candidates = self._pools_for(request)
+        if isinstance(candidates, Objection):
+            left = [candidates]
+            candidates = []
+        else:
+            names = ", ".join(pool.name for pool in candidates)
+            families = " or ".join(f"IPv{version}" for version in sorted(want.missing))
+            message = f"spec.addresses: no {families} address is left to be given in AddressPool {names}"
+            left = [Objection(ConditionReason.NO_ADDRESS_LEFT, message)]
+        fallback: Permit | None = None
+        refused: Permit | None = None
+        for found in self._choices(request, want, candidates):
+            permit = self._permit(request, [*request.addresses, *found])
+            if permit.refusal is not None:
+                refused = refused or permit
+            elif self._has_home(permit):
+                return permit
+            else:
+                fallback = fallback or permit
+        return fallback or refused or Permit(request.virtual_ip, left, self._view.nodes)
+
+    def _choices(self, request: Request, want: Want, candidates: Sequence[Pool]) -> Iterator[Sequence[str]]:
+        """What it may be given, the best first: all families before some, and those of one pool before others."""
+        options = {version: self._options(request, want, version, candidates) for version in want.missing}
+        for count in range(len(want.missing), -1, -1):
+            for versions in itertools.combinations(want.missing, count):
+                if not want.required <= {*versions} or not (versions or request.addresses):
+                    continue
+                sets = itertools.islice(itertools.product(*(options[version] for version in versions)), _CHOICES_MAX)
+                for found in sorted(sets, key=lambda found: len({self._pools.of(address) for address in found})):
+                    yield [str(address) for address in found]
+
+    def _options(self, request: Request, want: Want, version: int, candidates: Sequence[Pool]) -> list[Address]:
+        """What it had before, and the lowest that is left in each pool."""
+        again = [
+            address
+            for address in want.preferred
+            if address.version == version
+            and any(address in self._spans_of(pool) and not pool.spec.node_owned for pool in candidates)
+            and self._use.owners.get(address, request.key) == request.key
+            and (address not in self._running or address in request.had)
+        ]
+        free = (self._free_address(pool, version) for pool in candidates)
+        return list(dict.fromkeys([*again, *(address for address in free if address is not None)]))
 
     def _has_home(self, permit: Permit) -> bool:
         membership = find_members(permit.virtual_ip, self._context.among(permit.nodes), {}, ())
@@ -261,6 +355,9 @@ class Permissions:
             if pool is not None and self._pools.admits(pool, request.namespace)
         ]
         virtual_ip = _with_template(request, addresses, pools[0] if pools else None, self._view)
+        if request.want is not None:
+            host_ports = self._pools.host_ports([interface.ip for interface in interfaces])
+            virtual_ip = structs.replace(virtual_ip, spec=structs.replace(virtual_ip.spec, host_ports=host_ports))
         objections = [
             *self._against_addresses(request, interfaces),
             *self._against_owners(request, interfaces),

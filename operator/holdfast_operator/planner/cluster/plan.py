@@ -36,6 +36,8 @@ from holdfast_operator.planner.cluster.pools import Pools
 from holdfast_operator.planner.cluster.presence import Presence
 from holdfast_operator.planner.cluster.routers import kept_on, routers_of, tracking_of
 from holdfast_operator.planner.cluster.segments import Segments, parsed
+from holdfast_operator.planner.cluster.services import Demand
+from holdfast_operator.planner.cluster.services_status import services_plan
 from holdfast_operator.planner.cluster.status import (
     Facts,
     agents_that_own,
@@ -51,16 +53,25 @@ _Assignment = tuple[VirtualRouterConfiguration, Tracking | None]
 
 def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     """What is to be in force; `now` (RFC 3339) dates what changes. Never raises for what users may write."""
-    raws = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
     nodes = tuple(sorted(view.nodes, key=lambda node: node.name))
-    view = dataclasses.replace(view, virtual_ips=tuple(raws.values()), nodes=nodes)
-    context = Context(view, Presence(view, now), Segments(view.speakers))
-    olds = {key: decode_status(raw) for key, raw in raws.items()}
-    running = in_force(view.speakers)
-    created = {key: str(raw["metadata"].get("creationTimestamp", "")) for key, raw in raws.items()}
+    whole = view = dataclasses.replace(view, nodes=nodes)
     pools, forbidden = Pools(view), Forbidden(view)
-    judgement = judge(context, olds, pools, forbidden)
-    verdicts = within_capacity(judgement.verdicts, running, created)
+    alive = {key_of(raw): raw for raw in view.virtual_ips if "deletionTimestamp" not in raw["metadata"]}
+    demand = Demand(view, alive, pools)
+    running = in_force(view.speakers)
+    presence, segments = Presence(view, now), Segments(view.speakers)
+    while True:
+        raws = demand.raws
+        view = dataclasses.replace(view, virtual_ips=tuple(raws.values()))
+        context = Context(view, presence, segments)
+        olds = {key: decode_status(raw) for key, raw in raws.items()}
+        created = {key: str(raw["metadata"].get("creationTimestamp", "")) for key, raw in raws.items()}
+        judgement = judge(context, olds, pools, forbidden, demand.wants, demand.going)
+        verdicts = within_capacity(judgement.verdicts, running, created)
+        if demand.settle(verdicts):
+            break
+    raws = demand.raws  # a VirtualIP for Services that would be refused is not made
+    verdicts = {key: verdict for key, verdict in verdicts.items() if key in raws}
     heard, by_address = heard_nodes(view, context.presence), _nodes_by_address(view)
     hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
     last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
@@ -89,6 +100,9 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         for node, routers in sorted(assigned.items())
         if _needs_a_configuration(node, routers, context)
     }
+    services = services_plan(
+        whole, demand, verdicts, statuses, running=running, pools=pools, forbidden=forbidden, presence=presence, now=now
+    )
     annotations = context.presence.annotations()
     ever = {POOLS_REQUIRED_ANNOTATION: "true"} if view.pools_ever or view.pools else {}
     return ClusterPlan(
@@ -100,6 +114,10 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         look_again_seconds=context.presence.look_again_seconds(),
         heard=heard,
         pools=pools.statuses(_all_addresses(statuses), forbidden.spans, now),
+        services=services.statuses,
+        virtual_ips=demand.manifests(verdicts),
+        ended=services.ended,
+        service_notices=services.notices,
     )
 
 

@@ -5,7 +5,7 @@ Pools that give addresses have none in common: of two that overlap the younger i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from holdfast_api.addresses import Address, parse_address, parse_interface, why_
 from holdfast_api.cluster import Condition, ConditionType
 from holdfast_api.documents import path_and_reason
 from holdfast_api.pools import ADDRESSES_TOLD_MAX, AddressPool, AddressPoolSpec, AddressPoolStatus, PoolConditionReason
+from holdfast_api.resources import HostPorts
 from holdfast_kube.selectors import selects
 from holdfast_operator.planner.cluster import lenient
 from holdfast_operator.planner.cluster.spans import Span, Spans
@@ -141,6 +142,13 @@ class Pools:
         if not self.giving[name].admits(namespace, self._namespaces):
             return f"AddressPool {name} does not admit namespace {namespace}"
         return ""
+
+    def host_ports(self, addresses: Iterable[Address]) -> HostPorts:
+        """Of the VirtualIP of Services that has these: open only where the pool of each of them says so."""
+        pools = [self.of(address) for address in addresses]
+        said = [pool.spec.virtual_ip_template.host_ports if pool is not None else None for pool in pools]
+        is_open = bool(said) and all(one is HostPorts.OPEN for one in said)
+        return HostPorts.OPEN if is_open else HostPorts.CLOSED
 
     def statuses(self, assigned: Collection[Address], forbidden: Spans, now: str) -> dict[str, AddressPoolStatus]:
         """What is to be said of each, by its name. `assigned` are the addresses that VirtualIPs have."""

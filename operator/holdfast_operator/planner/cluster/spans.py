@@ -94,11 +94,11 @@ class Spans:
                 left.append(Span(span.version, first, span.last))
         return Spans(left)
 
-    def free(self, version: int, taken: Collection[Address]) -> Address | None:
-        """The lowest one of a family that is not taken."""
+    def free(self, version: int, taken: Collection[Address], lowest: int = 0) -> Address | None:
+        """The lowest one of a family, from the number `lowest` on, that is not taken."""
         for span in self._spans:
             if span.version == version:
-                for number in range(span.first, span.last + 1):
+                for number in range(max(span.first, lowest), span.last + 1):
                     address = span.at(number)
                     if address not in taken:
                         return address
