@@ -132,3 +132,4 @@ def make_vip(cluster: KindCluster, holdfast: Holdfast) -> Iterator[MakeVip]:
     yield make
     for vip in made:
         vip.delete()
+        cluster.give_back([vip.address, *vip.other_addresses])

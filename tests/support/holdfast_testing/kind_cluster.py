@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +105,8 @@ class KindCluster:
         self._network = paths["network"]
         self._killed: dict[str, Node] = {}
         self._handed_out: set[IPv4Address | IPv6Address] = set()
+        self._given_back: dict[IPv4Address, None] = {}
+        """In that order, so that neighbours have forgotten an address before it is given again."""
         self.kubectl("version")
 
     @classmethod
@@ -228,20 +230,24 @@ class KindCluster:
         """So many of them, with one look at the nodes."""
         segment = self.segment()
         used = {node.address for node in self.nodes()} | {segment.gateway} | set(self._addresses_on_nodes())
-        free = (
-            address
-            for address in segment.subnet.hosts()
-            if address not in segment.container_range and address not in used | self._handed_out
-        )
-        found = list(itertools.islice(free, count))
+        used |= self._handed_out
+        new = (address for address in segment.subnet.hosts() if address not in segment.container_range)
+        free = [address for address in new if address not in used and address not in self._given_back]
+        free += [address for address in self._given_back if address not in used]
+        found = free[:count]
         if len(found) < count:
             raise ClusterError(f"{count} addresses of {segment.subnet} are not free")
         self._handed_out.update(found)
+        for address in found:
+            self._given_back.pop(address, None)
         return [str(address) for address in found]
 
     def give_back(self, addresses: Iterable[str]) -> None:
-        """They may be given again: there are 126 of IPv4."""
-        self._handed_out.difference_update(map(IPv4Address, addresses))
+        """They may be given again: there are 126 of IPv4. Those of IPv6 are as many as anybody wants."""
+        for address in map(ip_address, addresses):
+            if isinstance(address, IPv4Address):
+                self._handed_out.discard(address)
+                self._given_back[address] = None
 
     def free_address_v6(self) -> str:
         """The same for IPv6; ClusterError where the nodes' link has none."""
