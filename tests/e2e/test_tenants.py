@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ClusterError, KindCluster
-from holdfast_testing.kubernetes_vips import SYSTEM, Holdfast, MakeVip, Vip
+from holdfast_testing.kubernetes_vips import Holdfast, MakeVip, Vip, address_pools
 from holdfast_testing.link_watch import AddressWatch
 
 pytestmark = pytest.mark.kind
@@ -209,38 +208,6 @@ def test_a_tenant_s_rights_end_at_its_own_virtual_ips(cluster: KindCluster, tena
         assert not may(*words), words
 
 
-def forget_that_there_were_pools(cluster: KindCluster) -> None:
-    """The operator remembers it in every SpeakerConfig, and puts it back where it is missing from some."""
-    operator = ("-n", SYSTEM, "deployment/holdfast-operator")
-    cluster.kubectl("scale", *operator, "--replicas=0")
-    pods = ("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")
-    cluster.wait_for(lambda: not cluster.items(*pods), 60, "no operator runs")
-    cluster.kubectl("annotate", "speakerconfigs", "--all", "holdfast.dev/pools-required-")
-    cluster.kubectl("scale", *operator, "--replicas=2")
-    cluster.kubectl("rollout", "status", *operator, "--timeout=90s")
-
-
-@contextmanager
-def pools(cluster: KindCluster, *specs: tuple[str, dict[str, Any]]) -> Iterator[None]:
-    """AddressPools inside; afterwards the cluster is as if there had never been one."""
-    documents = [
-        {
-            "apiVersion": "holdfast.dev/v1alpha1",
-            "kind": "AddressPool",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        for name, spec in specs
-    ]
-    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-    cluster.apply(everything)
-    try:
-        yield
-    finally:
-        cluster.delete(everything)
-        forget_that_there_were_pools(cluster)
-
-
 def test_a_tenant_has_addresses_of_its_pools_alone_and_what_ran_before_goes_on(
     cluster: KindCluster, tenant: Tenant, make_vip: MakeVip, figures: Figures
 ) -> None:
@@ -250,7 +217,7 @@ def test_a_tenant_has_addresses_of_its_pools_alone_and_what_ran_before_goes_on(
     own, other, outside = cluster.free_address(), cluster.free_address(), cluster.free_address()
     with (
         running.probing() as probing,
-        pools(
+        address_pools(
             cluster,
             ("shop", {"addresses": [f"{own}/32"], "namespaces": {"names": [NAMESPACE]}, "autoAssign": True}),
             ("others", {"addresses": [f"{other}/32"], "namespaces": {"names": ["default"]}}),

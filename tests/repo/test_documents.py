@@ -59,11 +59,11 @@ def test_every_decision_that_a_file_names_is_there(root: Path, tree: list[Path])
 
 def test_every_make_command_that_a_document_names_is_a_target(root: Path, tree: list[Path]) -> None:
     makefile = (root / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     documents = [path for path in tree if path.suffix == ".md"] + [root / ".ci" / "run"]
     named = set[str]()
     for path in documents:
-        named |= set(re.findall(r"(?:^|`|sudo )make ([a-z0-9]+)\b", path.read_text(encoding="utf-8"), re.MULTILINE))
+        named |= set(re.findall(r"(?:^|`|sudo )make ([a-z0-9-]+)\b", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert {"demo", "test", "lint"} <= named
     assert named <= targets
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

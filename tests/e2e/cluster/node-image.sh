@@ -8,7 +8,12 @@ NODE_PACKAGES=$NODE_PACKAGES,iputils-ping,dbus,libseccomp2
 PULL_SECONDS=600
 
 built_node_image() {
-    echo "holdfast-node:$(key_of node-image.sh node/* images/* tools/*/go.mod tools/*/go.sum "$(linker_flags kubernetes)")"
+    made_of=""
+    for part in etcd kind kubernetes; do
+        made_of="$made_of tools/$part/go.mod tools/$part/go.sum"
+    done
+    # shellcheck disable=SC2086  # several files on purpose
+    echo "holdfast-node:$(key_of node-image.sh node/* images/* $made_of "$(linker_flags kubernetes)")"
 }
 
 has_image() {

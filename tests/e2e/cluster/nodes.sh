@@ -94,6 +94,8 @@ print_paths() {
     echo "kind=$(tools_of kind)/kind"
     echo "kube-apiserver=$(tools_of kubernetes)/kube-apiserver"
     echo "etcd=$(tools_of etcd)/etcd"
+    echo "e2e.test=$(tools_of kubernetes-e2e)/e2e.test"
+    echo "coredns-image=$(coredns_image)"
     echo "network=$NETWORK"
 }
 

@@ -4,8 +4,6 @@
 # Another tree, to try upgrades from it.
 PRODUCT_FOLDER=${HOLDFAST_SOURCE:-../../..}
 PRODUCT_SUITE=trixie
-# On a node: which build of the image was loaded last.
-LOADED=/etc/holdfast-image-$(echo "$PRODUCT_IMAGE" | tr / :)
 PRODUCT_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,netbase,tzdata
 
 run_image() {
@@ -62,19 +60,25 @@ pip_settings() {
     "$python" product/pip_settings.py "$scratch/certificates.pem"
 }
 
-# Every node has its own containerd; one archive is enough for all of them.
 load_product() {
     [ -n "$(node_containers)" ] ||
         fail "$PRODUCT_IMAGE is built, but no cluster runs to load it into; scripts/cluster up starts one"
-    id=$(docker image inspect --format '{{.Id}}' "$PRODUCT_IMAGE")
+    load_images "$PRODUCT_IMAGE"
+}
+
+# load_images IMAGE...: every node has its own containerd; one archive is enough for all of them.
+load_images() {
+    # On a node: which build of them was loaded last.
+    mark=/etc/holdfast-image-$(echo "$1" | tr / :)
+    loaded="$* $(docker image inspect --format '{{.Id}}' "$@" | tr '\n' ' ' | sed 's/ $//')"
     nodes=""
     for node in $(node_containers); do
-        [ "$(docker exec "$node" cat "$LOADED" 2>/dev/null)" = "$PRODUCT_IMAGE $id" ] || nodes="$nodes $node"
+        [ "$(docker exec "$node" cat "$mark" 2>/dev/null)" = "$loaded" ] || nodes="$nodes $node"
     done
     if [ -n "$nodes" ]; then
-        say "loading $PRODUCT_IMAGE:$nodes"
+        say "loading $*:$nodes"
         archive=$(mktemp "$CACHE/image.XXXXXX")
-        docker save --output "$archive" "$PRODUCT_IMAGE"
+        docker save --output "$archive" "$@"
         for node in $nodes; do
             load_on "$node" &
         done
@@ -82,15 +86,15 @@ load_product() {
         rm "$archive"
     fi
     for node in $(node_containers); do
-        docker exec "$node" grep -qsx "$PRODUCT_IMAGE $id" "$LOADED" || {
+        docker exec "$node" grep -qsFx "$loaded" "$mark" || {
             cat "$CACHE/logs/load-$node" >&2
-            fail "$node has no $PRODUCT_IMAGE; the lines above say why"
+            fail "$node has no $*; the lines above say why"
         }
     done
-    say "$PRODUCT_IMAGE ($id) is on every node"
+    say "$loaded: on every node"
 }
 
 load_on() {
     docker exec -i "$1" ctr --namespace k8s.io images import --digests - <"$archive" >"$CACHE/logs/load-$1" 2>&1 &&
-        echo "$PRODUCT_IMAGE $id" | node_file "$1" "$LOADED"
+        echo "$loaded" | node_file "$1" "$mark"
 }

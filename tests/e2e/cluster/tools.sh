@@ -56,8 +56,8 @@ KUBERNETES_VERSION=$(version_of kubernetes k8s.io/kubernetes)
 
 linker_flags() {
     case "$1" in
-        kubernetes)
-            # kubeadm compares its own version with the one it is to install.
+        kubernetes | kubernetes-e2e)
+            # kubeadm compares its own version with the one it is to install; the tests tell theirs.
             minor=${KUBERNETES_VERSION#v1.}
             minor=${minor%%.*}
             variables=k8s.io/component-base/version

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -167,3 +168,35 @@ class Vip:
 
 MakeVip = Callable[..., Vip]
 """The fixture make_vip: the name, `families` ("4", "6" or "46"), and fields of the specification."""
+
+
+def _forget_that_there_were_pools(cluster: KindCluster) -> None:
+    """The operator remembers it in every SpeakerConfig, and puts it back where it is missing from some."""
+    operator = ("-n", SYSTEM, "deployment/holdfast-operator")
+    cluster.kubectl("scale", *operator, "--replicas=0")
+    pods = ("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")
+    cluster.wait_for(lambda: not cluster.items(*pods), 60, "no operator runs")
+    cluster.kubectl("annotate", "speakerconfigs", "--all", "holdfast.dev/pools-required-")
+    cluster.kubectl("scale", *operator, "--replicas=2")
+    cluster.kubectl("rollout", "status", *operator, "--timeout=90s")
+
+
+@contextlib.contextmanager
+def address_pools(cluster: KindCluster, *specs: tuple[str, dict[str, Any]]) -> Iterator[None]:
+    """AddressPools inside; afterwards the cluster is as if there had never been one."""
+    documents = [
+        {
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "AddressPool",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        for name, spec in specs
+    ]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    cluster.apply(everything)
+    try:
+        yield
+    finally:
+        cluster.delete(everything)
+        _forget_that_there_were_pools(cluster)
