@@ -200,9 +200,10 @@ class APIServer:
 
     # ----- writes: each returns the object as it is after that -----
 
-    async def create(self, path: str, body: Mapping[str, Any]) -> Object:
-        """POST; `path` is the collection's."""
-        return await self._write("POST", path, body, "application/json")
+    async def create(self, path: str, body: Mapping[str, Any], field_manager: str = "") -> Object:
+        """POST; `path` is the collection's. Without a field manager the user agent is it."""
+        query = {"fieldManager": field_manager} if field_manager else None
+        return await self._write("POST", path, body, "application/json", query)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> Object:
         """PUT; with a resourceVersion in it, 409 where the object has changed since."""
@@ -211,6 +212,11 @@ class APIServer:
     async def merge(self, path: str, body: Mapping[str, Any]) -> Object:
         """PATCH (RFC 7386)."""
         return await self._write("PATCH", path, body, "application/merge-patch+json")
+
+    async def merge_strategically(self, path: str, body: Mapping[str, Any], field_manager: str) -> Object:
+        """PATCH of a kind that is Kubernetes' own: lists that are sets are added to and taken from."""
+        query = {"fieldManager": field_manager}
+        return await self._write("PATCH", path, body, "application/strategic-merge-patch+json", query)
 
     async def apply(self, path: str, body: Mapping[str, Any], field_manager: str) -> Object:
         """Server-side apply: `body` is everything that the field manager owns; what it owned before goes."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, APIFailure, APIServer, Object
-from holdfast_operator.planner.cluster.view import Notice
+from holdfast_operator.planner.cluster.view import Notice, ServiceNotice
 from holdfast_operator.writer import Writer
 
 NOTE_BYTES_MAX: Final = 1024
@@ -26,7 +26,7 @@ _REMEMBERED_MAX = 4096
 _NAME_MAX = 253
 
 Key = tuple[str, str, str]
-"""The VirtualIP's uid, reason and message."""
+"""The uid of the object that it is about, reason and message."""
 
 
 @dataclass(slots=True)
@@ -47,21 +47,21 @@ class EventRecorder:
         self._clock = clock
         self._series: OrderedDict[Key, _Series] = OrderedDict()
 
-    async def post(self, notices: Sequence[tuple[Notice, Object]]) -> None:
-        """Each notice with the VirtualIP that it is about. An Event that cannot be posted is counted, and lost."""
+    async def post(self, notices: Sequence[tuple[Notice | ServiceNotice, Object]]) -> None:
+        """Each notice with the object that it is about. An Event that cannot be posted is counted, and lost."""
         outcomes = await asyncio.gather(
-            *(self._say(notice, virtual_ip) for notice, virtual_ip in notices), return_exceptions=True
+            *(self._say(notice, about) for notice, about in notices), return_exceptions=True
         )
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, APIFailure):
                 raise outcome
 
-    async def _say(self, notice: Notice, virtual_ip: Object) -> None:
-        key = (virtual_ip["metadata"]["uid"], notice.reason, notice.message)
+    async def _say(self, notice: Notice | ServiceNotice, about: Object) -> None:
+        key = (about["metadata"]["uid"], notice.reason, notice.message)
         now = self._clock()
         series = self._series.get(key)
         if series is None or now - series.said_at >= _FORGOTTEN_AFTER_SECONDS:
-            await self._create(key, notice, virtual_ip, now)
+            await self._create(key, notice, about, now)
             return
         series.count += 1
         series.said_at = now
@@ -69,11 +69,11 @@ class EventRecorder:
         if now - series.written_at >= SERIES_EVERY_SECONDS:
             series.written_at = now
             body = {"series": {"count": series.count, "lastObservedTime": _micro_time()}}
-            await self._writer.request("events", "patch", notice.virtual_ip, lambda: self._api.merge(series.path, body))
+            await self._writer.request("events", "patch", _key(about), lambda: self._api.merge(series.path, body))
 
-    async def _create(self, key: Key, notice: Notice, virtual_ip: Object, now: float) -> None:
-        collection = f"/apis/events.k8s.io/v1/namespaces/{virtual_ip['metadata']['namespace']}/events"
-        event = self._event(notice, virtual_ip)
+    async def _create(self, key: Key, notice: Notice | ServiceNotice, about: Object, now: float) -> None:
+        collection = f"/apis/events.k8s.io/v1/namespaces/{about['metadata']['namespace']}/events"
+        event = self._event(notice, about)
         self._series[key] = _Series(f"{collection}/{event['metadata']['name']}", 1, now, now)
         if len(self._series) > _REMEMBERED_MAX:
             self._series.popitem(last=False)
@@ -84,12 +84,12 @@ class EventRecorder:
             except APIFailure as failure:
                 if failure.status != CONFLICT:
                     raise
-                return event  # a former leader has said it of the same state of the same VirtualIP
+                return event  # a former leader has said it of the same state of the same object
 
-        await self._writer.request("events", "create", notice.virtual_ip, create)
+        await self._writer.request("events", "create", _key(about), create)
 
-    def _event(self, notice: Notice, virtual_ip: Object) -> Object:
-        metadata = virtual_ip["metadata"]
+    def _event(self, notice: Notice | ServiceNotice, about: Object) -> Object:
+        metadata = about["metadata"]
         said_of = (metadata["uid"], metadata["resourceVersion"], notice.reason, notice.message)
         digest = hashlib.sha256("\0".join(said_of).encode()).hexdigest()[:16]
         return {
@@ -107,13 +107,22 @@ class EventRecorder:
             "type": notice.type.value,
             "note": notice.message.encode()[:NOTE_BYTES_MAX].decode(errors="ignore"),
             "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": "VirtualIP",
+                **_kind(notice),
                 "namespace": metadata["namespace"],
                 "name": metadata["name"],
                 "uid": metadata["uid"],
             },
         }
+
+
+def _key(about: Object) -> str:
+    return f"{about['metadata']['namespace']}/{about['metadata']['name']}"
+
+
+def _kind(notice: Notice | ServiceNotice) -> Object:
+    if isinstance(notice, ServiceNotice):
+        return {"apiVersion": "v1", "kind": "Service"}
+    return {"apiVersion": API_VERSION, "kind": "VirtualIP"}
 
 
 def _micro_time() -> str:

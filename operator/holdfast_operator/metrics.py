@@ -9,14 +9,22 @@ from collections.abc import Collection, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from holdfast_api.cluster import ConditionType, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
+from holdfast_api.pools import AddressPoolStatus
 from holdfast_operator.hazards import Cause
+from holdfast_operator.planner.cluster.view import ServiceStatus
 
 _PREFIX = "holdfast_operator"
 _RESULTS = ("success", "failure", "held")
 _WRITES = (
     ("speakerconfigs", "apply"),
     ("speakerconfigs", "delete"),
+    ("virtualips", "create"),
+    ("virtualips", "apply"),
+    ("virtualips", "patch"),
+    ("virtualips", "delete"),
     ("virtualips/status", "apply"),
+    ("services/status", "apply"),
+    ("services/status", "patch"),
     ("addresspools/status", "apply"),
     ("events", "create"),
     ("events", "patch"),
@@ -32,6 +40,8 @@ _WATCHED = (
     "pods",
     "services",
 )
+_OF_A_SERVICE = ("namespace", "name", "service")
+"""The last one is namespace/name."""
 _OF_A_VIRTUAL_IP = ("namespace", "name", "virtual_ip")
 """The last one, namespace/name, is the label that the speakers' metrics have."""
 
@@ -114,6 +124,24 @@ class Metrics:
             ["node"],
             registry=self.registry,
         )
+        self.service_addresses = Gauge(
+            f"{_PREFIX}_service_addresses",
+            "Of each Service that is to have addresses: how many its status tells.",
+            _OF_A_SERVICE,
+            registry=self.registry,
+        )
+        self.pool_capacity = Gauge(
+            f"{_PREFIX}_pool_addresses",
+            "Addresses that an AddressPool has.",
+            ["pool"],
+            registry=self.registry,
+        )
+        self.pool_assigned = Gauge(
+            f"{_PREFIX}_pool_addresses_assigned",
+            "Those of them that VirtualIPs and Services have.",
+            ["pool"],
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -154,6 +182,22 @@ class Metrics:
             if status.state is not VirtualIPState.REFUSED:
                 is_held = "True" in (told.get(ConditionType.READY), told.get(ConditionType.SPLIT_BRAIN))
                 self.held_virtual_ips.labels(namespace, name, key).set(is_held)
+
+    def tell_services(self, services: Mapping[str, ServiceStatus]) -> None:
+        """These are all Services that are ours, or were."""
+        self.service_addresses.clear()
+        for key, status in services.items():
+            if status.is_ours:
+                namespace, _, name = key.partition("/")
+                self.service_addresses.labels(namespace, name, key).set(len(status.ingress))
+
+    def tell_pools(self, pools: Mapping[str, AddressPoolStatus]) -> None:
+        """These are all AddressPools, by name."""
+        self.pool_capacity.clear()
+        self.pool_assigned.clear()
+        for name, status in pools.items():
+            self.pool_capacity.labels(name).set(status.capacity)
+            self.pool_assigned.labels(name).set(status.assigned)
 
     def tell_speakers(self, speakers: Mapping[str, SpeakerConfigSpec], heard: Collection[str]) -> None:
         """These are the plans of all nodes there are, and these nodes are heard."""

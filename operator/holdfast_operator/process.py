@@ -22,6 +22,7 @@ from holdfast_operator.leader import DEFAULT_TIMING, Elector, LeaseName, Timing
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.reader import Reader, check_discovery
 from holdfast_operator.reconciler import DEFAULT_RHYTHM, Planner, Reconciler, Reconciliation, Rhythm
+from holdfast_operator.service_writer import ServiceWriter
 from holdfast_operator.settings import Settings
 from holdfast_operator.side_watches import SideWatches
 from holdfast_operator.standby import Standby
@@ -66,10 +67,13 @@ class Operator:
         )
         self.metrics.is_leader.set_function(self._elector.is_leader)
         writer = Writer(api, self._elector.is_leader, self.metrics, self._back_offs())
+        services = ServiceWriter(api, writer, self._back_offs())
         recorder = EventRecorder(api, writer, settings.identity, time.monotonic)
         speakers = speaker_pods(settings.namespace, settings.speaker_pods)
         self._reader = Reader(api, speakers, with_services=settings.services)
-        self._reconciliation = Reconciliation(self._reader, plan, writer, recorder, self.metrics, settings.rules)
+        self._reconciliation = Reconciliation(
+            self._reader, plan, writer, services, recorder, self.metrics, settings.rules
+        )
         self._reconciler = Reconciler(
             self._reconciliation.once,
             self._random,
@@ -170,6 +174,8 @@ class Operator:
         finally:
             self.metrics.tell_virtual_ips({})
             self.metrics.tell_speakers({}, ())
+            self.metrics.tell_services({})
+            self.metrics.tell_pools({})
             self.metrics.hold(None)
 
 

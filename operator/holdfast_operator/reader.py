@@ -60,6 +60,13 @@ class Cluster:
     surroundings: Surroundings
 
     @property
+    def services(self) -> Mapping[str, Object]:
+        """By namespace/name."""
+        return {
+            f"{one['metadata']['namespace']}/{one['metadata']['name']}": one for one in self.surroundings.services or ()
+        }
+
+    @property
     def pools_ever(self) -> bool:
         """Whether there is an AddressPool, or ever was one: every SpeakerConfig remembers it."""
         return bool(self.surroundings.pools) or any(

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -31,6 +31,7 @@ from holdfast_operator.hazards import (
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView
 from holdfast_operator.reader import Cluster, Reader
+from holdfast_operator.service_writer import ServiceWriter, owners_of
 from holdfast_operator.writer import Writer
 
 Planner = Callable[[ClusterView, str], ClusterPlan]
@@ -132,6 +133,7 @@ class Reconciliation:
         reader: Reader,
         plan: Planner,
         writer: Writer,
+        services: ServiceWriter,
         recorder: EventRecorder,
         metrics: Metrics,
         rules: ClusterRules,
@@ -140,6 +142,7 @@ class Reconciliation:
         self._rules = rules
         self._plan = plan
         self._writer = writer
+        self._services = services
         self._recorder = recorder
         self._metrics = metrics
         self._speakers: Mapping[str, SpeakerConfig] = {}
@@ -158,7 +161,7 @@ class Reconciliation:
         """
         with self._metrics.duration.time():
             try:
-                failed = await self._carry_out(*await self.look())
+                failed = await self._carry_out(*await self._look())
             except Held as held:
                 self._metrics.hold(held.cause)
                 self.leave_alone_seconds = 0.0
@@ -174,30 +177,57 @@ class Reconciliation:
 
     def look_again_seconds(self) -> float | None:
         """After how long the same cluster is planned otherwise, or a write tried again; None: never."""
-        waits = (self._planned_again_seconds, self._writer.next_attempt_seconds())
+        waits = (
+            self._planned_again_seconds,
+            self._writer.next_attempt_seconds(),
+            self._services.next_attempt_seconds(),
+        )
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     async def look(self) -> tuple[Cluster, ClusterPlan]:
         """What there is, and what it is to be. Raises APIFailure, Held."""
+        cluster, _, plan = await self._look()
+        return cluster, plan
+
+    async def _look(self) -> tuple[Cluster, ClusterView, ClusterPlan]:
         cluster = await self._reader.read()
         self._metrics.listed()
         view = remembering(cluster.view(self._rules), self._speakers)
         node_names = {node.name for node in view.nodes}
         self._speakers = {name: speaker for name, speaker in view.speakers.items() if name in node_names}
-        return cluster, self._plan(view, _now())
+        return cluster, view, self._plan(view, _now())
 
-    async def _carry_out(self, cluster: Cluster, plan: ClusterPlan) -> frozenset[str]:
+    async def _carry_out(self, cluster: Cluster, view: ClusterView, plan: ClusterPlan) -> frozenset[str]:
+        of_services = plan
+        left_out = owners_of(of_services, await self._services.give(of_services, cluster))
+        if left_out:
+            # Nobody may hold what no VirtualIP stands for: the plan is made as if these had not asked.
+            plan = self._plan(without_services(view, left_out), _now())
         self._planned_again_seconds = plan.look_again_seconds
+        self._metrics.tell_services(of_services.services)
+        self._metrics.tell_pools(plan.pools)
         self._metrics.tell_virtual_ips(plan.statuses)
         self._metrics.tell_speakers(plan.speakers, plan.heard)
         heard = frozenset(name for name, one in self._speakers.items() if has_told_what_runs(one.status))
-        failed = await self._writer.write(plan, cluster, heard, self._left_as_they_are(cluster, plan))
+        await self._writer.configure(plan, cluster, heard, self._left_as_they_are(cluster, plan))
+        # Before the statuses of VirtualIPs, which are words alone: kube-proxy opens by a Service's.
+        await self._services.tell(of_services, cluster, left_out)
+        failed = await self._writer.say(plan, cluster)
+        failed |= await self._services.take(of_services, cluster)
         # What is not in the status yet is noticed again, so it is told only then.
         await self._recorder.post(
             [
                 (notice, cluster.virtual_ips[notice.virtual_ip])
                 for notice in plan.notices
                 if notice.virtual_ip in cluster.virtual_ips and f"virtualips/{notice.virtual_ip}" not in failed
+            ]
+        )
+        services = cluster.services
+        await self._recorder.post(
+            [
+                (notice, services[notice.service])
+                for notice in of_services.service_notices
+                if notice.service in services.keys() - left_out and f"services/{notice.service}" not in failed
             ]
         )
         return failed
@@ -233,6 +263,16 @@ class Reconciliation:
             else:
                 _log.info("everything is as it should be again")
         return not obstacle
+
+
+def without_services(view: ClusterView, left_out: Collection[str]) -> ClusterView:
+    """The view, as if these Services, as namespace/name, were not there."""
+    services = [
+        one
+        for one in view.services or ()
+        if f"{one['metadata']['namespace']}/{one['metadata']['name']}" not in left_out
+    ]
+    return dataclasses.replace(view, services=services)
 
 
 def remembering(view: ClusterView, former: Mapping[str, SpeakerConfig]) -> ClusterView:

@@ -57,7 +57,9 @@ class NotLeader(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Write:
+class Write:
+    """A write that is due, and how."""
+
     name: str
     """resource/name of the object."""
     call: Callable[[], Awaitable[None]]
@@ -68,6 +70,7 @@ class _Write:
 
     @property
     def key(self) -> str:
+        """Of what is tried again by itself."""
         return f"{self.name} {self.part}"
 
 
@@ -77,6 +80,62 @@ class _Turn:
     """In a row, of those that concern every object."""
 
 
+class Attempts:
+    """Writes of one pass after the other: what fails for ever holds up nothing else."""
+
+    def __init__(self, back_offs: BackOffs) -> None:
+        self._back_offs = back_offs
+        self._failed: set[str] = set()
+        self._tried: set[str] = set()
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._failed, self._tried = set(), set()
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """What could not be written in this pass, as resource/name."""
+        return frozenset(self._failed)
+
+    def end(self) -> None:
+        """The pass is over: what it did not try nobody wants any more."""
+        self._back_offs.keep_only(self._tried)
+
+    def next_seconds(self) -> float | None:
+        """After how long something that could not be written is tried again; None: everything is written."""
+        return self._back_offs.next_seconds()
+
+    async def all(self, writes: Iterator[Write]) -> None:
+        """Try those that are due, a few at a time. Raises what is no APIFailure."""
+        turn = _Turn()
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def attempt(write: Write) -> None:
+            async with slots:
+                await self._attempt(write, turn)
+
+        # Nothing goes on in the background when one of them ends it all.
+        outcomes = await asyncio.gather(*map(attempt, writes), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _attempt(self, write: Write, turn: _Turn) -> None:
+        self._tried.add(write.key)
+        if turn.failures >= UNANSWERED_AT_MOST or not self._back_offs.is_due(write.key, write.wanted):
+            self._failed.add(write.name)
+            return
+        try:
+            await write.call()
+        except APIFailure as failure:
+            turn.failures += not failure.concerns_one_object
+            self._failed.add(write.name)
+            self._back_offs.failed(write.key, write.wanted, failure.retry_after_seconds)
+        else:
+            turn.failures = 0
+            self._back_offs.succeeded(write.key)
+
+
 class Writer:
     """Raises NotLeader from every method as soon as `may_write` says no."""
 
@@ -84,9 +143,7 @@ class Writer:
         self, api: APIServer, may_write: Callable[[], bool], metrics: Metrics, back_offs: BackOffs | None = None
     ) -> None:
         self._api = api
-        self._back_offs = back_offs or BackOffs(0.5, 30.0, time.monotonic)
-        self._failed: set[str] = set()
-        self._tried: set[str] = set()
+        self._attempts = Attempts(back_offs or BackOffs(0.5, 30.0, time.monotonic))
         self._may_write = may_write
         self._metrics = metrics
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -96,22 +153,35 @@ class Writer:
     ) -> frozenset[str]:
         """What could not be written, as resource/name: everything else of the plan is in force now.
 
-        The configurations go first: a status is only words. `heard` are the nodes whose agents have said what links
+        The configurations go first: a status is only words.
+        """
+        await self.configure(plan, cluster, heard, held)
+        return await self.say(plan, cluster)
+
+    async def configure(
+        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str] = ()
+    ) -> None:
+        """The SpeakerConfigs.
+
+        `heard` are the nodes whose agents have said what links
         they have. The others' configurations only give them a place to say so, and are not marked as planned. Those of
         the nodes in `held` stay as they are.
         """
-        self._failed, self._tried = set(), set()
-        await self._all(self._speaker_configs(plan, cluster, heard, held))
-        await self._all(self._statuses(plan, cluster))
-        await self._all(self._pools(plan, cluster))
+        self._attempts.begin()
+        await self._attempts.all(self._speaker_configs(plan, cluster, heard, held))
+
+    async def say(self, plan: ClusterPlan, cluster: Cluster) -> frozenset[str]:
+        """The statuses, after `configure`. What of both could not be written, as resource/name."""
+        await self._attempts.all(self._statuses(plan, cluster))
+        await self._attempts.all(self._pools(plan, cluster))
         # Last: the API server takes no status that becomes empty.
-        await self._all(self._departures(plan, cluster))
-        self._back_offs.keep_only(self._tried)
-        return frozenset(self._failed)
+        await self._attempts.all(self._departures(plan, cluster))
+        self._attempts.end()
+        return self._attempts.failed
 
     def next_attempt_seconds(self) -> float | None:
         """After how long something that could not be written is tried again; None: everything is written."""
-        return self._back_offs.next_seconds()
+        return self._attempts.next_seconds()
 
     async def write_statuses_as_read(
         self, plan: ClusterPlan, cluster: Cluster, keys: Collection[str]
@@ -158,38 +228,9 @@ class Writer:
         _log.debug("%s %s: %s", resource, what, verb)
         return answer
 
-    async def _all(self, writes: Iterator[_Write]) -> None:
-        turn = _Turn()
-        slots = asyncio.Semaphore(AT_ONCE)
-
-        async def attempt(write: _Write) -> None:
-            async with slots:
-                await self._attempt(write, turn)
-
-        # Nothing goes on in the background when one of them ends it all.
-        outcomes = await asyncio.gather(*map(attempt, writes), return_exceptions=True)
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
-
-    async def _attempt(self, write: _Write, turn: _Turn) -> None:
-        self._tried.add(write.key)
-        if turn.failures >= UNANSWERED_AT_MOST or not self._back_offs.is_due(write.key, write.wanted):
-            self._failed.add(write.name)
-            return
-        try:
-            await write.call()
-        except APIFailure as failure:
-            turn.failures += not failure.concerns_one_object
-            self._failed.add(write.name)
-            self._back_offs.failed(write.key, write.wanted, failure.retry_after_seconds)
-        else:
-            turn.failures = 0
-            self._back_offs.succeeded(write.key)
-
     def _speaker_configs(
         self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str]
-    ) -> Iterator[_Write]:
+    ) -> Iterator[Write]:
         for name, spec in plan.speakers.items():
             there = cluster.speakers.get(name)
             is_planned = name not in held and (name in heard or _origin(there) is not None)
@@ -204,11 +245,11 @@ class Writer:
                 marks[POOLS_REQUIRED_ANNOTATION] = "true"
             if not _is_in_force(spec, marks, there):
                 apply = functools.partial(self._apply_speaker, name, spec, marks)
-                yield _Write(f"speakerconfigs/{name}", apply, (spec, marks))
+                yield Write(f"speakerconfigs/{name}", apply, (spec, marks))
         for name, speaker in cluster.speakers.items():
             if name not in plan.speakers:
                 delete = functools.partial(self._delete_speaker, name, speaker["metadata"]["uid"])
-                yield _Write(f"speakerconfigs/{name}", delete)
+                yield Write(f"speakerconfigs/{name}", delete)
 
     async def _apply_speaker(self, name: str, spec: SpeakerConfigSpec, marks: Mapping[str, str]) -> None:
         body = {
@@ -228,16 +269,16 @@ class Writer:
         path = f"{SPEAKER_CONFIGS}/{name}"
         await self.request("speakerconfigs", "delete", name, lambda: self._api.delete(path, uid))
 
-    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
+    def _statuses(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[Write]:
         for key, status in plan.statuses.items():
             if key in cluster.virtual_ips and not _is_told(status, cluster.virtual_ips[key].get("status", {})):
-                yield _Write(f"virtualips/{key}", functools.partial(self._tell, key, _status_document(status)))
+                yield Write(f"virtualips/{key}", functools.partial(self._tell, key, _status_document(status)))
 
-    def _pools(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
+    def _pools(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[Write]:
         there = {str(pool["metadata"]["name"]): pool for pool in cluster.surroundings.pools}
         for name, status in plan.pools.items():
             if name in there and decode_pool_status(there[name]) != status:
-                yield _Write(f"addresspools/{name}", functools.partial(self._tell_pool, name, status))
+                yield Write(f"addresspools/{name}", functools.partial(self._tell_pool, name, status))
 
     async def _tell_pool(self, name: str, status: AddressPoolStatus) -> None:
         # The printer columns have to show a 0, which the encoding leaves out.
@@ -253,10 +294,10 @@ class Writer:
             "addresspools/status", "apply", name, lambda: self._api.apply(path, body, OPERATOR_FIELD_MANAGER)
         )
 
-    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[_Write]:
+    def _departures(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[Write]:
         for key, node_names in plan.departed.items():
             if key in cluster.virtual_ips:
-                yield _Write(f"virtualips/{key}", functools.partial(self._depart, key, node_names), part="departures")
+                yield Write(f"virtualips/{key}", functools.partial(self._depart, key, node_names), part="departures")
 
     async def _tell(self, key: str, status: Object) -> None:
         applied = await self._apply_status(key, {"status": status}, OPERATOR_FIELD_MANAGER)

@@ -196,7 +196,9 @@ def test_the_operator_cannot_make_a_users_virtual_ip_its_own_or_give_one_of_its_
     assert operator.request("DELETE", virtual_ips()).status == 403
 
 
-def test_a_user_cannot_set_or_remove_the_label_of_what_the_operator_made(operator: Client, admin: Client) -> None:
+def test_a_user_cannot_pass_a_virtual_ip_off_as_the_operators_nor_the_operators_as_its_own(
+    operator: Client, admin: Client
+) -> None:
     """Whoever may write VirtualIPs, an administrator among them, with an owner of their own as well."""
     made = admin.create(SERVICES, service())
     admin.create(virtual_ips(), virtual_ip("users"))
@@ -208,6 +210,18 @@ def test_a_user_cannot_set_or_remove_the_label_of_what_the_operator_made(operato
         admin.merge(f"{virtual_ips()}/users", {"metadata": {"labels": {LABEL: "true"}}}),
         admin.merge(f"{virtual_ips()}/web", {"metadata": {"labels": {LABEL: None}}}),
         admin.merge(f"{virtual_ips()}/web", {"metadata": {"labels": {LABEL: "false"}}}),
+    ]
+    assert [answer.status for answer in answers] == [403] * len(answers)
+    as_the_operator = virtual_ip("users", priority=200)
+    managed = {"manager": OPERATOR, "operation": "Update", "apiVersion": "holdfast.dev/v1alpha1"}
+    fields = {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:addresses": {}}}}
+    answers = [
+        admin.apply(f"{virtual_ips()}/users", as_the_operator, OPERATOR),
+        admin.apply(f"{virtual_ips()}/forged", virtual_ip("forged"), OPERATOR),
+        admin.merge(f"{virtual_ips()}/users", {"spec": {"priority": 200}}, OPERATOR),
+        admin.merge(f"{virtual_ips()}/users", {"metadata": {"managedFields": [managed | fields]}}),
+        admin.merge(f"{virtual_ips()}/web", {"metadata": {"managedFields": [managed | fields | {"manager": "me"}]}}),
+        admin.merge(f"{virtual_ips()}/web", {"metadata": {"managedFields": [{}]}}),
     ]
     assert [answer.status for answer in answers] == [403] * len(answers)
     # All else is theirs to do: the operator puts it right.

@@ -18,6 +18,7 @@ from holdfast_operator.planner.cluster.view import ClusterRules
 from holdfast_operator.process import PATIENCE
 from holdfast_operator.reader import Reader
 from holdfast_operator.reconciler import Reconciliation
+from holdfast_operator.service_writer import ServiceWriter
 from holdfast_operator.surroundings import SPEAKER_PODS, speaker_pods
 from holdfast_operator.writer import Writer
 from holdfast_testing.api_server import LocalAPIServer
@@ -51,7 +52,10 @@ class Bench:
         self.writer = Writer(api, lambda: True, self.metrics)
         recorder = EventRecorder(api, self.writer, "one", lambda: 0.0)
         reader = Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS))
-        self.reconciliation = Reconciliation(reader, plan_cluster, self.writer, recorder, self.metrics, ClusterRules())
+        services = ServiceWriter(api, self.writer)
+        self.reconciliation = Reconciliation(
+            reader, plan_cluster, self.writer, services, recorder, self.metrics, ClusterRules()
+        )
 
     async def settle(self) -> None:
         for _ in range(3):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from holdfast_operator.planner.cluster.view import ServiceStatus
 from holdfast_testing.kind_cluster import ROOT
 from holdfast_testing.planner_world import World
 from holdfast_testing.scrapes import WEB, scraped_agent, scraped_operator
@@ -126,7 +127,9 @@ def firing(
     got = told.partition("got:")[2].splitlines()
     assert got, told
     found = [yaml.safe_load("{" + labels.replace("=", ": ") + "}") for labels in re.findall(r"{([^}]*)}", got[0])]
-    return sorted((one["alertname"], one.get("virtual_ip") or one.get("node") or "") for one in found)
+    return sorted(
+        (one["alertname"], one.get("virtual_ip") or one.get("node") or one.get("service") or "") for one in found
+    )
 
 
 def run(command: Sequence[str], where: Path, words: str = "") -> subprocess.CompletedProcess[str]:
@@ -274,6 +277,16 @@ def test_a_first_pool_that_has_not_the_address_of_a_vip_that_is_held_is_told(
     world.apply_pool("edge", "192.0.2.0/24")
     after = healthy_agents(agents_text) | samples(scraped_operator(world))
     assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastVirtualIPNotPermitted", WEB)]
+
+
+def test_a_service_that_waits_for_an_address_is_told_and_one_that_has_it_is_not(
+    promtool: str, chart: Path, tmp_path: Path, agents_text: str
+) -> None:
+    world = cluster()
+    services = {"shop/web": ServiceStatus(True, ("10.0.0.9",)), "shop/late": ServiceStatus(True)}
+    before = all_well(agents_text, world)
+    after = healthy_agents(agents_text) | samples(scraped_operator(world, services=services))
+    assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastServiceWithoutAddress", "shop/late")]
 
 
 def test_one_that_was_never_good_is_refused_and_not_missed(

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from holdfast_api.cluster import Condition, SpeakerConfigSpec, VirtualIPState, VirtualIPStatus
+from holdfast_api.pools import AddressPoolStatus
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.hazards import Cause
 from holdfast_operator.metrics import Metrics
+from holdfast_operator.planner.cluster.view import ServiceStatus
 
 NOW = "2026-11-23T12:00:00Z"
 WEB = "shop/web"
@@ -21,10 +23,12 @@ Family = tuple[str, str, tuple[str, ...]]
 
 
 def filled() -> Metrics:
-    """Those of an operator that knows a VirtualIP and a node."""
+    """Those of an operator that knows a VirtualIP, a node, a Service and a pool."""
     metrics = Metrics()
     metrics.tell_virtual_ips({WEB: VirtualIPStatus(state=VirtualIPState.HELD)})
     metrics.tell_speakers({"n1": planned("n1")}, {"n1"})
+    metrics.tell_services({WEB: ServiceStatus(is_ours=True)})
+    metrics.tell_pools({"edge": AddressPoolStatus(capacity=14, assigned=2)})
     return metrics
 
 
@@ -153,3 +157,20 @@ def test_a_node_that_runs_nothing_is_not_listened_for():
     metrics = Metrics()
     metrics.tell_speakers({"n1": planned("n1"), "n2": planned("n2"), "n3": SpeakerConfigSpec(node_name="n3")}, {"n1"})
     assert [value(metrics, "speaker_heard", node=node) for node in ("n1", "n2", "n3")] == [1, 0, None]
+
+
+def test_a_service_that_is_ours_has_as_many_addresses_as_its_status_tells():
+    metrics = Metrics()
+
+    def told():
+        families = {family.name: family for family in metrics.registry.collect()}
+        samples = families["holdfast_operator_service_addresses"].samples
+        return {sample.labels["service"]: sample.value for sample in samples}
+
+    dual = ServiceStatus(is_ours=True, ingress=("10.0.0.1", "fd00::1"))
+    metrics.tell_services(
+        {WEB: dual, "shop/late": ServiceStatus(is_ours=True), "shop/was": ServiceStatus(is_ours=False)}
+    )
+    assert told() == {WEB: 2, "shop/late": 0}
+    metrics.tell_services({})
+    assert told() == {}

@@ -630,10 +630,12 @@ def _is_asked_for(item: Object, namespace: str, query: Mapping[str, str]) -> boo
 
 
 def _patched(old: Object, operations: list[Object]) -> Object:
-    """JSON Patch (RFC 6902), as far as it tests and removes."""
+    """JSON Patch (RFC 6902), as far as it tests, removes and replaces."""
     patched = copy.deepcopy(old)
     for operation in operations:
-        *steps, last = (int(step) if step.isdigit() else step for step in operation["path"].split("/")[1:])
+        *steps, last = (
+            int(step) if step.isdigit() else step.replace("~1", "/") for step in operation["path"].split("/")[1:]
+        )
         target: Any = patched
         for step in steps:
             target = target[step]
@@ -642,6 +644,8 @@ def _patched(old: Object, operations: list[Object]) -> Object:
                 raise Refusal(422, f"the server rejected our request: {operation['path']} is not what was tested for")
         elif operation["op"] == "remove":
             del target[last]
+        elif operation["op"] == "replace":
+            target[last] = operation["value"]
         else:
             raise Refusal(400, f"{operation['op']} is no operation that is known here")
     return patched

@@ -20,6 +20,7 @@ from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, Cl
 from holdfast_operator.process import PATIENCE, Operator
 from holdfast_operator.reader import Reader
 from holdfast_operator.reconciler import Planner, Reconciliation, Rhythm
+from holdfast_operator.service_writer import ServiceWriter
 from holdfast_operator.settings import Settings
 from holdfast_operator.surroundings import SPEAKER_PODS, speaker_pods
 from holdfast_operator.writer import Writer
@@ -131,10 +132,11 @@ class Bench:
         back_offs = BackOffs(0.5, 30.0, lambda: self.tried_again)
         self.writer = Writer(api, lambda: self.may_write, self.metrics, back_offs)
         self.recorder = EventRecorder(api, self.writer, "operator-1", lambda: self.now)
+        self.services = ServiceWriter(api, self.writer, BackOffs(0.5, 30.0, lambda: self.tried_again))
         self.rules = ClusterRules()
         self.reader = Reader(api, speaker_pods("holdfast-system", SPEAKER_PODS))
         self.reconciliation = Reconciliation(
-            self.reader, self._plan, self.writer, self.recorder, self.metrics, self.rules
+            self.reader, self._plan, self.writer, self.services, self.recorder, self.metrics, self.rules
         )
 
     async def once(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -10,6 +11,7 @@ from holdfast_api.reasons import Obstacle, Reason, State
 from holdfast_kube.listening import Address
 from holdfast_operator import health
 from holdfast_operator.metrics import Metrics
+from holdfast_operator.planner.cluster.view import ServiceStatus
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_testing import planner_world
 from holdfast_testing.agent_fixtures import (
@@ -53,12 +55,16 @@ async def _after_a_move(world: World) -> str:
     return await _get(f"http://127.0.0.1:{metrics.port}/metrics")
 
 
-def scraped_operator(cluster: planner_world.World, now: str = planner_world.NOW) -> str:
-    """What the leading replica answers after a look at that cluster."""
+def scraped_operator(
+    cluster: planner_world.World, now: str = planner_world.NOW, services: Mapping[str, ServiceStatus] | None = None
+) -> str:
+    """What the leading replica answers after a look at that cluster, with these Services beside it."""
     metrics = Metrics()
     plan = cluster.reconcile(now)
     metrics.tell_virtual_ips(plan.statuses)
     metrics.tell_speakers(plan.speakers, plan.heard)
+    metrics.tell_services({**plan.services, **(services or {})})
+    metrics.tell_pools(plan.pools)
     metrics.is_leader.set(1)
     metrics.listed()
 
