@@ -472,15 +472,19 @@ class Permissions:
             if not mine:
                 continue  # they are another VirtualIP's, and it is refused for that
             quota = pool.spec.namespace_quota
-            goes_on = mine <= request.had
-            # Of those that run, the younger ones are beyond it.
-            others = (self._judged if goes_on else self._use).of_others(pool, request)
-            if quota.addresses is not None and sum(map(len, others)) + len(mine) > quota.addresses:
-                yield _beyond(request, pool, f"{quota.addresses} addresses", goes_on)
-            goes_on = not mine.isdisjoint(request.had)
-            others = (self._judged if goes_on else self._use).of_others(pool, request)
-            if quota.virtual_router_ids is not None and len(others) + 1 > quota.virtual_router_ids:
-                yield _beyond(request, pool, f"{quota.virtual_router_ids} VRIDs", goes_on)
+            if quota.addresses is not None:
+                goes_on = mine <= request.had
+                others = self._others(pool, request, goes_on=goes_on)
+                if sum(map(len, others)) + len(mine) > quota.addresses:
+                    yield _beyond(request, pool, f"{quota.addresses} addresses", goes_on)
+            if quota.virtual_router_ids is not None:
+                goes_on = not mine.isdisjoint(request.had)
+                if len(self._others(pool, request, goes_on=goes_on)) + 1 > quota.virtual_router_ids:
+                    yield _beyond(request, pool, f"{quota.virtual_router_ids} VRIDs", goes_on)
+
+    def _others(self, pool: Pool, request: Request, *, goes_on: bool) -> list[set[Address]]:
+        """What others have of the pool. Of those that run, the younger ones are beyond a quota."""
+        return (self._judged if goes_on else self._use).of_others(pool, request)
 
     def _against_probes(self, request: Request, virtual_ip: VirtualIP) -> Iterator[Objection]:
         if not virtual_ip.spec.track.probes:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast_api.addresses import Address, parse_interface
-from holdfast_operator.planner.cluster.acceptance import in_force, key_of
+from holdfast_operator.planner.cluster.acceptance import key_of
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
-from holdfast_operator.planner.cluster.permission import Want, running_addresses
+from holdfast_operator.planner.cluster.permission import Want
 from holdfast_operator.planner.cluster.pools import Pools
 from holdfast_operator.planner.cluster.services_records import is_made_for_services, manifest, record_of
 from holdfast_operator.planner.cluster.services_sharing import Group, Grouping, grouped
@@ -41,7 +41,6 @@ class Demand:
         self.grouping = Grouping((), {}, ())
         self.refusals: dict[str, Refusal] = {}
         """By the VirtualIP's key: why what is asked for is not put in force."""
-        self._running = in_force(view.speakers)
         self._users = dict(raws)
         if view.services is not None:
             self.wishes = [read(raw) for raw in view.services if is_ours(raw, view.rules)]
@@ -61,6 +60,10 @@ class Demand:
     def raws(self) -> dict[str, Mapping[str, Any]]:
         """All VirtualIPs that are to be judged: users' own, and those of Services as they are to be."""
         return {**self._users, **{key: self._raw(group) for key, group in self.groups.items()}}
+
+    def is_made(self, key: str) -> bool:
+        """Whether a VirtualIP is to be there."""
+        return key in self._asks
 
     def pool_of(self, key: str) -> str | None:
         """The AddressPool that a VirtualIP's addresses are to be from, where its Services name one."""
@@ -118,7 +121,6 @@ class Demand:
                 missing.append(version)
             else:
                 addresses.append(address)
-        before = sorted(running_addresses(self._running.get(group.key, {})), key=lambda one: (one.version, int(one)))
         told = (address for wish in group.members for address in wish.told)
         return _Ask(
             addresses=tuple(str(address) for address in addresses),
@@ -127,7 +129,7 @@ class Demand:
                 recorded=record.texts if record is not None else (),
                 missing=tuple(missing),
                 required=group.required & {*missing},
-                preferred=tuple(dict.fromkeys(address for address in (*before, *told) if address.version in missing)),
+                preferred=tuple(dict.fromkeys(address for address in told if address.version in missing)),
             ),
         )
 

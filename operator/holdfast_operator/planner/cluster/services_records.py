@@ -55,14 +55,11 @@ def is_made_for_services(raw: Mapping[str, Any]) -> bool:
 
 
 def record_of(key: str, raw: Mapping[str, Any]) -> Record:
-    """What it says; what a user has put there that cannot be read counts for nothing."""
+    """What it says; what a user has put in the place of the addresses counts for nothing."""
     metadata, spec = raw["metadata"], raw.get("spec") or {}
-    texts = [text for text in spec.get("addresses") or () if isinstance(text, str) and parse_interface(text)]
-    found: dict[int, Address] = {}
-    for text in texts:
-        interface = parse_interface(text)
-        if interface is not None:
-            found.setdefault(interface.version, interface.ip)
+    found = _by_family(spec.get("addresses"))
+    if _are_edited(metadata):
+        found = _by_family((raw.get("status") or {}).get("addresses")) or found
     return Record(
         key=key,
         raw=raw,
@@ -72,6 +69,24 @@ def record_of(key: str, raw: Mapping[str, Any]) -> Record:
         sharing_key=(metadata.get("annotations") or {}).get(SHARING_KEY_ANNOTATION, ""),
         owners=owners_of(raw),
         created=str(metadata.get("creationTimestamp", "")),
+    )
+
+
+def _by_family(texts: Any) -> dict[int, Address]:
+    found: dict[int, Address] = {}
+    for text in texts or ():
+        interface = parse_interface(text) if isinstance(text, str) else None
+        if interface is not None:
+            found.setdefault(interface.version, interface.ip)
+    return found
+
+
+def _are_edited(metadata: Mapping[str, Any]) -> bool:
+    """Whether the addresses are another's writing, by what the API server says."""
+    return any(
+        "f:addresses" in ((one.get("fieldsV1") or {}).get("f:spec") or {})
+        for one in metadata.get("managedFields") or ()
+        if one.get("manager") != OPERATOR_FIELD_MANAGER and not one.get("subresource")
     )
 
 

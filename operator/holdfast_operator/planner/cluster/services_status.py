@@ -140,7 +140,7 @@ def _problem(wish: Wish, group: Group | None, facts: _Facts) -> Complaint | None
 
 def _has(wish: Wish, group: Group | None, facts: _Facts) -> dict[int, Address]:
     """Its addresses, those of its first family first."""
-    if group is None or group.key not in facts.demand.groups:
+    if group is None or not facts.demand.is_made(group.key):
         return {}
     has = addresses_of(facts.verdicts.get(group.key), group)
     return {version: has[version] for version in wish.versions if version in has}
