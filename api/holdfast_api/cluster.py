@@ -93,6 +93,9 @@ class ConditionType(enum.StrEnum):
     """More than one node says that it holds it, for longer than the protocol needs to settle that."""
     STALLED = "Stalled"
     """The newest specification is refused, and only another one mends that; there only while it is so (kstatus)."""
+    HOST_PORTS_EXPOSED = "HostPortsExposed"
+    """What listens on its holder is reached through it, though its specification says Closed; there only while it is.
+    """
 
 
 class ConditionReason(enum.StrEnum):
@@ -125,6 +128,8 @@ class ConditionReason(enum.StrEnum):
     ADDRESS_CONFLICT = "AddressConflict"
     HOLDER_NOT_HEARD = "HolderNotHeard"
     SEVERAL_HOLDERS = "SeveralHolders"
+    # HostPortsExposed
+    PACKET_FILTER_REFUSED = "PacketFilterRefused"
     # SplitBrain
     ONE_HOLDER_AT_MOST = "OneHolderAtMost"
 
@@ -175,6 +180,8 @@ class NodeStatus(_Model, frozen=True, kw_only=True):
     obstacles: Annotated[list[Obstacle], Meta(max_length=16)] = field(default_factory=list)
     """What keeps it in Initialize."""
     interface: Annotated[str, Meta(max_length=15)] = ""
+    host_ports_exposed: bool = False
+    """Its host ports are to be closed, and this node's kernel cannot: HostPortsExposed where this node holds it."""
 
 
 class MoveRecord(_Model, frozen=True, kw_only=True):

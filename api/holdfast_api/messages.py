@@ -138,6 +138,9 @@ class RouterStatus(
     """What a person should look at: somebody else answers for an address, advertisements are refused, ..."""
     unproved: bool = False
     """It is Master and has heard nobody on its link since that came up, so that it advertises the lowest priority."""
+    host_ports_exposed: bool = False
+    """Its host ports are to be closed, and cannot be: what listens on this node is reached through it where it is held.
+    """
 
 
 class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

@@ -29,20 +29,23 @@ from holdfast_speaker.engine.ports import (
     LinkChanged,
     LinkRemoved,
     Listener,
+    PortsClosed,
     RemoveAddress,
     RemoveRoute,
     Request,
 )
+from holdfast_speaker.host.closed_ports import CHECK_EVERY, ClosedPorts
 from holdfast_speaker.host.failure import SystemCallFailure
 from holdfast_speaker.host.netlink import MonitorSocket, RequestSocket
 from holdfast_speaker.host.next_hops import NextHops
 from holdfast_speaker.host.sockets import AnnouncementSocket, VRRPSocket
 from holdfast_speaker.vrrp.actions import SendAdvertisement
-from holdfast_speaker.vrrp.instants import SECOND, Instant
+from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6
-from holdfast_testing.namespaces import Namespaces
+from holdfast_testing.namespaces import Namespace, Namespaces
 from holdfast_testing.sim.interfaces import NODAD, NOPREFIXROUTE, TENTATIVE, Interface
 from holdfast_testing.sim.kernel import LOOPBACK, SimulatedKernel
+from holdfast_testing.sim.packet_filter import ICMP, ICMPV6, TCP, PacketFilter
 from holdfast_testing.sim.routes import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, Route
 from holdfast_testing.sim.wire import SimulatedWire
 
@@ -1057,3 +1060,115 @@ def test_sockets_are_refused_as_their_models_are(twins: Twins) -> None:
     twins.add("eth0", "10.9.0.10/24")
     sockets.compare()
     sockets.close()
+
+
+# ----- the packet filter -----
+
+
+class Doors:
+    """A packet filter twice: that of a network namespace whose ports are knocked at, and the model of it."""
+
+    PORT = 2222
+    ADDRESSES = ("10.9.0.10", "10.9.0.200", "fd00::10", "fd00::200")
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self.now = Instant(1000 * SECOND)
+        self.model = PacketFilter(lambda: self.now, lambda: None)
+        self.host, self.far = namespaces.add("host"), namespaces.add("far")
+        namespaces.connect(self.host, "eth0", self.far, "eth0")
+        self.host.ip(*(f"address add {text}/{64 if ':' in text else 24} dev eth0 nodad" for text in self.ADDRESSES))
+        self.far.ip("address add 10.9.0.99/24 dev eth0", "address add fd00::99/64 dev eth0 nodad")
+        with self.host.inside():
+            self.listener = socket.create_server(("::", self.PORT), family=socket.AF_INET6, dualstack_ipv6=True)
+            self.real = ClosedPorts()
+        self.done: list[str] = []
+        self._number = 0
+
+    def close(self) -> None:
+        self.listener.close()
+        self.real.close(self._number + 1, frozenset(), frozenset())
+        assert self.real.wait(SECOND) == 0
+
+    def ask(self, addresses: Sequence[str], no_longer: Sequence[str]) -> None:
+        self._number += 1
+        wanted, others = frozenset(map(packed, addresses)), frozenset(map(packed, no_longer))
+        with self.host.inside():  # the thread that it begins is where this one is
+            self.real.close(self._number, wanted, others)
+            assert self.real.wait(Duration(5 * SECOND)) == 0
+        self.model.close(self._number, wanted, others)
+        self.model.advance()
+        self._compare(f"close {addresses}, and no longer {no_longer}")
+
+    def rules(self, nft: str, do: Callable[[], None]) -> None:
+        """Somebody changes rules; what of that is to be put back is."""
+        self.host.run(["nft", nft])
+        do()
+        self.now = Instant(self.now + CHECK_EVERY)
+        self.model.advance()
+        self._compare(nft)
+
+    def add_another(self, address: str) -> None:
+        """What another engine of the host closes."""
+        if self.model.closed is not None:
+            closed = self.model.closed | {packed(address)}
+            name = "ipv6" if ":" in address else "ipv4"
+            nft = f"add element inet holdfast {name} {{ {address} }}"
+            self.rules(nft, lambda: setattr(self.model, "closed", closed))
+
+    def _compare(self, what: str) -> None:
+        self.done.append(what)
+        modelled = [self.model.lets_in(packed(text), TCP) for text in self.ADDRESSES]
+        events = self.model.events()
+        told: list[PortsClosed] = []
+        end = time.monotonic() + PATIENCE_SECONDS
+        real: list[bool] = []
+        while time.monotonic() < end:
+            told += self.real.events()
+            real = [self._knock(self.far, text) for text in self.ADDRESSES]
+            if (real, told) == (modelled, events):
+                break
+        assert (real, told) == (modelled, events), self.done
+        for text in self.ADDRESSES:
+            assert self._knock(self.host, text) == self.model.lets_in(packed(text), TCP, from_loopback=True), self.done
+            protocol = ICMPV6 if ":" in text else ICMP
+            assert self.model.lets_in(packed(text), protocol)
+            self.far.run(["ping", "-n", "-c1", "-W2", text])
+
+    def _knock(self, namespace: Namespace, address: str) -> bool:
+        with namespace.inside():
+            stream = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        with stream:
+            stream.settimeout(0.2)
+            try:
+                stream.connect((address, self.PORT))
+            except TimeoutError:
+                return False
+            self.listener.accept()[0].close()  # so that there is room for the next one
+            return True
+
+
+@pytest.fixture
+def doors(namespaces: Namespaces) -> Iterator[Doors]:
+    made = Doors(namespaces)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_same_of_a_host_is_reached_whatever_is_closed_and_whoever_flushes(doors: Doors, seed: int) -> None:
+    random = Random(seed)
+
+    def some() -> list[str]:
+        return [text for text in Doors.ADDRESSES if random.random() < 0.5]
+
+    for _ in range(8):
+        match random.randrange(5):
+            case 0:
+                if doors.model.closed is not None:
+                    doors.rules("flush ruleset", doors.model.flush)
+            case 1:
+                doors.add_another(random.choice(Doors.ADDRESSES))
+            case 2:
+                doors.ask(some(), Doors.ADDRESSES)
+            case _:
+                doors.ask(some(), some())

@@ -27,6 +27,7 @@ from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import Master
 from holdfast_testing.sim import kernel as simulated_kernel
 from holdfast_testing.sim.options import Fault, draw
+from holdfast_testing.sim.packet_filter import PacketFilter
 from holdfast_testing.sim.routes import SCOPE_GLOBAL
 from holdfast_testing.sim.run import Run, simulate
 from holdfast_testing.sim.world import Violation
@@ -212,6 +213,32 @@ def announces_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Sending, "announce", lambda *_: None)
 
 
+def opens_before_it_gives(patch: pytest.MonkeyPatch) -> None:
+    """What is to be closed is closed when the addresses are there already."""
+    patch.setattr(Engine, "_close_host_ports", lambda *_: None)
+
+
+def opens_at_the_end_of_the_process(patch: pytest.MonkeyPatch) -> None:
+    """Who hands over opens what stays on the kernel."""
+    hand_over = Engine.hand_over
+
+    def careless(engine: Engine, now: Instant) -> None:
+        hand_over(engine, now)
+        engine.host_ports.end()
+
+    patch.setattr(Engine, "hand_over", careless)
+
+
+def never_looks_at_its_rules(patch: pytest.MonkeyPatch) -> None:
+    """Who flushes the rules has opened every node for good."""
+    patch.setattr(PacketFilter, "flush", _flush_for_good)
+
+
+def _flush_for_good(packet_filter: PacketFilter) -> None:
+    packet_filter.closed = None
+    packet_filter._changed()
+
+
 PLANTED: list[tuple[Plant, tuple[Fault, ...], str]] = [
     (never_yields, (Fault.CUT,), "both answer|these hold"),
     (keeps_addresses, (Fault.SWITCHOVER,), "holds what it should not|both answer"),
@@ -229,6 +256,9 @@ PLANTED: list[tuple[Plant, tuple[Fault, ...], str]] = [
     (does_not_see_that_nothing_leaves, (Fault.FIREWALL,), "is Master and dumb|both answer"),
     (begins_anew_when_edited, (Fault.EDIT_INTERFACE, Fault.EDIT_ADDRESS), "after an edit|and put it back"),
     (asserts_after_a_stall, (Fault.PAUSE,), "which had stood still"),
+    (opens_before_it_gives, (Fault.POWER_OFF,), "are reached through"),
+    (opens_at_the_end_of_the_process, (Fault.HAND_OVER,), "are reached through"),
+    (never_looks_at_its_rules, (Fault.RULES_FLUSHED,), "are reached through"),
     (announces_nothing, (Fault.POWER_OFF, Fault.MAC_CHANGED), "a client does not find it"),
 ]
 """What is planted, the faults that bring it to light, and what the law says."""

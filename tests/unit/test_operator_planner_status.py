@@ -271,3 +271,23 @@ def test_a_wrong_value_beside_an_unknown_field_is_refused_by_its_own_name() -> N
     status, _, message = condition(world.settle(), "Accepted")
     assert status == "False"
     assert message.startswith("spec.priority")
+
+
+# ----- host ports -----
+
+
+def test_a_holder_that_cannot_close_its_ports_is_told_as_long_as_it_holds() -> None:
+    world = held()
+    world.say(WEB, "n2", "Backup", hostPortsExposed=True)
+    assert "HostPortsExposed" not in conditions(world.settle()), "who does not hold it exposes nothing"
+    world.say(WEB, "n1", "Master", reason="NoMasterHeard", hostPortsExposed=True)
+    plan = world.plan()
+    status, reason, message = condition(plan, "HostPortsExposed")
+    assert (status, reason) == ("True", "PacketFilterRefused")
+    assert message.startswith("what listens on n1 is reached through it")
+    assert [notice.reason for notice in plan.notices] == ["HostPortsExposed"]
+    assert condition(plan, "Ready")[0] == "True"
+    world.settle()
+    assert not world.plan().notices
+    world.say(WEB, "n1", "Master", reason="NoMasterHeard")
+    assert "HostPortsExposed" not in conditions(world.settle(LATER))

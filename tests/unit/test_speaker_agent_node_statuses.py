@@ -54,6 +54,11 @@ def test_an_entry_says_what_the_router_says():
     )
 
 
+def test_an_entry_says_that_host_ports_are_exposed():
+    assert entry(NODE, router(host_ports_exposed=True), 0).host_ports_exposed
+    assert not entry_without_engine(NODE, router(host_ports_exposed=True), "").host_ports_exposed
+
+
 def test_warnings_stand_behind_the_reason_in_an_order_of_their_own():
     told = entry(NODE, router(state=State.MASTER, warnings=["b", "a"]), 0)
     assert told.message == "started; warning: a; warning: b"

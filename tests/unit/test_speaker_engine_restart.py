@@ -52,6 +52,9 @@ class Machine:
     def end_renewal(self) -> None:
         return None
 
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        pass
+
     def forwards_ipv6(self, name: str) -> bool:
         return False
 

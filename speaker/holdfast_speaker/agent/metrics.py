@@ -220,6 +220,12 @@ class SpeakerCollector(Collector):
             "virtual_ip",
         )
         yield self._gauge(
+            "virtual_router_host_ports_exposed",
+            "1 while this node's own ports cannot be closed to the VIP, though they are to be: nf_tables refuses.",
+            {(one.virtual_ip,): one.host_ports_exposed for one in routers},
+            "virtual_ip",
+        )
+        yield self._gauge(
             "split_brain_suspected",
             "1 while this node holds the VIP and has had signs for 10 s that another one does too.",
             {(one.virtual_ip,): one.virtual_ip in suspected for one in routers},

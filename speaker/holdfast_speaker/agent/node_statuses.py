@@ -37,6 +37,7 @@ def entry(node_name: str, router: RouterStatus, silent_ms: int, peer: str = "") 
         silent_milliseconds=silent_ms if router.state is State.MASTER else 0,
         obstacles=list(router.obstacles)[:_OBSTACLES_MAX],
         interface=router.interface[:_INTERFACE_MAX],
+        host_ports_exposed=router.host_ports_exposed,
     )
 
 

@@ -30,6 +30,7 @@ from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
+from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
 from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
@@ -48,6 +49,7 @@ from holdfast_speaker.engine.ports import (
     Log,
     NeighbourAnswer,
     NextHopsChanged,
+    PortsClosed,
     Wire,
 )
 from holdfast_speaker.engine.refusals import Refusals
@@ -99,6 +101,7 @@ class EngineCheckpoint(Struct, frozen=True):
     left: list[PublishedRouter] | None
     door: Door = OPEN
     put_off: SpeakerConfiguration | None = None
+    host_ports: HostPortsCheckpoint = HostPortsCheckpoint()
 
 
 class Engine:
@@ -130,6 +133,7 @@ class Engine:
         self.lateness = LatenessHistogram()
         self.addresses = HeldAddresses(kernel, log)
         self.table = self.addresses.table
+        self.host_ports = HostPorts(kernel, log)
         self.strangers = Strangers()
         self.refusals = Refusals(log)
         self.transitions: list[Transition] = []
@@ -175,6 +179,7 @@ class Engine:
             left=None if self._left is None else list(self._left),
             door=self.door,
             put_off=self._put_off,
+            host_ports=self.host_ports.checkpoint(),
         )
 
     def restore(self, known: EngineCheckpoint) -> None:
@@ -195,6 +200,7 @@ class Engine:
         self._former_seen_at = known.former_seen_at
         self._left = known.left
         self.door = known.door
+        self.host_ports.restore(known.host_ports)
         self._put_off = known.put_off
         in_use = Obstacle.VIRTUAL_ROUTER_ID_IN_USE
         out = {name for name, instance in self.instances.items() if in_use in instance.router.obstacles}
@@ -250,9 +256,12 @@ class Engine:
         self._index_addresses(self.instances.values())
         self.strangers.know(configuration.node_addresses)
         if self._left is not None:
-            self._remove_leftovers(self._left)
+            former = self._remove_leftovers(self._left)
             self._left = None
-        self._look(list(self.instances.values()), now)
+            self._look(list(self.instances.values()), now)
+            self.host_ports.open_of(former)
+        else:
+            self._look(list(self.instances.values()), now)
         self._former.clear()
         self.is_unpublished = True
 
@@ -264,7 +273,7 @@ class Engine:
         proofs = {former: self._prove_at.pop(former) for former in names if former in self._prove_at}
         for former, name, instance in going:
             self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
-            for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
+            for kept in (self._sending, self.refusals, self._conflicts, self._hearing, self.host_ports):
                 kept.forget(former)
             for key in owned[former]:
                 self.addresses.change_hands(key, name)
@@ -352,14 +361,17 @@ class Engine:
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
         name = instance.name
-        for kept in (self._sending, self.refusals, self._conflicts, self._hearing):
+        for kept in (self._sending, self.refusals, self._conflicts, self._hearing, self.host_ports):
             kept.forget(name)
         self._prove_at.pop(name, None)
         self._deadlines.set(name, None)
         del self.instances[name]
 
-    def _remove_leftovers(self, left: Collection[PublishedRouter]) -> None:
-        """At the start: what a predecessor put there, by this configuration or by its own last state, goes."""
+    def _remove_leftovers(self, left: Collection[PublishedRouter]) -> Set[bytes]:
+        """At the start: what a predecessor put there, by this configuration or by its own last state, goes.
+
+        Returns every address that it may have had.
+        """
         former = list(self._former.values()) or list(left)
         known = {packed_interface(told)[0] for router in former for told in router.addresses}
         self.addresses.claim(known)
@@ -368,8 +380,10 @@ class Engine:
             instance = self.instances.get(name)
             if router.state is State.MASTER and instance is not None and not instance.refusal:
                 known -= instance.address_set  # it goes on, and keeps them
+        closed = known | {address for instance in self.instances.values() for address in instance.address_set}
         for leftover in self.addresses.remove_leftovers(known):
             self._log.info("removed an address that a former engine left", address=text(leftover))
+        return closed
 
     # ----- links and addresses of the machine -----
 
@@ -378,6 +392,9 @@ class Engine:
         self._act_on(self.addresses.take_in(now), now)
 
     def _act_on(self, changes: Changes, now: Instant) -> None:
+        for event in changes.events or ():
+            if isinstance(event, PortsClosed):
+                self.host_ports.take_in(event)
         for instance in self.instances.values():
             taken = changes.put_back & self.addresses.owned(instance.name) if changes.put_back else frozenset()
             if taken:
@@ -448,6 +465,8 @@ class Engine:
                     addresses.update(next_hop.address for next_hop in next_hops)
                     told = [one for one in self.instances.values() if one.refusal or "next hop" in one.warnings]
                     addresses.update(*(instance.address_set for instance in told))
+                case PortsClosed():
+                    pass
                 case _:
                     links.add(event.index)
         found = []
@@ -479,10 +498,20 @@ class Engine:
             instance.find_sources(self.table, self._by_address.keys(), now)
             self._find_lacking(instance)
             instance.work_out_kernel_addresses()
+        self._close_host_ports(instances)
         for instance in instances:
             self._take_off(instance)
         for instance in (*instances, *rivals):
             self._settle(instance, now)
+        self.host_ports.open_others()
+
+    def _close_host_ports(self, instances: Iterable[Instance]) -> None:
+        """Before an address is given, nothing of this host is reached through it, where its VirtualIP says so."""
+        changes = {}
+        for instance in instances:
+            closes = instance.closes_host_ports and not self.addresses.elsewhere(instance.kernel_addresses)
+            changes[instance.name] = instance.address_set if closes else frozenset[bytes]()
+        self.host_ports.close(changes)
 
     def _share_virtual_router_ids(self, looked_at: Sequence[Instance]) -> list[Instance]:
         """Find anew who has the packets of each VRID; the others that another one took them from, or left them to."""
@@ -958,6 +987,7 @@ class Engine:
             return {}
         if surplus := owned - wanted:
             self._release(instance, surplus)
+        self.host_ports.await_closed(instance.name)
         return self.addresses.give(instance.name, wanted, instance.routes(self.table), now)
 
     def _release(self, instance: Instance, addresses: Set[KernelAddress]) -> None:
@@ -1087,6 +1117,7 @@ class Engine:
         """Give everything up: addresses gone, priority 0 sent."""
         for instance in self.instances.values():
             self._carry_out(instance, instance.router.stop(now), now)
+        self.host_ports.end()
 
     def hand_over(self, now: Instant) -> None:
         """Leave everything as it is to a successor on this node, who has as long as the protocol spares it."""
@@ -1111,6 +1142,8 @@ class Engine:
         """What people should know of a VirtualIP now."""
         contested = self.addresses.contested(instance.name, now)
         texts = [f"{text(address)} is taken away again and again, and put back once a second" for address in contested]
+        exposed = self.host_ports.why_exposed(instance.name)
+        texts += [exposed] if exposed else []
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Obstacle, Reason, State
-from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, Transport, WhenFailing
+from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, HostPorts, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.engine import frames
 from holdfast_speaker.engine.links import (
@@ -235,6 +235,13 @@ class Instance:
     def owner(self) -> bool:
         """This node owns the addresses itself: they are on its interface, and not Holdfast's to add or remove."""
         return self.configuration.priority == PRIORITY_OWNER
+
+    @property
+    def closes_host_ports(self) -> bool:
+        """Whether nothing of this host is to be reached through its addresses. The host's own, and what is refused
+        here, which may be the host's own, are not closed."""
+        asked = self.configuration.host_ports is HostPorts.CLOSED
+        return asked and not self.owner and not self.refusal
 
     @property
     def unicast(self) -> bool:

@@ -46,7 +46,7 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.actions import SendAdvertisement
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import Duration, Instant
 
 VERSION: Final = 2
 """Of the form of a journal. Version 1 was of one virtual router (Holdfast before its engine was given its ports)."""
@@ -251,6 +251,15 @@ class RecordedPorts:
     def end_renewal(self) -> Sequence[int] | None:
         """As ports.Kernel has it."""
         return self._tried("end_renewal", self._kernel.end_renewal)
+
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        """As ports.Kernel has it."""
+        self._kernel.close_ports(number, addresses, no_longer)
+        self._note("close_ports", (number, addresses, no_longer), None)
+
+    def await_closed_ports(self, within: Duration) -> int:
+        """As ports.Kernel has it."""
+        return self._noted("await_closed_ports", self._kernel.await_closed_ports(within), within)
 
     def forwards_ipv6(self, name: str) -> bool:
         """As ports.Kernel has it."""

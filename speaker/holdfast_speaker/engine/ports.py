@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from holdfast_speaker.vrrp.actions import SendAdvertisement
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import Duration, Instant
 
 FAMILY_NAMES: Final = {4: "IPv4", 16: "IPv6"}
 """The families, by width."""
@@ -121,7 +121,19 @@ class NextHopsChanged:
     """All of them; sorted."""
 
 
-Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved | NextHopsChanged
+@dataclass(frozen=True, slots=True)
+class PortsClosed:
+    """A close_ports was carried out or refused, or what it made was put back."""
+
+    number: int
+    """Of the last one that this is about."""
+    errno: int
+    """Why the ports of this host are reached through the addresses; 0: they are not."""
+    put_back: bool = False
+    """Somebody had taken the rules away, or changed them."""
+
+
+Event = LinkChanged | LinkRemoved | AddressAdded | AddressRemoved | NextHopsChanged | PortsClosed
 
 # ----- the kernel: what is asked of it -----
 
@@ -186,7 +198,7 @@ Request = AddAddress | RemoveAddress | AddRoute | RemoveRoute
 
 
 class Kernel(Protocol):
-    """The links and addresses of one network namespace."""
+    """The links and addresses of one network namespace, and its own table of the packet filter."""
 
     def changes(self) -> Sequence[Event] | None:
         """What has changed since the last call, oldest first, as far as it can be told without waiting.
@@ -229,6 +241,19 @@ class Kernel(Protocol):
 
         Raises EnvironmentFailure where the kernel did not answer.
         """
+        ...
+
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        """Begin to have what listens on this host unreachable through these addresses, but for ICMP and what comes from
+        `lo`, and through no others that were named before. Packets that are forwarded are not concerned.
+
+        It stays so until the next call, whoever changes the rules, and after the end of the process. Of what an earlier
+        process closed, `no_longer` is open again. `changes` tells by the number what has come of it.
+        """
+        ...
+
+    def await_closed_ports(self, within: Duration) -> int:
+        """Wait until the last close_ports has been carried out; its errno, ETIMEDOUT where it has not been by then."""
         ...
 
     def forwards_ipv6(self, name: str) -> bool:

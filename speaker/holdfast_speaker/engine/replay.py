@@ -32,12 +32,13 @@ from holdfast_speaker.engine.ports import (
     NeighbourAnswer,
     NextHop,
     NextHopsChanged,
+    PortsClosed,
     Request,
 )
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.vrrp.actions import SendAdvertisement
-from holdfast_speaker.vrrp.instants import Instant
+from holdfast_speaker.vrrp.instants import Duration, Instant
 
 _Kind = TypeVar("_Kind")
 
@@ -60,7 +61,8 @@ _VERBS: Final[dict[str, tuple[Any, Callable[..., Any]]]] = {
 _TIMELESS: Final = frozenset({"go_on_from", "clean_up_after"})
 
 _EVENTS: Final[dict[str, Any]] = {
-    event.__name__: event for event in (LinkChanged, LinkRemoved, AddressAdded, AddressRemoved, NextHopsChanged)
+    event.__name__: event
+    for event in (LinkChanged, LinkRemoved, AddressAdded, AddressRemoved, NextHopsChanged, PortsClosed)
 }
 
 _LINE: Final[msgspec.json.Decoder[journal.Line]] = msgspec.json.Decoder(journal.Line)
@@ -338,6 +340,14 @@ class _Answers:
     def end_renewal(self) -> Sequence[int] | None:
         """As ports.Kernel has it."""
         return self._answer(_RESULTS, "end_renewal")
+
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        """As ports.Kernel has it."""
+        self._answer(_NOTHING, "close_ports", number, addresses, no_longer)
+
+    def await_closed_ports(self, within: Duration) -> int:
+        """As ports.Kernel has it."""
+        return self._answer(_NUMBER, "await_closed_ports", within)
 
     def forwards_ipv6(self, name: str) -> bool:
         """As ports.Kernel has it."""

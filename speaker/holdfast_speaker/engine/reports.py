@@ -66,7 +66,7 @@ def published_router(instance: Instance) -> PublishedRouter:
     )
 
 
-def router_status(instance: Instance, warnings: list[str]) -> RouterStatus:
+def router_status(instance: Instance, warnings: list[str], *, host_ports_exposed: bool) -> RouterStatus:
     """How a VirtualIP is now, for people and agents."""
     router, asked = instance.router, instance.configuration
     heard = [known.heard for known in router.state.known] if isinstance(router.state, Backup) else []
@@ -98,6 +98,7 @@ def router_status(instance: Instance, warnings: list[str]) -> RouterStatus:
         counters={counter.value: count for counter, count in sorted(router.counters.items())},
         warnings=warnings,
         unproved=router.unproved,
+        host_ports_exposed=host_ports_exposed,
     )
 
 
@@ -139,7 +140,12 @@ def status(
         started=engine.started,
         generation=engine.configuration.generation,
         routers=[
-            router_status(instances[name], engine.warnings_of(instances[name], now)) for name in sorted(instances)
+            router_status(
+                instances[name],
+                engine.warnings_of(instances[name], now),
+                host_ports_exposed=bool(engine.host_ports.why_exposed(name)),
+            )
+            for name in sorted(instances)
         ],
         link_counters={counter.value: count for counter, count in sorted(engine.strangers.counters.items())},
         foreign_virtual_router_ids=engine.strangers.by_link(engine.table, now),

@@ -24,6 +24,7 @@ from holdfast_speaker.engine.ports import (
     Request,
 )
 from holdfast_speaker.host import clock
+from holdfast_speaker.host.closed_ports import ClosedPorts
 from holdfast_speaker.host.netlink import (
     MonitorSocket,
     Overrun,
@@ -57,9 +58,11 @@ class NetlinkKernel:
             self._poller.register(descriptor, select.EPOLLIN)
         self._refresher = Refresher()
         self._renewed: Sequence[Request] = ()
+        self._closed_ports = ClosedPorts()
+        self._poller.register(self._closed_ports.fileno(), select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Readable when links, addresses or next hops changed."""
+        """Readable when `changes` has something to tell."""
         return self._poller.fileno()
 
     def changes(self) -> list[Event] | None:
@@ -69,12 +72,13 @@ class NetlinkKernel:
         except Overrun:
             self._next_hops.doubt()
             return None
+        closed_ports = self._closed_ports.events()
         if events:
             self._next_hops.doubt()  # routes go with their links and addresses, and not a word is said of that
         next_hops = self._next_hops.step()
         if next_hops is not None:
             events.append(NextHopsChanged(next_hops))
-        return events
+        return [*events, *closed_ports]
 
     def dump(self) -> tuple[list[Link], list[LinkAddress], bool]:
         """As ports.Kernel has it."""
@@ -146,6 +150,14 @@ class NetlinkKernel:
         if codes is None:
             return None
         return [_meant(request, code) for request, code in zip(self._renewed, codes, strict=True)]
+
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        """As ports.Kernel has it."""
+        self._closed_ports.close(number, addresses, no_longer)
+
+    def await_closed_ports(self, within: Duration) -> int:
+        """As ports.Kernel has it."""
+        return self._closed_ports.wait(within)
 
     def forwards_ipv6(self, name: str) -> bool:
         """As ports.Kernel has it."""

@@ -23,6 +23,7 @@ from holdfast_speaker.engine.ports import (
     LinkRemoved,
     NextHop,
     NextHopsChanged,
+    PortsClosed,
 )
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.families import FAMILIES, WIDTHS
@@ -144,8 +145,8 @@ def identity(event: Event) -> object:
             return index
         case AddressAdded(address) | AddressRemoved(address):
             return address.index, address.address, address.prefix_length
-        case NextHopsChanged():
-            return NextHopsChanged
+        case NextHopsChanged() | PortsClosed():
+            return type(event)
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:

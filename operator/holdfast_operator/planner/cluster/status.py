@@ -194,6 +194,8 @@ def _conditions(
     found = [_accepted(facts), _programmed(facts), _ready(facts, held_by, is_split), _split(held_by, is_split)]
     if facts.refusal is not None:
         found.append((ConditionType.STALLED, "True", facts.refusal.reason, facts.refusal.message))
+    if exposed := [entry.node_name for entry in held_by if entry.host_ports_exposed]:
+        found.append(_exposed(exposed))
     merged = []
     for kind, status, reason, message in found:
         before = known.get(kind)
@@ -214,7 +216,7 @@ def _conditions(
     return merged
 
 
-_OF_WHAT_RUNS = (ConditionType.READY, ConditionType.SPLIT_BRAIN)
+_OF_WHAT_RUNS = (ConditionType.READY, ConditionType.SPLIT_BRAIN, ConditionType.HOST_PORTS_EXPOSED)
 
 
 def _cut(message: str) -> str:
@@ -336,6 +338,15 @@ def _split(held_by: Sequence[NodeStatus], is_split: bool) -> _Finding:
     return kind, "False", ConditionReason.ONE_HOLDER_AT_MOST, "no two nodes hold it"
 
 
+def _exposed(names: Sequence[str]) -> _Finding:
+    where = " and ".join(sorted(names))
+    message = (
+        f"what listens on {where} is reached through it, as nf_tables cannot be had there; what was refused is in the"
+        " node's entry of status.nodes"
+    )
+    return ConditionType.HOST_PORTS_EXPOSED, "True", ConditionReason.PACKET_FILTER_REFUSED, message
+
+
 def _notices(
     old: VirtualIPStatus, facts: Facts, moves: Sequence[MoveRecord], conditions: Sequence[Condition]
 ) -> list[Notice]:
@@ -344,7 +355,7 @@ def _notices(
 
     def became(kind: ConditionType, status: str) -> bool:
         was = before[kind].status if kind in before else None
-        return after[kind].status == status and was != status
+        return kind in after and after[kind].status == status and was != status
 
     notices = []
     for move in moves:
@@ -368,4 +379,7 @@ def _notices(
     if became(ConditionType.SPLIT_BRAIN, "True"):
         message = after[ConditionType.SPLIT_BRAIN].message
         notices.append(Notice(facts.key, EventType.WARNING, "SplitBrainSuspected", message))
+    if became(ConditionType.HOST_PORTS_EXPOSED, "True"):
+        message = after[ConditionType.HOST_PORTS_EXPOSED].message
+        notices.append(Notice(facts.key, EventType.WARNING, ConditionType.HOST_PORTS_EXPOSED, message))
     return notices

@@ -727,4 +727,40 @@ MUTANTS: tuple[Mutant, ...] = (
         "addresses",
         "tests/unit/test_speaker_engine_door.py::test_a_vip_that_is_held_stays_when_a_route_leads_through_it_and_that_is_told",
     ),
+    # ----- host ports -----
+    Mutant(
+        "an address is given before it is closed",
+        ENGINE,
+        "        self._close_host_ports(instances)\n        for instance in instances:\n            self._take_off(instance)\n",
+        "        for instance in instances:\n            self._take_off(instance)\n",
+        "tests/unit/test_speaker_engine_host_ports.py::test_it_is_closed_from_the_configuration_on_so_that_a_takeover_waits_for_nothing",
+    ),
+    Mutant(
+        "an address that is new is not kept back until it is closed",
+        ENGINE,
+        "        self.host_ports.await_closed(instance.name)\n",
+        "",
+        "tests/unit/test_speaker_engine_host_ports.py::test_a_slow_packet_filter_delays_an_edit_for_a_moment_at_most",
+    ),
+    Mutant(
+        "a host shuts its own address",
+        ENGINE,
+        "instance.closes_host_ports and not self.addresses.elsewhere(instance.kernel_addresses)",
+        "instance.closes_host_ports",
+        "tests/unit/test_speaker_engine_host_ports.py::test_the_hosts_own_address_is_never_closed",
+    ),
+    Mutant(
+        "a stop leaves the table behind",
+        ENGINE,
+        "        self.host_ports.end()\n",
+        "",
+        "tests/unit/test_speaker_engine_host_ports.py::test_a_stop_leaves_no_table_and_a_hand_over_does",
+    ),
+    Mutant(
+        "what a former engine closed stays closed",
+        ENGINE,
+        "            self.host_ports.open_of(former)\n",
+        "",
+        "tests/unit/test_speaker_engine_host_ports.py::test_what_the_one_before_it_closed_and_nobody_asks_for_is_opened_at_the_start",
+    ),
 )

@@ -32,6 +32,7 @@ from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
 from holdfast_testing.sim.interfaces import NODAD, NOPREFIXROUTE, PERMANENT, Address, Interface
 from holdfast_testing.sim.ipv4 import IPv4
 from holdfast_testing.sim.ipv6 import IPv6, scope_of
+from holdfast_testing.sim.packet_filter import PacketFilter
 from holdfast_testing.sim.routes import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, Route, Routes
 
 LOOPBACK = 1
@@ -77,6 +78,7 @@ class SimulatedKernel:
         self._half_dumps: list[Callable[[], None]] = []
         self._renewal: tuple[Instant, Sequence[Request]] | None = None
         self._results: Sequence[int] | None = None
+        self.packet_filter = PacketFilter(now, self._something_changed)
         self._quiet_until: Instant | None = None
         """Nothing happens by itself before; None: that has to be found out."""
 
@@ -105,6 +107,8 @@ class SimulatedKernel:
         times = [at for address in self._addresses() for at in (address.expires, address.usable_at) if at is not None]
         if self._renewal is not None:
             times.append(self._renewal[0])
+        if (at := self.packet_filter.next_deadline()) is not None:
+            times.append(at)
         return min(times, default=None)
 
     def advance(self) -> None:
@@ -112,6 +116,9 @@ class SimulatedKernel:
         if self._quiet_until is not None and self._now() < self._quiet_until:
             return
         while (due := self.next_deadline()) is not None and due <= self._now():
+            if self.packet_filter.next_deadline() == due:
+                self.packet_filter.advance()
+                continue
             if self._renewal is not None and self._renewal[0] <= due:
                 _, requests = self._renewal
                 self._renewal = None
@@ -457,7 +464,7 @@ class SimulatedKernel:
     def readable(self) -> bool:
         """Whether `changes` has something to tell."""
         self._look_at_next_hops()
-        return bool(self._events) or self._lost
+        return bool(self._events) or self._lost or self.packet_filter.readable
 
     def lose_events(self) -> None:
         """ENOBUFS: what is queued is gone, and the next call of `changes` says so."""
@@ -512,6 +519,12 @@ class SimulatedKernel:
         self._lost = False
         self._half_dumps.clear()
         self._renewal = self._results = None
+        self.packet_filter.process_ends()
+
+    def process_stands_still(self, stands_still: bool) -> None:
+        """A process that is frozen keeps nothing; when it runs again, what is overdue comes first."""
+        self.packet_filter.stands_still = stands_still
+        self._something_changed()
 
     # ----- the port of the engine -----
 
@@ -523,7 +536,7 @@ class SimulatedKernel:
             return None
         self._look_at_next_hops()
         events, self._events = self._events, []
-        return events
+        return [*events, *self.packet_filter.events()]
 
     def dump(self) -> tuple[Sequence[Link], Sequence[LinkAddress], bool]:
         """As Kernel.dump."""
@@ -577,6 +590,21 @@ class SimulatedKernel:
             self.advance()
         results, self._results = self._results, None
         return results
+
+    def close_ports(self, number: int, addresses: frozenset[bytes], no_longer: frozenset[bytes]) -> None:
+        """As Kernel.close_ports."""
+        self.advance()
+        self.packet_filter.close(number, addresses, no_longer)
+        self._something_changed()
+        self.advance()
+
+    def await_closed_ports(self, within: Duration) -> int:
+        """As Kernel.await_closed_ports."""
+        self.advance()
+        if left := self.packet_filter.left_to_wait():
+            self._spend(min(left, within))
+            self.advance()
+        return self.packet_filter.outcome()
 
     def forwards_ipv6(self, name: str) -> bool:
         """As Kernel.forwards_ipv6."""

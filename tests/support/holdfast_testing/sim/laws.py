@@ -12,12 +12,14 @@ from holdfast_api.resources import HEALTHY_PRIORITY_MIN
 from holdfast_speaker.engine.engine import RETRY_AFTER
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, RemoveAddress, Request
+from holdfast_speaker.host.closed_ports import CHECK_EVERY as CHECK_RULES_EVERY
 from holdfast_speaker.vrrp.actions import SendAdvertisement
 from holdfast_speaker.vrrp.configuration import band, failing_priority
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant, master_down_interval
 from holdfast_speaker.vrrp.router import ASKS_AFTER_A_LONG_STALL
 from holdfast_speaker.vrrp.states import Backup, CutOff, Master
 from holdfast_testing.sim.machine import Host, Observer
+from holdfast_testing.sim.packet_filter import TCP
 from holdfast_testing.sim.world import CLIENT, CLIENT_V6, RECOVERY_HOLD, Violation, World
 
 LIFETIME = Duration(SECOND)
@@ -156,6 +158,7 @@ class Laws(Observer):
         self._no_hole(host)
         self._addresses_where_master(host)
         self._source_is_its_own(host)
+        self._no_door_into_the_node(host)
 
     # ----- the kernel -----
 
@@ -164,6 +167,34 @@ class Laws(Observer):
         now = _of_its_own(host)
         if now != self._own[host.name]:
             raise Violation(f"{host.name} has other addresses or routes of its own: {self._own[host.name]} -> {now}")
+
+    def _no_door_into_the_node(self, host: Host) -> None:
+        """Nothing of the host is reached through a closed VIP that is on its kernel, at any step."""
+        world = self.world
+        if not world.options.closed or self._may_be_exposed(host.name):
+            return
+        for link in host.kernel.interfaces.values():
+            for one in (*link.v4, *link.v6):
+                if one.protocol == ADDRESS_PROTOCOL and host.kernel.packet_filter.lets_in(one.address, TCP):
+                    raise Violation(f"the ports of {host.name} are reached through {ip_address(one.address)}")
+
+    def _may_be_exposed(self, name: str) -> bool:
+        """Whether its packet filter was refused or flushed a moment ago; who stands still puts nothing back."""
+        until = self.world.exposed.get(name)
+        stall = self.world.stalls.get(name)
+        if until is not None and stall is not None and stall.since <= until:
+            ended = self.world.now if stall.until is None else stall.until
+            until = max(until, Instant(ended + CHECK_RULES_EVERY))
+        return until is not None and self.world.now <= until
+
+    def _closes_nothing_else(self, host: Host) -> None:
+        """A host's own addresses stay open, and the table goes with what it is for."""
+        if not host.runs:
+            return
+        closed = host.kernel.packet_filter.closed or frozenset()
+        wrong = closed - (self._vips if self.world.options.closed else frozenset())
+        if wrong:
+            raise Violation(f"{host.name} closes {', '.join(str(ip_address(one)) for one in sorted(wrong))}")
 
     def _no_hole(self, host: Host) -> None:
         """What does not change hands never leaves the kernel, also where one VirtualIP hands it to another."""
@@ -346,6 +377,7 @@ class Laws(Observer):
         """What is a matter of how long it lasts."""
         for host in self.world.hosts.values():
             self._has_what_it_should(host)
+            self._closes_nothing_else(host)
         for virtual_ip in self.world.names:
             answering = self._answering(virtual_ip)
             self._one_holder_that_answers(virtual_ip, answering)
@@ -473,6 +505,10 @@ class Laws(Observer):
         """After everything was mended and the bounds have passed: one of the healthiest holds, and nobody else."""
         for virtual_ip in self.world.names:
             self._one_of_the_healthiest_holds(virtual_ip)
+        wanted = self.world.vips() if self.world.options.closed else frozenset()
+        for host in self.world.hosts.values():
+            if (closed := host.kernel.packet_filter.closed or frozenset()) != wanted:
+                raise Violation(f"after everything was mended {host.name} closes {sorted(map(ip_address, closed))}")
 
     def _one_of_the_healthiest_holds(self, virtual_ip: str) -> None:
         world = self.world

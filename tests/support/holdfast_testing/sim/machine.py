@@ -439,11 +439,14 @@ class Host:
     def freeze(self, *, after_epoll: bool = False) -> None:
         """The process does not run, and its sockets queue. `after_epoll`: it has just learned what can be read."""
         self.frozen = True
+        self.kernel.process_stands_still(True)
         self._seen = self._readiness() if after_epoll and self.process is not None else None
 
     def thaw(self, *, queue_lost: bool = False) -> None:
         """It runs again."""
         self.frozen = False
+        self.kernel.process_stands_still(False)
+        self._after_kernel()
         if queue_lost:
             for listener in (*self.wire.readable(), *self.wire.overheard()):
                 self.wire.receive(listener, 1 << 30)

@@ -51,6 +51,9 @@ class Fault(enum.StrEnum):
     NO_BUFFERS = "some packets are refused (ENOBUFS)"
     OVERRUN = "notifications lost"
     INTERRUPTED_DUMP = "notifications lost, and the dump interrupted"
+    RULES_FLUSHED = "somebody flushes the packet filter"
+    NO_FILTER = "the packet filter refuses"
+    SLOW_FILTER = "the packet filter takes its time"
     # the user
     RECONFIGURE = "priority edited"
     EDIT_ADDRESS = "an address moved between VirtualIPs, or added"
@@ -60,6 +63,9 @@ class Fault(enum.StrEnum):
 
 EDITS = frozenset({Fault.EDIT_ADDRESS, Fault.EDIT_FAMILY, Fault.EDIT_INTERFACE})
 """What asks for no move."""
+
+OF_THE_FILTER = (Fault.RULES_FLUSHED, Fault.NO_FILTER, Fault.SLOW_FILTER)
+"""What matters where host ports are closed, and happens there alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Options:
     members_known: bool
     """Each host knows the others' addresses, and obeys nobody else."""
     promote_secondaries: bool
+    closed: bool
+    """Nothing of the hosts is reached through the VIPs."""
     loss: float
     duplication: float
     slowest: Duration
@@ -105,7 +113,12 @@ def draw(seed: int) -> Options:
     foreign = random.random() < 0.15
     pool = [100] * 3 + list(range(50, 255, 5))
     share = random.choice([0.15, 0.3, 0.5])
-    faults = tuple(fault for fault in Fault if random.random() < share) or (Fault.POWER_OFF,)
+    others = [fault for fault in Fault if fault not in OF_THE_FILTER]
+    faults = tuple(fault for fault in others if random.random() < share) or (Fault.POWER_OFF,)
+    # By lots of its own, which leave the other ones what they were.
+    closed = Random(f"closed {seed}").random() < 0.4
+    if closed:
+        faults += tuple(fault for fault in OF_THE_FILTER if Random(f"{fault} {seed}").random() < share)
     interval = Duration(interval_ms * MILLISECOND)
     return Options(
         seed=seed,
@@ -121,6 +134,7 @@ def draw(seed: int) -> Options:
         foreign_preempts=random.random() < 0.5,
         members_known=not foreign and random.random() < 0.6,
         promote_secondaries=random.random() < 0.5,
+        closed=closed,
         loss=random.choice([0.0, 0.0, 0.0, 0.02, 0.1]),
         duplication=random.choice([0.0, 0.0, 0.1]),
         slowest=Duration(random.choice([MILLISECOND // 5, interval // 10, interval // 3])),

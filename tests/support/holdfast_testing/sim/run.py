@@ -17,8 +17,11 @@ import msgspec
 
 from holdfast_api.reasons import Health
 from holdfast_speaker.engine.engine import RETRY_AFTER
+from holdfast_speaker.engine.host_ports import WAIT_BEFORE_A_HOLD
 from holdfast_speaker.engine.ports import AddAddress
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration
+from holdfast_speaker.host.closed_ports import CHECK_EVERY as CHECK_RULES_EVERY
+from holdfast_speaker.host.closed_ports import TRY_AGAIN_AFTER
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, ZERO, Duration, Instant
 from holdfast_testing.sim.kernel import SimulatedKernel
 from holdfast_testing.sim.laws import Laws
 from holdfast_testing.sim.machine import ETH0, Host
@@ -470,6 +473,29 @@ class Run:
             kernel.remove_address(index, address, length)
             self.world.give_addresses(kernel, host.name, index)
 
+    # ----- the packet filter -----
+
+    def _rules_flushed(self, host: Host, _lasting: int) -> None:
+        self._may_be_exposed(host, CHECK_RULES_EVERY)
+        host.act(lambda kernel: kernel.packet_filter.flush())
+
+    def _no_filter(self, host: Host, lasting: int) -> None:
+        kernel = host.kernel
+        self._may_be_exposed(host, Duration(lasting + TRY_AGAIN_AFTER))
+        kernel.packet_filter.refuses = errno.EOPNOTSUPP
+        self._later(lasting, host, lambda: self._filter_is_there(host, kernel))
+
+    def _filter_is_there(self, host: Host, kernel: SimulatedKernel) -> None:
+        self._may_be_exposed(host, TRY_AGAIN_AFTER)
+        kernel.packet_filter.refuses = 0
+
+    def _slow_filter(self, host: Host, _lasting: int) -> None:
+        host.kernel.packet_filter.takes = Duration(self.world.random.randrange(WAIT_BEFORE_A_HOLD))
+
+    def _may_be_exposed(self, host: Host, duration: Duration) -> None:
+        before = self.world.exposed.get(host.name, self.world.now)
+        self.world.exposed[host.name] = max(before, Instant(self.world.now + duration))
+
     # ----- the user -----
 
     def _reconfigure(self, host: Host, _lasting: int) -> None:
@@ -512,7 +538,9 @@ class Run:
             if host.frozen:
                 self._thaw(host)
             self._packets_leave(host)
-            host.kernel.apply_takes = host.kernel.renewal_takes = ZERO
+            host.kernel.apply_takes = host.kernel.renewal_takes = host.kernel.packet_filter.takes = ZERO
+            if host.kernel.packet_filter.refuses:
+                self._filter_is_there(host, host.kernel)
             if host.name in world.refusing:
                 self._kernel_accepts(host, host.kernel)
             self._power_on(host)

@@ -12,7 +12,7 @@ from random import Random
 from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health
-from holdfast_api.resources import ForeignRouters
+from holdfast_api.resources import ForeignRouters, HostPorts
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_speaker.engine.ports import Datagram, Request
 from holdfast_speaker.vrrp.actions import SendAdvertisement
@@ -80,6 +80,8 @@ class World:
         self.wished_at = Instant(0)
         self.refusing: set[str] = set()
         """Hosts whose kernel takes no address, or did not a moment ago."""
+        self.exposed: dict[str, Instant] = {}
+        """Until when a host's ports may be reached: its packet filter refused, or was flushed."""
         self.late_since: dict[str, Instant] = {}
         """When a host's port began not to forward."""
         self.open_at: dict[str, Instant] = {}
@@ -183,6 +185,7 @@ class World:
             when_failing=options.when_failing,
             tracks_services=True,
             recovery_hold_milliseconds=RECOVERY_HOLD // MILLISECOND,
+            host_ports=HostPorts.CLOSED if options.closed else HostPorts.OPEN,
         )
 
     def _foreign(self) -> ForeignHost:
