@@ -21,6 +21,7 @@ from holdfast_speaker.engine.conflicts import Conflicts, ConflictsCheckpoint
 from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.engine import Engine, EngineCheckpoint
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
+from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
 from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove
 from holdfast_speaker.engine.links import LinksCheckpoint, LinkTable
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
@@ -68,6 +69,7 @@ PARTS = {
     Listening: ListeningCheckpoint,
     Hearing: HearingCheckpoint,
     Conflicts: ConflictsCheckpoint,
+    HostPorts: HostPortsCheckpoint,
     Sending: SendingCheckpoint,
     Strangers: StrangersCheckpoint,
     VirtualRouter: RouterCheckpoint,
@@ -88,6 +90,7 @@ def made(part: type) -> Any:
         LinkTable: LinkTable,
         Listening: lambda: Listening(wire, LinkTable(), overhears=False),
         Hearing: lambda: Hearing(wire),
+        HostPorts: lambda: HostPorts(KERNEL, log),
         Conflicts: lambda: Conflicts(wire),
         Sending: lambda: Sending(wire, log),
         Strangers: Strangers,

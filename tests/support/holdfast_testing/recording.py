@@ -22,7 +22,7 @@ from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.journal import RecordedEngine
 from holdfast_speaker.engine.ports import Datagram, Listener, NeighbourAnswer
 from holdfast_speaker.engine.turn import Turn
-from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Instant
+from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 from holdfast_testing.sim.kernel import SimulatedKernel
 from holdfast_testing.sim.wire import Segment, SimulatedWire
 
@@ -189,7 +189,7 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
 
     vips = [
         vip("web", 51, "10.0.0.200/24", "10.0.0.203/24", "fe80::51/64", members=MEMBERS, foreignRouters="Refuse"),
-        vip("db", 52, *DB, trackedInterfaces=["eth1"]),
+        vip("db", 52, *DB, trackedInterfaces=["eth1"], hostPorts="Closed"),
         vip("uni", 53, "10.0.0.202/24", transport="Unicast", members=MEMBERS, tracksServices=True),
         vip("far", 54, *FAR, interface="eth0"),
         vip("nowhere", 55, "172.16.0.1/24"),
@@ -200,6 +200,8 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
     after(700)
     tracked = one.add_link("eth1", 111)
     after(1500)
+    one.kernel.packet_filter.takes = Duration(20 * MILLISECOND)
+    one.kernel.packet_filter.flush()
     two.inputs.configure(configuration(two, *vips, vip("stranger", 99, "10.0.0.240/24")), lan.time)
     after(2500)
     one.inputs.report_health("default/uni", Health.HEALTHY, "", lan.time)
@@ -216,10 +218,12 @@ def story(on_each_step: Callable[[Node], None] = lambda _node: None) -> Node:
     for text in DB:
         one.kernel.remove_address(one.link, packed(text), 32)
     after(300)
+    one.kernel.packet_filter.refuses = EPERM
     given = [vips[0], vip("db", 52, DB[0], priority=110), vips[2], vip("far", 54, *FAR, *DB[1:], interface="eth0")]
     one.inputs.configure(configuration(one, *given, generation=2), lan.time)  # addresses change hands
     after(700)
     one.inputs.configure(configuration(one, *(replace_priority(item, 110) for item in vips), generation=3), lan.time)
+    one.kernel.packet_filter.refuses = 0
     after(700)
     for text in DB:  # somebody has them, and then the cable is out, too
         one.kernel.add_address(tracked, packed(text), 32)
