@@ -395,6 +395,13 @@ def test_metrics_are_on_the_node_s_own_address_or_where_one_says(render: Any) ->
         assert f"--metrics-address={wanted}" in arguments
 
 
+def test_agents_ask_the_service_proxy_at_the_node_s_own_addresses_of_both_families(render: Any) -> None:
+    agent = containers(render())["agent"]
+    environment = {each["name"]: each for each in agent["env"]}
+    assert environment["HOST_IPS"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.hostIPs"}}
+    assert "--host-address=$(HOST_IPS)" in agent["args"]
+
+
 def mounted_secrets(workload: Object) -> dict[str, str]:
     """Which Secret is where in a workload's containers."""
     pod = workload["spec"]["template"]["spec"]

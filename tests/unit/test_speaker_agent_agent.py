@@ -27,6 +27,7 @@ from holdfast_testing.agent_fixtures import (
     until,
     virtual_ip,
 )
+from holdfast_testing.service_proxy import ServiceProxy
 
 WEB = "shop/web"
 
@@ -281,6 +282,26 @@ def test_a_pod_that_is_not_ready_any_more_is_reported_at_once():
         )
         world.api.put(PODS, pod("web-1"))
         await until(lambda: world.engine.health(WEB) == (Health.HEALTHY, ""))
+
+    play(scene)
+
+
+def test_what_the_service_proxy_says_is_reported_and_goes_on_without_an_api_server():
+    async def scene(world):
+        proxy = ServiceProxy()
+        await proxy.start()
+        world.api.put(VIRTUAL_IPS, virtual_ip("web"))
+        tracking = ({"virtualIP": WEB, "healthCheckNodePorts": [proxy.port]},)
+        world.api.put(SPEAKERS, speaker_config(router(WEB), tracking=tracking))
+        await world.start_agent()
+        await until(lambda: world.engine.health(WEB) == (Health.HEALTHY, ""))
+        await world.api.stop()
+        proxy.endpoints = 0
+        words = f"healthCheckNodePort {proxy.port}: answered 503: no ready endpoint of shop/web on this node"
+        await until(lambda: world.engine.health(WEB) == (Health.FAILING, words))
+        proxy.endpoints = 1
+        await until(lambda: world.engine.health(WEB) == (Health.HEALTHY, ""))
+        await proxy.stop()
 
     play(scene)
 

@@ -98,6 +98,21 @@ def test_a_first_failure_counts_at_once_where_the_engine_knows_no_better(case):
     assert case.verdict(Health.UNKNOWN).health is Health.FAILING
 
 
+def test_health_check_node_ports_must_be_well_beside_all_else(case):
+    case.track(probes=[PROBE], healthCheckNodePorts=[31805])
+    assert case.book.node_ports == {WEB: [31805]}
+    case.have(pod("web-1"))
+    case.book.take_probes(WEB, Health.HEALTHY, "")
+    assert case.verdict() == Verdict(Health.UNKNOWN, "no healthCheckNodePort has answered yet")
+    case.book.take_node_ports(WEB, Health.HEALTHY, "")
+    assert case.verdict() == HEALTHY
+    case.book.take_node_ports(WEB, Health.FAILING, "healthCheckNodePort 31805: answered 503")
+    assert case.verdict(Health.HEALTHY) == Verdict(Health.FAILING, "healthCheckNodePort 31805: answered 503")
+    case.track(probes=[PROBE])
+    assert case.book.node_ports == {}
+    assert case.verdict() == HEALTHY
+
+
 def test_commands_are_not_run(case):
     case.track(pods=None, probes=[PROBE, {"name": "c", "exec": {"command": ["true"]}}])
     assert [probe.name for probe in case.book.probes[WEB]] == ["p"]
@@ -113,6 +128,7 @@ def test_what_is_tracked_no_longer_is_forgotten(case):
     case.book.take_probes(WEB, Health.FAILING, "x")
     case.book.replace([])
     case.book.take_probes(WEB, Health.FAILING, "late")
+    case.book.take_node_ports(WEB, Health.FAILING, "late")
     assert case.book.verdicts({}) == {}
     assert case.book.remembered() == {}
     assert case.book.next_change() is None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from holdfast_api import __version__
+from holdfast_api.addresses import parse_address
 from holdfast_api.errors import ConfigurationError
 from holdfast_kube import log
 from holdfast_kube.api_server import APIServer, Patience, load_configuration
 from holdfast_kube.listening import Address
-from holdfast_speaker.agent.agent import Agent, Settings
+from holdfast_speaker.agent.agent import LOOPBACK, Agent, Settings
 
 PATIENCE: Final = Patience(connect=5, request=15, list=60)
 
@@ -39,7 +43,9 @@ def main() -> int:
             address,
             arguments.metrics_tls_dir,
             networks,
+            _host_addresses(arguments.host_address),
         )
+        _raise_descriptor_limit()
         asyncio.run(_run(settings, arguments.kubeconfig))
     except ConfigurationError as error:
         _log.error("%s", error)
@@ -65,12 +71,35 @@ def _arguments() -> argparse.Namespace:
         metavar="PREFIX[,PREFIX...]",
         help="where probes may go besides loopback, this node and the VIP itself; may be repeated",
     )
+    parser.add_argument(
+        "--host-address",
+        action="append",
+        default=[],
+        metavar="ADDRESS[,ADDRESS...]",
+        help="this node's InternalIPs, where its service proxy answers at healthCheckNodePorts; by default loopback",
+    )
     parser.add_argument("--kubeconfig", help="by default KUBECONFIG, else the pod's service account")
     parser.add_argument("--log-level", default="info", choices=log.LEVELS)
     arguments = parser.parse_args()
     if not arguments.node_name:
         parser.error("--node-name: is missing, and NODE_NAME is not set")
     return arguments
+
+
+def _raise_descriptor_limit() -> None:
+    """As many as it may have: there is a connection for each healthCheckNodePort."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # fewer than the system allows by now (fs.nr_open)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _host_addresses(given: Sequence[str]) -> list[str]:
+    """Raises ConfigurationError for what is no address."""
+    found = [text.strip() for texts in given for text in texts.split(",") if text.strip()]
+    for text in found:
+        if parse_address(text) is None:
+            raise ConfigurationError(f"must be an IPv4 or IPv6 address, not {text!r}", field="--host-address")
+    return found or list(LOOPBACK)
 
 
 async def _run(settings: Settings, kubeconfig: str | None) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -36,6 +36,9 @@ from holdfast_speaker.agent.probe_targets import ProbeTargets
 from holdfast_speaker.agent.publisher import Publisher
 from holdfast_speaker.agent.split_brain import SplitBrainWatch
 from holdfast_speaker.health.monitor import HealthMonitor
+from holdfast_speaker.health.node_ports import NodePorts
+
+LOOPBACK: Final = ("127.0.0.1", "::1")
 
 _RESOURCES = ("speakerconfigs", "pods", "virtualips")
 _ALIVE_EVERY_SECONDS = 2.0
@@ -59,6 +62,8 @@ class Settings:
     """A folder with tls.crt and tls.key: metrics are served over TLS, to those whom the API server lets read them."""
     allowed_probe_networks: Sequence[str] = ()
     """Where probes may go besides loopback, this node and the VIP itself."""
+    host_addresses: Sequence[str] = LOOPBACK
+    """Where this node's service proxy answers at healthCheckNodePorts: the node's InternalIPs, by preference."""
 
 
 class Agent:
@@ -77,6 +82,7 @@ class Agent:
         self._kept_health: dict[str, Verdict] = {}
         targets = ProbeTargets(settings.allowed_probe_networks, self._addresses_of)
         self._monitor = HealthMonitor({}, self._take_probes, targets.permits)
+        self._node_ports = NodePorts(settings.host_addresses, self._take_node_ports)
         self._split_brains = SplitBrainWatch(clock)
         self._publisher = Publisher(settings.node_name, api, self._configuration, self._reachability, self._cache)
         self._registry = CollectorRegistry()
@@ -114,6 +120,7 @@ class Agent:
             await self._finish()
             for task in tasks:
                 task.cancel()
+        self._node_ports.close()
         await self._monitor.close()
 
     def _works(self) -> list[Coroutine[Any, Any, None]]:
@@ -121,6 +128,7 @@ class Agent:
             self._engine.run(),
             self._publisher.run(),
             self._monitor.watch(),
+            self._node_ports.run(),
             self._say_alive(),
             self._publish_in_time(),
             self._read_again_when_asked(),
@@ -196,6 +204,7 @@ class Agent:
         if wanted is not None:
             self._health.replace(wanted.spec.tracking)
             self._monitor.replace(self._health.probes)
+            self._node_ports.replace(self._health.node_ports)
 
     def _addresses_of(self, name: str) -> list[str]:
         """Of a VirtualIP that the engine runs: what it refuses is not the VIP's own."""
@@ -205,6 +214,10 @@ class Agent:
 
     def _take_probes(self, name: str, health: Health, detail: str) -> None:
         self._health.take_probes(name, health, detail)
+        self._wake_engine()
+
+    def _take_node_ports(self, name: str, health: Health, detail: str) -> None:
+        self._health.take_node_ports(name, health, detail)
         self._wake_engine()
 
     def _wake_engine(self) -> None:

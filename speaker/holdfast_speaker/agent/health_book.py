@@ -1,4 +1,4 @@
-"""The health of every tracked VIP on this node, out of its pods and its probes, with what was known before."""
+"""The health of every tracked VIP on this node, out of pods, probes and healthCheckNodePorts, and what was known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from holdfast_speaker.agent.probe_targets import in_a_cluster
 
 _NOT_LISTED = Verdict(Health.UNKNOWN, "the pods of this node are not known yet")
 _NO_RESULT = Verdict(Health.UNKNOWN, "no probe has a result yet")
+_NOT_ASKED = Verdict(Health.UNKNOWN, "no healthCheckNodePort has answered yet")
 _COMMAND = Verdict(Health.UNKNOWN, "a probe is a command, and nobody's commands are run in a cluster")
 
 
@@ -24,6 +25,7 @@ class HealthBook:
         self._tracking: dict[str, Tracking] = {}
         self._by_pods: dict[str, Steadied] = {}
         self._by_probes: dict[str, Verdict] = {}
+        self._by_node_ports: dict[str, Verdict] = {}
         self._failing_from_the_first: dict[str, float] = {}
 
     @property
@@ -40,6 +42,15 @@ class HealthBook:
         }
         return {name: probes for name, probes in allowed.items() if probes}
 
+    @property
+    def node_ports(self) -> dict[str, Sequence[int]]:
+        """The healthCheckNodePorts to look at, by namespace/name."""
+        return {
+            name: tracking.health_check_node_ports
+            for name, tracking in self._tracking.items()
+            if tracking.health_check_node_ports
+        }
+
     def remembered(self) -> dict[str, Verdict]:
         """By namespace/name: what the pods said last, for an agent that starts when the API server is away."""
         return {name: steadied.shown for name, steadied in self._by_pods.items()}
@@ -55,6 +66,8 @@ class HealthBook:
         self._by_pods = {name: known for name, known in self._by_pods.items() if self._tracks_pods(name)}
         probes = self.probes
         self._by_probes = {name: known for name, known in self._by_probes.items() if name in probes}
+        node_ports = self.node_ports
+        self._by_node_ports = {name: known for name, known in self._by_node_ports.items() if name in node_ports}
         self._failing_from_the_first = {
             name: at for name, at in self._failing_from_the_first.items() if name in self._by_probes
         }
@@ -83,6 +96,11 @@ class HealthBook:
             self._failing_from_the_first[name] = self._clock()
         self._by_probes[name] = Verdict(health, detail)
 
+    def take_node_ports(self, name: str, health: Health, detail: str) -> None:
+        """What the service proxy says of one VIP."""
+        if name in self._tracking:
+            self._by_node_ports[name] = Verdict(health, detail)
+
     def verdicts(self, engine_says: Mapping[str, Health]) -> dict[str, Verdict]:
         """The health to report of every tracked VIP; `engine_says` is what the engine holds to be true."""
         return {name: self._verdict(name, engine_says.get(name, Health.UNKNOWN)) for name in self._tracking}
@@ -101,6 +119,8 @@ class HealthBook:
         if tracking.probes:
             parts.append(self._probes_verdict(name, engine_says))
             parts += [_COMMAND for probe in tracking.probes if probe.exec is not None]
+        if tracking.health_check_node_ports:
+            parts.append(self._by_node_ports.get(name, _NOT_ASKED))
         for health in (Health.FAILING, Health.UNKNOWN):
             details = [part.detail for part in parts if part.health is health]
             if details:
