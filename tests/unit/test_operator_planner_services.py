@@ -179,6 +179,17 @@ def test_its_address_is_given_to_nobody_before_it_is_gone(world: World) -> None:
     assert vip(world, "shop/api") == ["10.0.0.200"]
 
 
+def test_one_that_is_deleted_before_it_was_told_anything_goes(world: World) -> None:
+    world.apply_service("web", annotations={"pool": "none"})
+    (world.services or {})["shop/web"]["metadata"]["finalizers"] = [CLEANUP_FINALIZER]  # and the operator died then
+    world.delete_service("web")
+    plan = world.plan()
+    assert not plan.services["shop/web"].is_ours
+    assert events(plan) == []
+    world.settle()
+    assert world.services == {}
+
+
 def test_a_finalizer_of_somebody_elses_service_is_left_alone(world: World) -> None:
     world.apply_service("web", loadBalancerClass="example.com/other")
     (world.services or {})["shop/web"]["metadata"]["finalizers"] = [CLEANUP_FINALIZER]

@@ -26,7 +26,7 @@ from holdfast_operator.planner.cluster.presence import Presence
 from holdfast_operator.planner.cluster.services import Demand, addresses_of
 from holdfast_operator.planner.cluster.services_records import Record, is_made_for_services, owners_of
 from holdfast_operator.planner.cluster.services_sharing import Complaint, Group
-from holdfast_operator.planner.cluster.services_wishes import Wish
+from holdfast_operator.planner.cluster.services_wishes import Wish, has_our_class
 from holdfast_operator.planner.cluster.view import ClusterView, EventType, ServiceNotice, ServiceStatus
 
 _MESSAGE_MAX = 1024
@@ -84,7 +84,7 @@ def services_plan(
         notices += _notices(wish.key, old.get(condition.type), condition)
     owned = {uid for raw in view.virtual_ips if is_made_for_services(raw) for uid in owners_of(raw)}
     for key, raw in sorted(raws.items()):
-        if key not in found and (leaving := _leaving(raw, owned, now)) is not None:
+        if key not in found and (leaving := _leaving(raw, view, owned, now)) is not None:
             status, told = leaving
             found[key] = status
             notices += told
@@ -200,23 +200,24 @@ def _notices(key: str, before: Condition | None, after: Condition) -> list[Servi
 
 
 def _leaving(
-    raw: Mapping[str, Any], owned: Collection[str], now: str
+    raw: Mapping[str, Any], view: ClusterView, owned: Collection[str], now: str
 ) -> tuple[ServiceStatus, list[ServiceNotice]] | None:
     """What is left to be done; None: it is none of ours.
 
-    Its finalizer goes before its condition does: that is what tells that it was ours.
+    Its finalizer goes before its condition does: that is what tells that it was ours. Of one that is deleted before it
+    was told anything its class does.
     """
     old = _conditions(raw)
     has_something = str(raw["metadata"].get("uid", "")) in owned
-    if not has_something and not old:
+    if not has_something and not old and not has_our_class(raw, view.rules):
         return None
     if not has_something and CLEANUP_FINALIZER not in (raw["metadata"].get("finalizers") or ()):
-        return ServiceStatus(False), []
+        return (ServiceStatus(False), []) if old else None
     message = "it is no load balancer of ours any more: what it had is given back once no node has it"
     condition = _condition(("False", ServiceConditionReason.RELEASED, message), old, raw, now)
     before = old.get(ServiceConditionType.ADDRESS_ASSIGNED)
-    was_told = before is not None and before.reason == ServiceConditionReason.RELEASED
-    told = [] if was_told else [ServiceNotice(key_of(raw), EventType.NORMAL, "AddressReleased", message)]
+    is_news = has_something and (before is None or before.reason != ServiceConditionReason.RELEASED)
+    told = [ServiceNotice(key_of(raw), EventType.NORMAL, "AddressReleased", message)] if is_news else []
     return ServiceStatus(has_something, (), (condition,)), told
 
 

@@ -62,8 +62,13 @@ class Wish:
 
 def is_ours(raw: Mapping[str, Any], rules: ClusterRules) -> bool:
     """Whether a Service is to have what it asks for from us."""
+    return "deletionTimestamp" not in raw["metadata"] and has_our_class(raw, rules)
+
+
+def has_our_class(raw: Mapping[str, Any], rules: ClusterRules) -> bool:
+    """Whether it is of our kind, though it may be on its way out."""
     spec = raw.get("spec") or {}
-    if spec.get("type") != _TYPE or "deletionTimestamp" in raw["metadata"]:
+    if spec.get("type") != _TYPE:
         return False
     wanted = spec.get("loadBalancerClass")
     return rules.services_without_class if wanted is None else wanted == LOAD_BALANCER_CLASS
