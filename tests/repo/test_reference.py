@@ -1,4 +1,5 @@
-"""docs/reference/virtualip.md, addresspool.md and speakerconfig.md say of every field what the models say."""
+"""docs/reference/virtualip.md, addresspool.md and speakerconfig.md say of every field what the models say; service.md
+says of every word what the contract says."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from msgspec import NODEFAULT, inspect
 
+from holdfast_api import services
 from holdfast_api.cluster import SpeakerConfig
 from holdfast_api.pools import AddressPool
 from holdfast_api.resources import VirtualIP
@@ -56,6 +58,31 @@ def test_the_example_of_a_pool_gives_its_virtual_ip_an_address(root: Path) -> No
     plan = plan_cluster(view, "2026-11-27T00:00:01.000Z")
     assert plan.statuses["shop/web"].addresses == ["192.168.213.200"]
     assert plan.pools["shop"].conditions[0].status == "True"
+
+
+@pytest.fixture
+def service_page(root: Path) -> str:
+    return (root / "docs" / "reference" / "service.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_services_has_every_annotation_condition_and_reason(service_page: str) -> None:
+    first_columns = set(re.findall(r"^\| `([^`]+)` \|", service_page, re.MULTILINE))
+    annotations = {services.POOL_ANNOTATION, services.ADDRESSES_ANNOTATION, services.SHARING_KEY_ANNOTATION}
+    told = {*services.ServiceConditionType, *services.ServiceConditionReason}
+    assert annotations | told <= first_columns
+    assert {name for name in first_columns if name.startswith("holdfast.dev/")} <= annotations | told
+
+
+def test_the_example_of_a_service_is_given_an_address_of_both_families(service_page: str) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", service_page, re.MULTILINE | re.DOTALL)
+    service = yaml.safe_load(example)
+    service["metadata"] |= {"uid": "1", "creationTimestamp": "2026-11-27T00:00:00Z"}
+    service["spec"]["ipFamilies"] = ["IPv4", "IPv6"]  # as the API server says in a cluster that has both
+    addresses = ["192.168.213.200-192.168.213.219", "2001:db8:213::c8/125"]
+    pool = {"metadata": {"name": "shop", "creationTimestamp": "2026-11-27T00:00:00Z"}, "spec": {"addresses": addresses}}
+    plan = plan_cluster(ClusterView([], [], pools=[pool], services=[service]), "2026-11-27T00:00:01.000Z")
+    assert plan.virtual_ips["shop/web"]["spec"]["addresses"] == ["192.168.213.200", "2001:db8:213::c9"]
+    assert [one.reason for one in plan.services["shop/web"].conditions] == ["Assigned"]
 
 
 def _rows(kind: inspect.Type, path: str) -> Iterator[Row]:

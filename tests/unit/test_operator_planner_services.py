@@ -582,6 +582,29 @@ def test_a_copy_of_a_services_virtual_ip_is_its_users(world: World) -> None:
     assert "shop/copy" in world.virtual_ips
 
 
+def test_one_that_came_out_of_a_backup_is_its_services(world: World) -> None:
+    world.apply_service("web", annotations={"addresses": "10.0.0.205"})
+    world.settle()
+    world.apply_service("web")
+    restored = world.virtual_ips["shop/web"]
+    restored["metadata"]["managedFields"] = [
+        {"manager": "velero-server", "operation": "Update", "fieldsV1": {"f:spec": {"f:addresses": {}}}}
+    ]
+    restored["status"] = {}
+    assert world.plan().virtual_ips["shop/web"]["spec"]["addresses"] == ["10.0.0.205"]
+
+
+def test_one_whose_label_a_user_took_away_is_its_services(world: World) -> None:
+    world.apply_service("web")
+    before = world.settle()
+    edited = world.virtual_ips["shop/web"]["metadata"]
+    del edited["labels"]
+    edited["managedFields"] = [{"manager": "holdfast-operator", "operation": "Apply"}]
+    plan = world.plan()
+    assert plan.virtual_ips == before.virtual_ips
+    assert plan.services == before.services
+
+
 def test_a_service_that_was_made_anew_under_its_name_has_its_address_again(world: World) -> None:
     world.apply_service("web", annotations={"addresses": "10.0.0.205"})
     world.settle()

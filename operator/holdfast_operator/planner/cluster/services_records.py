@@ -43,15 +43,16 @@ def is_made_for_services(raw: Mapping[str, Any]) -> bool:
     """Whether a VirtualIP was made for Services, and is no user's.
 
     By who writes its specification, where the API server says that: a copy of one that a user made is that user's, and
-    one whose label a user took away is not.
+    one whose label a user took away is not. One that came out of a backup, without that, is known by its name.
     """
     metadata = raw["metadata"]
+    is_labelled = (metadata.get("labels") or {}).get(SERVICE_VIP_LABEL) == "true"
     managers = {
         str(one.get("manager", "")) for one in metadata.get("managedFields") or () if not one.get("subresource")
     }
-    if managers:
-        return OPERATOR_FIELD_MANAGER in managers
-    return (metadata.get("labels") or {}).get(SERVICE_VIP_LABEL) == "true"
+    if not managers or OPERATOR_FIELD_MANAGER in managers:
+        return is_labelled or bool(managers)
+    return is_labelled and any(name == metadata["name"] for name in owners_of(raw).values())
 
 
 def record_of(key: str, raw: Mapping[str, Any]) -> Record:
