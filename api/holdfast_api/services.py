@@ -34,6 +34,8 @@ class ServiceConditionType(enum.StrEnum):
 
     ADDRESS_ASSIGNED = f"{GROUP}/AddressAssigned"
     """It has the addresses that it asks for. False: what it had it keeps."""
+    HOST_PORTS_EXPOSED = f"{GROUP}/HostPortsExposed"
+    """As its VirtualIP says it; there only while it is so."""
 
 
 class ServiceConditionReason(enum.StrEnum):

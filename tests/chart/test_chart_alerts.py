@@ -297,3 +297,11 @@ def test_one_that_was_never_good_is_refused_and_not_missed(
     world.apply("bad", priority=300)
     after = healthy_agents(agents_text) | samples(scraped_operator(world))
     assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastVirtualIPRefused", "shop/bad")]
+
+
+def test_a_holder_whose_ports_are_exposed_is_told_and_a_backup_is_not(
+    promtool: str, chart: Path, tmp_path: Path, agents_text: str
+) -> None:
+    before = all_well(agents_text)
+    after = {name: 1.0 if "host_ports_exposed" in name else value for name, value in before.items()}
+    assert firing(promtool, chart, tmp_path, before, after) == [("HoldfastHostPortsExposed", WEB)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -265,3 +266,55 @@ def test_an_address_that_the_host_has_itself_is_not_closed(segment: Any) -> None
         n1.namespace.ip("address delete 10.77.0.200/24 dev eth0")
         n1.becomes("Master")
         assert not doors(lan, VIP)
+
+
+@contextlib.contextmanager
+def without_nf_tables(host: Host) -> Iterator[None]:
+    """What is started on the host has no sockets of netfilter, as where the kernel has no such module."""
+    program = f"""
+import ctypes, os, struct, sys
+# seccomp(2), linux/filter.h: socket(AF_NETLINK, any, NETLINK_NETFILTER) answers EPROTONOSUPPORT.
+number, family, protocol = 0, 16, 32
+lines = [(0x20, 0, 0, number), (0x15, 0, 5, {SOCKET_CALLS[platform.machine()]}), (0x20, 0, 0, family),
+         (0x15, 0, 3, 16), (0x20, 0, 0, protocol), (0x15, 0, 1, 12),
+         (0x06, 0, 0, 0x50000 | 93), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("lines", ctypes.c_void_p)]
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Program(len(lines), ctypes.addressof(code)))) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+    before = host.python
+    host.python = [sys.executable, "-c", program, *before[1:]]
+    yield
+    host.python = before
+
+
+SOCKET_CALLS = {"x86_64": 41, "aarch64": 198}
+"""The number of the system call socket(2)."""
+
+
+@pytest.mark.skipif(platform.machine() not in SOCKET_CALLS, reason="the number of socket(2) is not known here")
+def test_without_nf_tables_it_is_held_all_the_same_and_told(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    with listening(n1.namespace):
+        with without_nf_tables(n1):
+            n1.run(web(**BOTH)).becomes("Master")
+        assert doors(lan, VIP)
+        router = n1.routers["web"]
+        assert router["hostPortsExposed"]
+        assert [text for text in router["warnings"] if "the ports of this host are reached through it" in text]
+
+
+def test_the_capabilities_of_a_pod_are_enough(segment: Any) -> None:
+    lan = segment("n1")
+    (n1,) = lan.hosts
+    few = "-all,+net_admin,+net_raw,+sys_nice,+ipc_lock"
+    n1.python = ["setpriv", "--no-new-privs", f"--bounding-set={few}", f"--inh-caps={few}", *n1.python]
+    with listening(n1.namespace):
+        n1.run(web(**BOTH)).becomes("Master")
+        assert not doors(lan, VIP)
+        assert not n1.routers["web"]["hostPortsExposed"]

@@ -646,3 +646,19 @@ def test_only_a_pool_opens_the_nodes_own_ports(world: World, template: dict[str,
     for plan in (world.plan(), world.settle()):
         assert plan.virtual_ips["shop/web"]["spec"]["hostPorts"] == ports
         assert {router.host_ports.value for router in routers(plan).values()} == {ports}
+
+
+def test_a_holder_that_cannot_close_its_ports_is_told_to_the_service_as_long_as_it_holds(world: World) -> None:
+    world.apply_service("web")
+    world.settle()
+    world.hold("shop/web", "n1")
+    world.settle()
+    world.say("shop/web", "n1", "Master", hostPortsExposed=True)
+    told = {one.type: one for one in world.settle().services["shop/web"].conditions}
+    assert told["holdfast.dev/HostPortsExposed"].status == "True"
+    assert told["holdfast.dev/HostPortsExposed"].reason == "PacketFilterRefused"
+    assert told["holdfast.dev/AddressAssigned"].status == "True"
+    again = world.plan(LATER).services["shop/web"]
+    assert {one.type: one for one in again.conditions} == told
+    world.say("shop/web", "n1", "Master")
+    assert [one.type for one in world.settle().services["shop/web"].conditions] == ["holdfast.dev/AddressAssigned"]

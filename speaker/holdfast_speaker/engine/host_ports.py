@@ -1,4 +1,4 @@
-"""Through which VIPs nothing of this host itself is reached: a level that is there before the addresses are.
+"""Through which VIPs nothing of this host itself is reached: a level that is there before the addresses are (ADR 0034).
 
 The addresses of a VirtualIP whose host ports are closed are closed for as long as it runs here, also while another node
 holds it: a takeover waits for no packet filter. Where one of them is the host's own already, it is not held, and the

@@ -1,4 +1,4 @@
-"""Keeps the node's own ports unreachable through VIPs: the table `holdfast` of nf_tables, as a level.
+"""Keeps the node's own ports unreachable through VIPs: the table `holdfast` of nf_tables, as a level (ADR 0034).
 
 A change of the rules waits for the kernel's lock on all rules of the network namespace, which whoever writes very many
 (kube-proxy, firewalld) has for a long time. So it is made on a thread of its own, beside the loop. The thread, and its

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast_api.addresses import Address
-from holdfast_api.cluster import GROUP, Condition, VirtualIPStatus
+from holdfast_api.cluster import GROUP, Condition, ConditionType, VirtualIPStatus
 from holdfast_api.services import (
     CLEANUP_FINALIZER,
     POOL_ANNOTATION,
@@ -80,7 +80,8 @@ def services_plan(
         old = _conditions(raws[wish.key])
         condition = _condition(finding, old, raws[wish.key], now)
         ingress = _ingress(wish, of_service.get(wish.key), facts)
-        found[wish.key] = ServiceStatus(True, ingress, (condition,))
+        exposed = _exposed(of_service.get(wish.key), facts, raws[wish.key])
+        found[wish.key] = ServiceStatus(True, ingress, (condition, *exposed))
         notices += _notices(wish.key, old.get(condition.type), condition)
     owned = {uid for raw in view.virtual_ips if is_made_for_services(raw) for uid in owners_of(raw)}
     for key, raw in sorted(raws.items()):
@@ -181,6 +182,20 @@ def _condition(finding: _Finding, old: Mapping[str, Condition], raw: Mapping[str
         last_transition_time=before.last_transition_time if before is not None and before.status == status else now,
         observed_generation=int(raw["metadata"].get("generation", 0)),
     )
+
+
+def _exposed(group: Group | None, facts: _Facts, raw: Mapping[str, Any]) -> list[Condition]:
+    """What its VirtualIP says of the holder's own ports, where that is something."""
+    status = facts.statuses.get(group.key) if group is not None else None
+    told = [one for one in status.conditions if one.type == ConditionType.HOST_PORTS_EXPOSED] if status else []
+    return [
+        msgspec.structs.replace(
+            one,
+            type=ServiceConditionType.HOST_PORTS_EXPOSED,
+            observed_generation=int(raw["metadata"].get("generation", 0)),
+        )
+        for one in told
+    ]
 
 
 def _notices(key: str, before: Condition | None, after: Condition) -> list[ServiceNotice]:
