@@ -233,6 +233,14 @@ class Tracking(_Model, frozen=True, kw_only=True):
     health_check_node_ports: list[Port] = field(default_factory=list)
 
 
+class FirstHold(_Model, frozen=True, kw_only=True):
+    """A virtual router that nobody was known to hold when it was planned, and the node that is to hold it first."""
+
+    virtual_router: Annotated[str, Meta(max_length=317)]
+    """Its name among `virtualRouters`."""
+    node_name: NodeName
+
+
 class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     """All that one node's speaker runs: the engine's part, and the agent's."""
 
@@ -243,6 +251,9 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
         default_factory=list
     )
     tracking: Annotated[list[Tracking], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(default_factory=list)
+    first_holds: Annotated[list[FirstHold], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(default_factory=list)
+    """Sorted by name. No engine keeps it, and agents of earlier versions pass over it: it counts once, for an engine to
+    which the virtual router is new. What has been done stays here until something else changes."""
 
     def engine_configuration(self, generation: int) -> SpeakerConfiguration:
         """What the engine is told; `generation` is the object's metadata.generation."""

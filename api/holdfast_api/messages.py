@@ -37,6 +37,17 @@ class Configure(_Message, frozen=True, kw_only=True):
     configuration: SpeakerConfiguration
 
 
+class ExpectFirstHolds(_Message, frozen=True, kw_only=True):
+    """Which node is to hold which virtual router first, of those that are new with the next Configure.
+
+    A request of its own, so that an engine of an earlier version refuses it and nothing else; and no engine acts on it
+    again when it starts anew.
+    """
+
+    nominees: dict[str, str]
+    """Node names by the names of virtual routers."""
+
+
 class ReportHealth(_Message, frozen=True, kw_only=True):
     """The health of the services behind one VIP on this node, and why."""
 
@@ -70,7 +81,7 @@ class Subscribe(_Message, frozen=True, kw_only=True):
     """Send every Transition from now on to this connection."""
 
 
-Request = Configure | ReportHealth | GetStatus | GetHistory | Switchover | Subscribe
+Request = Configure | ExpectFirstHolds | ReportHealth | GetStatus | GetHistory | Switchover | Subscribe
 
 
 # ----- answers -----

@@ -47,6 +47,9 @@ class Rhythm:
 
     debounce: float = 0.05
     """What changes within this time is one change: a node's death moves a thousand VirtualIPs at once."""
+    quiet: float = 1.0
+    debounce_after_quiet: float = 0.005
+    """The first change after so long a time without any is mostly a user's, who waits for it."""
     resync: float = 60.0
     """At least so often: a watch that lists anew never tells what was deleted in between."""
     first_retry: float = 0.5
@@ -92,10 +95,12 @@ class Reconciler:
         back_off = BackOff(self._rhythm.first_retry, self._rhythm.last_retry, self._random)
         self._dirty.set()  # a new leader knows nothing
         while True:
+            rested = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._until_next()):
                     await self._dirty.wait()
-            await asyncio.sleep(self._rhythm.debounce)
+            was_quiet = time.monotonic() - rested >= self._rhythm.quiet
+            await asyncio.sleep(self._rhythm.debounce_after_quiet if was_quiet else self._rhythm.debounce)
             self._dirty.clear()
             began = self.busy_since = time.monotonic()
             try:

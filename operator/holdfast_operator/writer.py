@@ -43,7 +43,12 @@ AT_ONCE: Final = 8
 UNANSWERED_AT_MOST: Final = 3
 """So many in a row that the API server does not answer, or is too busy for: it is left alone until the next pass."""
 
-_MAP_LISTS: Final = {"/status/conditions": "type", "/spec/virtualRouters": "name", "/spec/tracking": "virtualIP"}
+_MAP_LISTS: Final = {
+    "/status/conditions": "type",
+    "/spec/virtualRouters": "name",
+    "/spec/tracking": "virtualIP",
+    "/spec/firstHolds": "virtualRouter",
+}
 """Lists that others can own entries of, with the key of these."""
 _OF_OTHERS: Final = frozenset({"/status/nodes"})
 _DEFAULTS: Final = (("/status/moves", 0),)
@@ -231,7 +236,11 @@ class Writer:
     def _speaker_configs(
         self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str]
     ) -> Iterator[Write]:
-        for name, spec in plan.speakers.items():
+        # Who is to hold something first is told first.
+        ordered = sorted(
+            plan.speakers.items(), key=lambda item: all(one.node_name != item[0] for one in item[1].first_holds)
+        )
+        for name, spec in ordered:
             there = cluster.speakers.get(name)
             is_planned = name not in held and (name in heard or _origin(there) is not None)
             if name in held and there is not None:
@@ -372,6 +381,7 @@ def _sorted_spec(spec: SpeakerConfigSpec) -> SpeakerConfigSpec:
         spec,
         virtual_routers=sorted(spec.virtual_routers, key=lambda router: router.name),
         tracking=sorted(spec.tracking, key=lambda tracking: tracking.virtual_ip),
+        first_holds=sorted(spec.first_holds, key=lambda first: first.virtual_router),
     )
 
 

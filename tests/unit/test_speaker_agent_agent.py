@@ -71,6 +71,22 @@ def test_the_engine_is_told_its_speaker_config_and_every_change_of_it():
     play(scene)
 
 
+@pytest.mark.parametrize("is_older", [False, True], ids=["an engine", "an older engine"])
+def test_who_is_to_hold_first_is_told_before_the_configuration_and_an_older_engine_passes_it_over(is_older):
+    async def scene(world):
+        prepare(world, "web")
+        world.engine.is_older = is_older
+        await world.start_agent()
+        await until(lambda: world.engine.configuration.generation == 1)
+        config = speaker_config(router(WEB, 50), router("shop/db", 51))
+        config["spec"]["firstHolds"] = [{"virtualRouter": "shop/db", "nodeName": "n2"}]
+        world.api.put(SPEAKERS, config)
+        await until(lambda: world.engine.configuration.generation == 2)
+        assert world.engine.nominees == ([] if is_older else [{"shop/db": "n2"}])
+
+    play(scene)
+
+
 def test_a_change_of_status_alone_is_not_told_the_engine():
     async def scene(world):
         prepare(world, "web")

@@ -87,6 +87,7 @@ def test_everything_that_an_engine_is_told_is_recorded_and_can_be_played() -> No
     calls: dict[str, tuple[Any, ...]] = {
         "go_on_from": ([], now),
         "clean_up_after": ([],),
+        "expect_first_holds": ({"web": "n2"},),
         "switchover": ("web", "n2", now),
         "receive": (node.listeners()[0], [], now),
         "hear": (node.link, [], now),

@@ -18,6 +18,7 @@ from holdfast_api.messages import (
     Answer,
     Configure,
     Done,
+    ExpectFirstHolds,
     GetHistory,
     GetStatus,
     History,
@@ -224,6 +225,11 @@ class EngineLink:
                 self.read_again.set()
                 return
         self._configuration.offered(wanted)
+        if wanted.spec.first_holds and not wanted.is_cached:
+            nominees = {first.virtual_router: first.node_name for first in wanted.spec.first_holds}
+            answer = await connection.ask(ExpectFirstHolds(nominees=nominees))
+            if isinstance(answer, Refused):  # an engine of an earlier version: whoever is first holds first
+                _log.debug("the engine takes no word about who holds first: %s", answer.reason)
         request = Configure(configuration=wanted.spec.engine_configuration(wanted.generation))
         answer = await connection.ask(request, _CONFIGURE_SECONDS)
         if isinstance(answer, Done):

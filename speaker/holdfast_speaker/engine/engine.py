@@ -31,7 +31,7 @@ from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
 from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
-from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove, first_by_vrid
+from holdfast_speaker.engine.instance import QUIET_PERIOD, Instance, InstanceCheckpoint, LastMove, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
@@ -68,7 +68,7 @@ from holdfast_speaker.vrrp.actions import (
 )
 from holdfast_speaker.vrrp.instants import SECOND, Duration, Instant
 from holdfast_speaker.vrrp.packet import Advertisement, PacketError
-from holdfast_speaker.vrrp.states import Backup
+from holdfast_speaker.vrrp.states import Backup, FirstHold
 from holdfast_speaker.vrrp.states import Listening as HeardNobody
 
 _NOT_OF_THE_MACHINE = frozenset({Obstacle.SERVICE_FAILED, Obstacle.STOPPED, Obstacle.ADDRESS_CONFLICT})
@@ -102,6 +102,7 @@ class EngineCheckpoint(Struct, frozen=True):
     door: Door = OPEN
     put_off: SpeakerConfiguration | None = None
     host_ports: HostPortsCheckpoint = HostPortsCheckpoint()
+    nominees: dict[str, str] = {}
 
 
 class Engine:
@@ -158,6 +159,7 @@ class Engine:
         self._former: dict[str, PublishedRouter] = {}
         self._former_seen_at = Instant(0)
         self._left: Collection[PublishedRouter] | None = ()
+        self._nominees: Mapping[str, str] = {}
 
     def checkpoint(self) -> EngineCheckpoint:
         """Everything that this engine knows now, as values. What people are told of refusals decides nothing."""
@@ -180,6 +182,7 @@ class Engine:
             door=self.door,
             put_off=self._put_off,
             host_ports=self.host_ports.checkpoint(),
+            nominees=dict(self._nominees),
         )
 
     def restore(self, known: EngineCheckpoint) -> None:
@@ -202,6 +205,7 @@ class Engine:
         self.door = known.door
         self.host_ports.restore(known.host_ports)
         self._put_off = known.put_off
+        self._nominees = known.nominees
         in_use = Obstacle.VIRTUAL_ROUTER_ID_IN_USE
         out = {name for name, instance in self.instances.items() if in_use in instance.router.obstacles}
         self._by_vrid = first_by_vrid(self.instances, {}, out)
@@ -218,6 +222,12 @@ class Engine:
         """What these held is to be gone with the next configuration, unless it is held again."""
         self._left = former
 
+    def expect_first_holds(self, nominees: Mapping[str, str]) -> None:
+        """The node that is to hold each of these virtual routers first, by their names, of those that are new with the
+        next configuration. It is no part of that, so that no engine acts on it that starts anew.
+        """
+        self._nominees = nominees
+
     def configure(self, configuration: SpeakerConfiguration, now: Instant) -> None:
         """Run this from now on. What did not change is not disturbed.
 
@@ -225,6 +235,7 @@ class Engine:
         takes, then is given. An edit that the door refuses leaves that VirtualIP as it is.
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
+        self._hearing.begin(now)
         self._rename(wanted)
         self._put_off = None
         if self._refuse_edits(wanted):
@@ -263,6 +274,7 @@ class Engine:
         else:
             self._look(list(self.instances.values()), now)
         self._former.clear()
+        self._nominees = {}
         self.is_unpublished = True
 
     def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
@@ -407,6 +419,8 @@ class Engine:
             # One with the same index may be there by now: that is another link.
             self.strangers.keep_links(self.table.by_index.keys() - changes.gone)
         self._lose_proofs(changes)
+        changed = self.table.by_index.keys() if changes.events is None else changes.changed | changes.gone
+        self._hearing.change(changed, now)
         for instance in self.instances.values():
             if instance.link is not None and instance.link.index in changes.gone:
                 self._leave_link(instance, now)
@@ -618,8 +632,8 @@ class Engine:
         if not instance.started:
             instance.started = True
             if router.obstacles or not self._go_on(instance, now):
-                proven = self._hearing.of(instance)
-                self._carry_out(instance, router.start(now, router.health, router.obstacles, proven), now)
+                proven, first_hold = self._hearing.of(instance), self._first_hold(instance, now)
+                self._carry_out(instance, router.start(now, router.health, router.obstacles, proven, first_hold), now)
         else:
             had_no_link = Obstacle.INTERFACE_MISSING in router.obstacles
             # Looked at again: what was done in the meantime may have met another obstacle.
@@ -631,6 +645,17 @@ class Engine:
                     self._prove_soon(instance, width, now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
+
+    def _first_hold(self, instance: Instance, now: Instant) -> FirstHold | None:
+        """Who was chosen to hold a new virtual router first; None: nobody, or it is this node and silence says nothing
+        yet, as its port may forward late."""
+        nominee = self._nominees.get(instance.name)
+        if nominee is None or instance.name in self._former or instance.link is None:
+            return None
+        if nominee != self.node_name:
+            return FirstHold.ELSEWHERE
+        hears = self._hearing.of(instance) or self._hearing.is_settled(instance.link.index, QUIET_PERIOD, now)
+        return FirstHold.HERE if hears else None
 
     def _own_members(self, instance: Instance) -> frozenset[bytes]:
         """Which of the known members' addresses are this node's own."""

@@ -24,6 +24,8 @@ class HearingCheckpoint(Struct, frozen=True):
 
     proven: frozenset[Listener]
     asking: dict[str, Instant]
+    began_at: Instant | None = None
+    changed_at: dict[int, Instant] = {}
 
 
 class Hearing:
@@ -33,14 +35,33 @@ class Hearing:
         self._wire = wire
         self._proven: set[Listener] = set()
         self._asking: dict[str, Instant] = {}
+        self._began_at: Instant | None = None
+        self._changed_at: dict[int, Instant] = {}
 
     def checkpoint(self) -> HearingCheckpoint:
-        """What is proven, and who asks."""
-        return HearingCheckpoint(frozenset(self._proven), dict(self._asking))
+        """What is proven, who asks, and since when links are what they are."""
+        return HearingCheckpoint(frozenset(self._proven), dict(self._asking), self._began_at, dict(self._changed_at))
 
     def restore(self, known: HearingCheckpoint) -> None:
         """Know what another one knew."""
         self._proven, self._asking = set(known.proven), dict(known.asking)
+        self._began_at, self._changed_at = known.began_at, dict(known.changed_at)
+
+    # ----- how long this engine has listened -----
+
+    def begin(self, now: Instant) -> None:
+        """This engine listens, from its first configuration on."""
+        if self._began_at is None:
+            self._began_at = now
+
+    def change(self, indexes: Set[int], now: Instant) -> None:
+        """Something about these links changed, such as their carrier: a port may have begun to forward just now."""
+        self._changed_at.update(dict.fromkeys(indexes, now))
+
+    def is_settled(self, index: int, within: Duration, now: Instant) -> bool:
+        """Whether this engine has listened on the link for so long, and nothing about the link changed since."""
+        began = self._began_at
+        return began is not None and now - max(began, self._changed_at.get(index, began)) >= within
 
     # ----- multicast -----
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from holdfast_api.reasons import Health
@@ -25,6 +25,10 @@ class Inputs(Protocol):
 
     def configure(self, configuration: SpeakerConfiguration, now: Instant) -> None:
         """As Engine.configure."""
+        ...
+
+    def expect_first_holds(self, nominees: Mapping[str, str]) -> None:
+        """As Engine.expect_first_holds."""
         ...
 
     def take_in(self, now: Instant) -> None:

@@ -349,6 +349,10 @@ class RecordedEngine:
         """As Engine.configure."""
         self._do("configure", self.engine.configure, (configuration,), now)
 
+    def expect_first_holds(self, nominees: Mapping[str, str]) -> None:
+        """As Engine.expect_first_holds."""
+        self._do("expect_first_holds", self.engine.expect_first_holds, (dict(nominees),), None)
+
     def take_in(self, now: Instant) -> None:
         """As Engine.take_in."""
         self._do("take_in", self.engine.take_in, (), now)

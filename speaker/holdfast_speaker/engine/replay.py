@@ -46,6 +46,7 @@ _VERBS: Final[dict[str, tuple[Any, Callable[..., Any]]]] = {
     "go_on_from": (tuple[list[PublishedRouter], Instant], Engine.go_on_from),
     "clean_up_after": (tuple[list[PublishedRouter]], Engine.clean_up_after),
     "configure": (tuple[SpeakerConfiguration], Engine.configure),
+    "expect_first_holds": (tuple[dict[str, str]], Engine.expect_first_holds),
     "take_in": (tuple[()], Engine.take_in),
     "receive": (tuple[Listener, list[Datagram]], Engine.receive),
     "hear": (tuple[int, list[NeighbourAnswer]], Engine.hear),
@@ -58,7 +59,7 @@ _VERBS: Final[dict[str, tuple[Any, Callable[..., Any]]]] = {
 }
 """Every input of an engine, with the types of its arguments; the time comes after them."""
 
-_TIMELESS: Final = frozenset({"go_on_from", "clean_up_after"})
+_TIMELESS: Final = frozenset({"go_on_from", "clean_up_after", "expect_first_holds"})
 
 _EVENTS: Final[dict[str, Any]] = {
     event.__name__: event

@@ -12,6 +12,7 @@ from holdfast_api.messages import (
     Answer,
     Configure,
     Done,
+    ExpectFirstHolds,
     GetHistory,
     RealTime,
     Refused,
@@ -264,6 +265,9 @@ class Driver:
                 memory.patience = max(memory.patience, _patience(configuration))
                 self.inputs.configure(configuration, now)
                 return Done(message=f"generation {configuration.generation} is in force")
+            case ExpectFirstHolds(nominees=nominees):
+                self.inputs.expect_first_holds(nominees)
+                return Done()
             case ReportHealth(virtual_ip=name, health=health, detail=detail):
                 self.inputs.report_health(name, health, detail, now)
                 return Done()

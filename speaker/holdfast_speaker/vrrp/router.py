@@ -47,6 +47,7 @@ from holdfast_speaker.vrrp.states import (
     Challenge,
     Challenging,
     CutOff,
+    FirstHold,
     Following,
     Heard,
     Initialize,
@@ -237,7 +238,7 @@ class VirtualRouter:
             case Initialize():
                 return None
             case Backup():
-                return self.state.due
+                return self._due(self.state)
             case Master(cut_off=CutOff(until=until)):
                 return until
             case Master(next_advertisement_at=due, announce_at=announcements, asserts_at=asserts_at):
@@ -253,8 +254,13 @@ class VirtualRouter:
         health: Health = Health.HEALTHY,
         obstacles: frozenset[Obstacle] = frozenset(),
         proven: frozenset[int] = frozenset(),
+        first_hold: FirstHold | None = None,
     ) -> Actions:
-        """RFC 9568 section 6.4.1, Startup. `proven`: the widths (4, 16) of the families in which this link is heard."""
+        """RFC 9568 section 6.4.1, Startup. `proven`: the widths (4, 16) of the families in which this link is heard.
+
+        `first_hold`: who was chosen to hold the addresses first, where nobody is known to hold them yet. Who is chosen
+        trusts a short silence, so its link has to have been up for a while, or be proven.
+        """
         self.health = health
         self.obstacles = obstacles
         self.proven = proven
@@ -263,7 +269,10 @@ class VirtualRouter:
             self.obstacles |= {Obstacle.SERVICE_FAILED}
         if self.obstacles:
             return NOTHING
-        return self._begin(now, Reason.STARTED)
+        started = self._begin(now, Reason.STARTED)
+        if first_hold is not None and isinstance(self.state, Backup):
+            self.state = self._with_first_hold(self.state, first_hold, now)
+        return started
 
     def stop(self, now: Instant, reason: Reason = Reason.STOPPED) -> Actions:
         """RFC 9568 section 6.4.2 and 6.4.3, Shutdown: a Master says so with priority 0."""
@@ -326,6 +335,21 @@ class VirtualRouter:
         not_before = None if trusts_silence or self._hears else self._quiet_until(now)
         backup = Backup((known,) * len(self.configuration.families), not_before, delayed_until)
         return (self._enter(backup, now, reason, detail=detail),)
+
+    def _with_first_hold(self, state: Backup, first_hold: FirstHold, now: Instant) -> Backup:
+        """Who was chosen listens for an interval, and a little more, as no Master is ever quite on time.
+
+        All others wait for a second at least, as where nobody was heard on the link yet: their configuration may have
+        come sooner. So does who was chosen and is not healthy.
+        """
+        down_at = max(state.due, self._quiet_until(now))
+        interval = self.configuration.interval
+        is_here = first_hold is FirstHold.HERE
+        return replace(
+            state,
+            known=state.all_down_at(down_at),
+            first_hold_at=Instant(now + interval + interval // 16) if is_here else None,
+        )
 
     def _delayed_until(self, now: Instant) -> Instant | None:
         if self.listening_since is None or now >= self.listening_since + self.configuration.start_delay:
@@ -436,17 +460,24 @@ class VirtualRouter:
 
     def _poll_as_backup(self, state: Backup, now: Instant) -> Actions:
         """Section 6.4.2: Active_Down_Timer fires."""
-        if now < state.due:
+        due = self._due(state)
+        if now < due:
             return NOTHING
         last = max(state.known, key=lambda known: known.down_at)
         interval = last.heard.interval if last.heard else self.configuration.interval
-        if now - state.due > interval and not state.overslept:
+        if now - due > interval and not state.overslept:
             # This process did not run when it should have: what it did not hear is no evidence of silence.
             # A Master that stalled with it, as all of a hypervisor do, may listen for an interval and a half first.
             grace = Instant(now + 2 * interval + self._skew_time(interval))
-            self.state = replace(state, known=state.all_down_at(grace), overslept=True)
+            self.state = replace(state, known=state.all_down_at(grace), overslept=True, first_hold_at=None)
             return NOTHING
         return self._promote(now, self._why_promoted(last), last.heard)
+
+    def _due(self, state: Backup) -> Instant:
+        """When this Backup takes over; one that fails is not the one that was chosen to hold first."""
+        if state.first_hold_at is None or band(self._own_priority):
+            return state.due
+        return replace(state, first_hold_at=None).due
 
     def _why_promoted(self, known: Knowledge) -> Reason:
         match known:
@@ -742,6 +773,8 @@ class VirtualRouter:
             return self.clear(Obstacle.SERVICE_FAILED, now)
         if isinstance(self.state, Backup):
             self.state = self._without_challenges(self.state)
+            if self.state.first_hold_at is not None:  # what is known of its health may come a little later
+                self.state = replace(self.state, first_hold_at=max(self.state.first_hold_at, now))
         return self._assert_now(now)
 
     def _without_challenges(self, state: Backup) -> Backup:

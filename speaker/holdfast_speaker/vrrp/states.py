@@ -26,6 +26,13 @@ class Initialize(Struct, frozen=True, tag=True):
 # ----- Backup: RFC 9568 section 6.4.2 -----
 
 
+class FirstHold(enum.StrEnum):
+    """Who is to hold a virtual router first that nobody is known to hold: the planner has chosen one node (ADR 37)."""
+
+    HERE = "Here"
+    ELSEWHERE = "Elsewhere"
+
+
 class Heard(Struct, frozen=True):
     """The last advertisement of a Master."""
 
@@ -98,6 +105,8 @@ class Backup(Struct, frozen=True, tag=True):
     """When the preempt delay ends that the first advertisement of a lower priority began."""
     overslept: bool = False
     """The last poll came so late that the silence may be our own; it got two more intervals."""
+    first_hold_at: Instant | None = None
+    """This node was chosen to hold the addresses first: then it does, if it is healthy and has heard nobody yet."""
 
     @property
     def due(self) -> Instant:
@@ -105,6 +114,8 @@ class Backup(Struct, frozen=True, tag=True):
         due = max(known.down_at for known in self.known)
         if self.not_before is not None:
             due = max(due, self.not_before)
+        if self.first_hold_at is not None:
+            due = min(due, self.first_hold_at)
         return due if self.delayed_until is None else max(due, self.delayed_until)
 
     def all_down_at(self, down_at: Instant) -> tuple[Knowledge, ...]:

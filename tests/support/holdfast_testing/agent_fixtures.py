@@ -17,6 +17,7 @@ from holdfast_api.messages import (
     Answer,
     Configure,
     Done,
+    ExpectFirstHolds,
     GetHistory,
     History,
     Lateness,
@@ -93,6 +94,9 @@ class FakeEngine:
         self.configuration = SpeakerConfiguration(node_name=NODE)
         self.routers: dict[str, RouterStatus] = {}
         self.configured: list[SpeakerConfiguration] = []
+        self.nominees: list[dict[str, str]] = []
+        self.is_older = False
+        """It knows no nominees."""
         self.reported: list[ReportHealth] = []
         self.requests = 0
         self.refuses = ""
@@ -177,6 +181,11 @@ class FakeEngine:
 
     def _answer(self, request: Request) -> Answer:
         match request:
+            case ExpectFirstHolds(nominees=nominees):
+                if self.is_older:
+                    return Refused(reason="not a request: invalid value 'ExpectFirstHolds'")
+                self.nominees.append(nominees)
+                return Done()
             case Configure(configuration=configuration):
                 self.configured.append(configuration)
                 if self.refuses:

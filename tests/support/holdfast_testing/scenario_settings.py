@@ -42,9 +42,10 @@ SETTINGS = {
     "interface": "",
     "conflictDetection": "Refuse",
     "also": "",
+    "firstHold": "",
 }
 """Every setting and its default. `addresses` and `sources` are lists with commas; empty: made from `families`.
-`also` is another VirtualIP: its addresses, with commas."""
+`also` is another VirtualIP: its addresses, with commas, or none. `firstHold` is who is to hold first what is new."""
 
 
 def nanoseconds(text: str) -> Duration:
@@ -100,12 +101,13 @@ class Settings:
     def wanted(self, others: list[Settings]) -> Wanted:
         """The node among these others: its VirtualIPs, and its addresses. The owner's VIP is its own address."""
         routers = [self._router(VIRTUAL_IP, self.addresses, int(self["vrid"]), others)]
-        if self["also"]:
+        if self["also"] not in ("", "none"):
             routers.append(self._router(SECOND_VIRTUAL_IP, self._list("also"), int(self["vrid"]) + 1, others))
         own = [(source, 24 if len(source) == 4 else 64) for source in self.sources]
         if self.values["priority"] == "255":
             own += map(packed_interface, self.addresses)
-        return Wanted(tuple(routers), tuple(own))
+        nominees = {router.name: self["firstHold"] for router in routers if self["firstHold"]}
+        return Wanted(tuple(routers), tuple(own), nominees)
 
     def _router(self, name: str, addresses: list[str], vrid: int, others: list[Settings]) -> VirtualRouterConfiguration:
         transport = self._one_of("transport", {one.value: one for one in Transport})

@@ -6,7 +6,7 @@ Everything that happened is kept in its order. A packet travels 0.1 ms unless a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -63,6 +63,8 @@ class Wanted:
 
     routers: tuple[VirtualRouterConfiguration, ...]
     own: tuple[tuple[bytes, int], ...]
+    nominees: Mapping[str, str] = field(default_factory=dict)
+    """Who is to hold a virtual router first that is new, by its name."""
 
     def configuration(self, name: str) -> SpeakerConfiguration:
         """What the engine of the node of that name is told."""
@@ -188,12 +190,17 @@ class VirtualLan:
         """Another configuration, and other addresses of the node's own; now, or from the next start on."""
         host, before = self.hosts[name], self._wanted[name]
         self._wanted[name] = wanted
+        known = {router.name for router in before.routers}
         for router in wanted.routers:
             host.health.setdefault(router.name, Health.HEALTHY)
         if host.powered:
             for address, length in set(before.own) - set(wanted.own):
                 host.act(lambda kernel, a=address, n=length: kernel.remove_address(ETH0, a, n))  # type: ignore[misc]
+        host.expect_first_holds(wanted.nominees)
         host.configure(wanted.configuration(name))
+        for router in wanted.routers:
+            if router.name not in known:
+                host.report_health(router.name, host.health[router.name])
         if host.powered and set(wanted.own) - set(before.own):
             host.act(lambda kernel: self._give_own_addresses(kernel, name))
 

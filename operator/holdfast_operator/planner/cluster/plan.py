@@ -29,6 +29,7 @@ from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_
 from holdfast_operator.planner.cluster.capacity import within_capacity
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.cluster.departures import Leaving, Stage, leaving
+from holdfast_operator.planner.cluster.first_holds import nominees, told_of
 from holdfast_operator.planner.cluster.forbidden import Forbidden
 from holdfast_operator.planner.cluster.holding import Hearsay, find_holding
 from holdfast_operator.planner.cluster.membership import Context, node_addresses, place_of
@@ -95,8 +96,10 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         statuses[key] = structs.replace(statuses[key], addresses=had)
         notices += told
     addresses = node_addresses(nodes, view.speakers)
+    planned = {node: {key: router for key, (router, _) in routers.items()} for node, routers in assigned.items()}
+    nominated = nominees(context, verdicts, planned, running, olds, last_holders, created)
     speakers = {
-        node: _speaker(node, addresses, routers)
+        node: _speaker(node, addresses, routers, nominated, view.speakers.get(node))
         for node, routers in sorted(assigned.items())
         if _needs_a_configuration(node, routers, context)
     }
@@ -240,13 +243,21 @@ def _tracking_in_force(speaker: SpeakerConfig, key: str) -> Tracking | None:
     return next((tracking for tracking in speaker.spec.tracking if tracking.virtual_ip == key), None)
 
 
-def _speaker(node: str, addresses: list[str], routers: Mapping[str, _Assignment]) -> SpeakerConfigSpec:
-    return SpeakerConfigSpec(
+def _speaker(
+    node: str,
+    addresses: list[str],
+    routers: Mapping[str, _Assignment],
+    nominated: Mapping[str, str],
+    before: SpeakerConfig | None,
+) -> SpeakerConfigSpec:
+    spec = SpeakerConfigSpec(
         node_name=node,
         node_addresses=addresses,
         virtual_routers=[router for _, (router, _) in sorted(routers.items())],
         tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
     )
+    told = told_of(routers, nominated, spec, before.spec if before is not None else None)
+    return structs.replace(spec, first_holds=told)
 
 
 def _facts(

@@ -14,6 +14,34 @@ TURN = "engine/turn.py"
 MUTANTS: tuple[Mutant, ...] = (
     # ----- the protocol -----
     Mutant(
+        "who was chosen to hold first does not listen",
+        ROUTER,
+        "first_hold_at=Instant(now + interval + interval // 16) if is_here else None",
+        "first_hold_at=now if is_here else None",
+        "tests/scenarios/test_scenarios.py::test_scenario[first-hold-of-a-new-virtual-ip]",
+    ),
+    Mutant(
+        "who was chosen to hold first does so though it fails",
+        ROUTER,
+        "        if state.first_hold_at is None or band(self._own_priority):\n",
+        "        if True:\n",
+        "tests/unit/test_speaker_engine_first_holds.py::test_a_nominee_that_fails_leaves_it_to_who_is_healthy",
+    ),
+    Mutant(
+        "the others do not wait for who was chosen to hold first",
+        ROUTER,
+        "        down_at = max(state.due, self._quiet_until(now))\n",
+        "        down_at = state.due\n",
+        "tests/unit/test_speaker_engine_first_holds.py::test_a_nominee_that_does_not_come_is_replaced_as_where_nobody_was_heard",
+    ),
+    Mutant(
+        "an engine that starts anew is a nominee again",
+        ENGINE,
+        "hears = self._hearing.of(instance) or self._hearing.is_settled(instance.link.index, QUIET_PERIOD, now)",
+        "hears = True",
+        "tests/unit/test_speaker_engine_first_holds.py::test_an_engine_that_starts_anew_is_no_nominee_again[without any]",
+    ),
+    Mutant(
         "a stray farewell is obeyed",
         ROUTER,
         "            self.counters[Counter.STRAY_FAREWELLS] += 1\n            return True\n",
@@ -135,7 +163,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a Backup that overslept takes over at once",
         ROUTER,
-        "if now - state.due > interval and not state.overslept:",
+        "if now - due > interval and not state.overslept:",
         "if False and now - state.due > interval and not state.overslept:",
         "tests/scenarios/test_scenarios.py::test_scenario[overslept-backup-again]",
     ),

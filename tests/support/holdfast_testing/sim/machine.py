@@ -483,6 +483,10 @@ class Host:
         if not self.stands_still:
             self._take_turn()
 
+    def expect_first_holds(self, nominees: Mapping[str, str]) -> None:
+        """Who is to hold first what is new with the next configuration."""
+        self.ask(lambda engine, _now: engine.expect_first_holds(nominees))
+
     def configure(self, configuration: SpeakerConfiguration) -> None:
         """Run this from now on, or from the next start."""
         self.configuration = configuration

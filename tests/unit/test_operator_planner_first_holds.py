@@ -1,0 +1,204 @@
+"""Who is to hold a new virtual router first: whoever has least, and only where nobody can be known to hold it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import msgspec
+import pytest
+
+from holdfast_api.cluster import Condition, Link, VirtualRouterInForce
+from holdfast_operator.planner.cluster.view import ClusterPlan
+from holdfast_testing.planner_world import LATER, World, routers
+
+
+def nominees(plan: ClusterPlan) -> dict[str, str]:
+    """By virtual router; what one node is told all are told that run it."""
+    told: dict[str, str] = {}
+    for spec in plan.speakers.values():
+        for first in spec.first_holds:
+            assert told.setdefault(first.virtual_router, first.node_name) == first.node_name
+    return told
+
+
+def apply_many(world: World, count: int, **spec: object) -> None:
+    for number in range(count):
+        world.apply(f"v{number:03}", addresses=[f"10.0.0.{10 + number}/24"], **spec)
+
+
+def take_office(world: World, plan: ClusterPlan) -> None:
+    """Each nominee holds, and its agent and the others' say so."""
+    for key, nominee in nominees(plan).items():
+        for node in routers(plan, key):
+            world.say(key, node, "Master" if node == nominee else "Backup", LATER)
+
+
+def test_new_virtual_ips_are_spread_evenly_over_the_nodes() -> None:
+    world = World("n1", "n2", "n3", "n4")
+    apply_many(world, 200)
+    spread = Counter(nominees(world.plan()).values())
+    assert set(spread.values()) == {50}
+
+
+def test_everybody_who_runs_it_is_told_the_nominee() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    plan = world.plan()
+    assert all([first.virtual_router for first in spec.first_holds] == ["shop/web"] for spec in plan.speakers.values())
+
+
+def test_a_node_that_takes_no_part_is_not_written_to() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    before = world.settle().speakers
+    world.apply("db", addresses=["10.0.0.101/24"], nodes={"names": ["n1", "n2"]})
+    after = world.plan().speakers
+    assert [name for name in after if after[name] != before[name]] == ["n1", "n2"]
+
+
+def test_what_a_node_holds_already_counts() -> None:
+    world = World("n1", "n2")
+    world.apply("web", addresses=["10.0.0.100/24", "10.0.0.101/24"])
+    world.settle()
+    world.say("shop/web", "n1", "Master")
+    world.say("shop/web", "n2", "Backup")
+    world.settle()
+    world.apply("db", addresses=["10.0.0.110/24"])
+    world.apply("mail", addresses=["10.0.0.111/24"])
+    plan = world.plan()
+    assert nominees(plan) == {"shop/db": "n2", "shop/mail": "n2"}  # two addresses each then
+
+
+def test_a_nominee_stays_until_somebody_holds_it() -> None:
+    world = World("n1", "n2", "n3")
+    apply_many(world, 9)
+    first = nominees(world.reconcile())
+    apply_many(world, 30)  # the new ones must not change whom the old ones' nodes were told
+    again = nominees(world.reconcile())
+    assert {key: again[key] for key in first} == first
+
+
+def test_that_it_is_held_costs_its_holder_no_write() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    plan = world.reconcile()
+    nominee = nominees(plan)["shop/web"]
+    take_office(world, plan)
+    after = world.reconcile()
+    assert after.speakers[nominee] == plan.speakers[nominee]
+    assert all(not spec.first_holds for name, spec in after.speakers.items() if name != nominee)
+    assert world.reconcile().speakers == after.speakers
+
+
+def test_what_is_past_goes_with_the_next_write() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    take_office(world, world.reconcile())
+    world.settle()
+    world.apply("db", addresses=["10.0.0.101/24"])
+    assert nominees(world.reconcile()).keys() == {"shop/db"}
+
+
+def test_one_that_is_deleted_and_made_anew_has_a_nominee_of_today() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    take_office(world, world.reconcile())
+    world.settle()
+    world.delete("web")
+    assert not nominees(world.settle())
+    apply_many(world, 2)
+    take_office(world, world.reconcile())
+    world.settle()
+    world.apply("web")
+    assert nominees(world.reconcile())["shop/web"] not in set(nominees_held(world))
+
+
+def nominees_held(world: World) -> list[str]:
+    return [raw["status"]["holder"] for raw in world.virtual_ips.values() if raw["status"].get("holder")]
+
+
+def hears_a_stranger(world: World) -> None:
+    for name in world.nodes:
+        link = world.links[name][0]
+        world.links[name] = [Link(name="eth0", addresses=link.addresses, foreign_virtual_router_ids=[77])]
+        world.report(name)
+    world.apply("web", virtualRouterID=77)
+
+
+def is_told_by_an_agent(world: World) -> None:
+    world.report("n2", virtual_routers=[VirtualRouterInForce(name="shop/web", virtual_router_id=9)])
+    world.apply("web")
+
+
+def has_an_entry(world: World) -> None:
+    world.apply("web")
+    world.say("shop/web", "n1", "Backup")
+
+
+def may_be_a_strangers(world: World) -> None:
+    world.apply("web", externalPeers=["10.0.0.9"])
+
+
+def obeys_strangers(world: World) -> None:
+    world.apply("web", foreignRouters="Obey")
+
+
+def has_an_owner(world: World) -> None:
+    world.apply("web", nodes={"priorities": [{"nodeName": "n1", "priority": 255}]})
+
+
+@pytest.mark.parametrize(
+    "known",
+    [hears_a_stranger, is_told_by_an_agent, has_an_entry, may_be_a_strangers, obeys_strangers, has_an_owner],
+)
+def test_there_is_no_nominee_where_somebody_may_hold_it_already(known: object) -> None:
+    world = World("n1", "n2", "n3")
+    assert callable(known)
+    known(world)
+    assert not nominees(world.plan())
+
+
+def is_cordoned(world: World) -> None:
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], is_cordoned=True)
+
+
+def is_not_ready(world: World) -> None:
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], is_ready=False)
+
+
+def has_no_speaker(world: World) -> None:
+    world.heard = {"n2", "n3"}
+
+
+def refuses_what_it_is_told(world: World) -> None:
+    refused = Condition(
+        type="Applied", status="False", reason="RefusedByEngine", message="no", last_transition_time=LATER
+    )
+    world.report("n1", conditions=[refused])
+
+
+@pytest.mark.parametrize("unable", [is_cordoned, is_not_ready, has_no_speaker, refuses_what_it_is_told])
+def test_a_node_that_would_not_come_is_no_nominee(unable: object) -> None:
+    world = World("n1", "n2", "n3")
+    assert callable(unable)
+    unable(world)
+    apply_many(world, 20)
+    assert Counter(nominees(world.plan()).values()) == {"n2": 10, "n3": 10}
+
+
+@pytest.mark.parametrize("nopreempt", [True, False])
+def test_where_the_user_gave_priorities_it_is_one_of_the_highest(nopreempt: bool) -> None:
+    world = World("n1", "n2", "n3")
+    priorities = [{"nodeName": "n1", "priority": 60}, {"nodeName": "n2", "priority": 120}]
+    apply_many(world, 3, nodes={"priorities": priorities}, nopreempt=nopreempt)
+    assert set(nominees(world.plan()).values()) == {"n2"}
+
+
+def test_the_order_in_which_things_come_changes_nothing() -> None:
+    one, other = World("n1", "n2", "n3"), World("n1", "n2", "n3")
+    apply_many(one, 7)
+    apply_many(other, 7)
+    other.virtual_ips = dict(reversed(other.virtual_ips.items()))
+    other.nodes = dict(reversed(other.nodes.items()))
+    assert msgspec.json.encode(one.plan().speakers) == msgspec.json.encode(other.plan().speakers)
