@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, field
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Obstacle, Reason, State
 from holdfast_api.resources import API_VERSION, NodeName, Port, Probe, TrackedPods
-from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
+from holdfast_api.speaker import MEMBERS_MAX, SpeakerConfiguration, VirtualRouterConfiguration
 
 GROUP: Final = "holdfast.dev"
 VERSION: Final = "v1alpha1"
@@ -241,6 +241,15 @@ class FirstHold(_Model, frozen=True, kw_only=True):
     node_name: NodeName
 
 
+class TakeOver(_Model, frozen=True, kw_only=True):
+    """A virtual router that this node is to take over from its holder, make before break."""
+
+    virtual_router: Annotated[str, Meta(max_length=317)]
+    """Its name among `virtualRouters`."""
+    holder_addresses: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MEMBERS_MAX)]
+    """Those of the node that holds it: only from one that sends from one of these."""
+
+
 class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     """All that one node's speaker runs: the engine's part, and the agent's."""
 
@@ -254,6 +263,8 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     first_holds: Annotated[list[FirstHold], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(default_factory=list)
     """Sorted by name. No engine keeps it, and agents of earlier versions pass over it: it counts once, for an engine to
     which the virtual router is new. What has been done stays here until something else changes."""
+    take_overs: Annotated[list[TakeOver], Meta(max_length=64)] = field(default_factory=list)
+    """Of a rebalance that is under way."""
 
     def engine_configuration(self, generation: int) -> SpeakerConfiguration:
         """What the engine is told; `generation` is the object's metadata.generation."""

@@ -12,9 +12,15 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from holdfast_api.cluster import Condition
+from holdfast_api.cluster import GROUP, Condition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.resources import API_VERSION, HostPorts, InterfaceName, LabelSelector, NodeName, Transport
+
+REBALANCE_ANNOTATION: Final = f"{GROUP}/rebalance"
+"""Of an AddressPool, by a person: spread what the nodes hold of it evenly. Each new value does it once."""
+
+REQUESTED_MAX: Final = 256
+"""Characters of that annotation that are looked at."""
 
 POOL_ENTRIES_MAX: Final = 256
 """Ranges and prefixes that one pool can have."""
@@ -108,6 +114,33 @@ class AddressPoolSpec(_Model, frozen=True, kw_only=True):
     virtual_ip_template: VirtualIPTemplate = field(default_factory=VirtualIPTemplate)
 
 
+class RebalanceState(enum.StrEnum):
+    """How far a rebalance is."""
+
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    """Nothing is left to move."""
+    INCOMPLETE = "Incomplete"
+    """One could not be moved, and what was left stays where it is."""
+
+
+class Rebalance(Struct, frozen=True, kw_only=True, rename=kubernetes_name, omit_defaults=True):
+    """The last rebalance that somebody asked for."""
+
+    requested: Annotated[str, Meta(max_length=REQUESTED_MAX)]
+    """The value of the annotation."""
+    state: RebalanceState
+    moved: Annotated[int, Meta(ge=0)] = 0
+    """Virtual routers that it has moved."""
+    virtual_ip: Annotated[str, Meta(max_length=317)] = ""
+    """namespace/name of what it moves now."""
+    from_node: Annotated[str, Meta(max_length=253)] = field(default="", name="from")
+    to_node: Annotated[str, Meta(max_length=253)] = field(default="", name="to")
+    since: Annotated[str, Meta(max_length=64)] = ""
+    """When that was asked for (RFC 3339)."""
+    message: Annotated[str, Meta(max_length=1024)] = ""
+
+
 class AddressPoolStatus(Struct, frozen=True, kw_only=True, rename=kubernetes_name, omit_defaults=True):
     """What the operator says of the pool."""
 
@@ -117,6 +150,9 @@ class AddressPoolStatus(Struct, frozen=True, kw_only=True, rename=kubernetes_nam
     """Addresses that VirtualIPs have."""
     available: Annotated[int, Meta(ge=0, le=ADDRESSES_TOLD_MAX)] = 0
     """Addresses that can still be given: neither assigned, nor of a node, a gateway or else forbidden."""
+    imbalance: Annotated[int, Meta(ge=0)] = 0
+    """Virtual routers that a rebalance would move; 0: what the nodes hold is as even as it can be."""
+    rebalance: Rebalance | None = None
     conditions: Annotated[list[Condition], Meta(max_length=8)] = field(default_factory=list)
     """Accepted."""
 

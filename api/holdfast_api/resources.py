@@ -112,12 +112,22 @@ class NodeSourceAddress(_Model, frozen=True, kw_only=True):
     address: AddressText
 
 
+class NodePreference(_Model, frozen=True, kw_only=True):
+    """How much a VirtualIP would rather begin on some nodes: those with the labels, or one by its name."""
+
+    selector: LabelSelector | None = None
+    node_name: NodeName | None = None
+    weight: Annotated[int, Meta(ge=1, le=100)]
+
+
 class NodeSelection(_Model, frozen=True, kw_only=True):
     """Which nodes take part in the election, and with which priorities. Empty: every node, with spec.priority."""
 
     selector: LabelSelector | None = None
     names: Annotated[list[NodeName], Meta(max_length=64)] = field(default_factory=list)
     priorities: Annotated[list[NodePriority], Meta(max_length=64)] = field(default_factory=list)
+    preferences: Annotated[list[NodePreference], Meta(max_length=16)] = field(default_factory=list)
+    """Who holds it first: the nodes with the highest sum of weights. They move nothing that is held."""
     source_addresses: Annotated[list[NodeSourceAddress], Meta(max_length=64)] = field(default_factory=list)
 
 

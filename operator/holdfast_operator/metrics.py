@@ -142,6 +142,21 @@ class Metrics:
             ["pool"],
             registry=self.registry,
         )
+        self.node_virtual_ips = Gauge(
+            f"{_PREFIX}_node_virtual_ips_held", "VirtualIPs that a node holds.", ["node"], registry=self.registry
+        )
+        self.node_addresses = Gauge(
+            f"{_PREFIX}_node_addresses_held",
+            "Addresses of the VirtualIPs that a node holds.",
+            ["node"],
+            registry=self.registry,
+        )
+        self.pool_imbalance = Gauge(
+            f"{_PREFIX}_pool_imbalance",
+            "Virtual routers that a rebalance of the AddressPool would move.",
+            ["pool"],
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -195,9 +210,23 @@ class Metrics:
         """These are all AddressPools, by name."""
         self.pool_capacity.clear()
         self.pool_assigned.clear()
+        self.pool_imbalance.clear()
         for name, status in pools.items():
             self.pool_capacity.labels(name).set(status.capacity)
             self.pool_assigned.labels(name).set(status.assigned)
+            self.pool_imbalance.labels(name).set(status.imbalance)
+
+    def tell_balance(self, nodes: Collection[str], statuses: Mapping[str, VirtualIPStatus]) -> None:
+        """What these nodes hold."""
+        self.node_virtual_ips.clear()
+        self.node_addresses.clear()
+        held = Tally(status.holder for status in statuses.values() if status.holder)
+        addresses: Tally[str] = Tally()
+        for status in statuses.values():
+            addresses[status.holder] += len(status.addresses)
+        for node in {*nodes, *held}:
+            self.node_virtual_ips.labels(node).set(held[node])
+            self.node_addresses.labels(node).set(addresses[node])
 
     def tell_speakers(self, speakers: Mapping[str, SpeakerConfigSpec], heard: Collection[str]) -> None:
         """These are the plans of all nodes there are, and these nodes are heard."""

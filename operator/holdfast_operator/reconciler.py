@@ -213,6 +213,7 @@ class Reconciliation:
         self._metrics.tell_pools(plan.pools)
         self._metrics.tell_virtual_ips(plan.statuses)
         self._metrics.tell_speakers(plan.speakers, plan.heard)
+        self._metrics.tell_balance(plan.speakers.keys(), plan.statuses)
         heard = frozenset(name for name, one in self._speakers.items() if has_told_what_runs(one.status))
         await self._writer.configure(plan, cluster, heard, self._left_as_they_are(cluster, plan))
         # Before the statuses of VirtualIPs, which are words alone: kube-proxy opens by a Service's.

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast_api.pools import REBALANCE_ANNOTATION
 from holdfast_kube.api_server import APIFailure, APIServer
 from holdfast_kube.objects import Metadata, Part
 from holdfast_kube.reflector import Key, Reflector
@@ -46,7 +47,9 @@ Digest = Callable[[_Watched], object]
 
 def _pool(found: _Watched) -> object:
     # Its status is the operator's own words.
-    return found.metadata.uid, found.metadata.generation, found.metadata.deletion_timestamp
+    metadata = found.metadata
+    asked = (metadata.annotations or {}).get(REBALANCE_ANNOTATION)
+    return metadata.uid, metadata.generation, metadata.deletion_timestamp, asked
 
 
 def _namespace(found: _Watched) -> object:

@@ -48,6 +48,7 @@ _MAP_LISTS: Final = {
     "/spec/virtualRouters": "name",
     "/spec/tracking": "virtualIP",
     "/spec/firstHolds": "virtualRouter",
+    "/spec/takeOvers": "virtualRouter",
 }
 """Lists that others can own entries of, with the key of these."""
 _OF_OTHERS: Final = frozenset({"/status/nodes"})

@@ -27,6 +27,7 @@ def filled() -> Metrics:
     metrics = Metrics()
     metrics.tell_virtual_ips({WEB: VirtualIPStatus(state=VirtualIPState.HELD)})
     metrics.tell_speakers({"n1": planned("n1")}, {"n1"})
+    metrics.tell_balance(["n1"], {})
     metrics.tell_services({WEB: ServiceStatus(is_ours=True)})
     metrics.tell_pools({"edge": AddressPoolStatus(capacity=14, assigned=2)})
     return metrics
@@ -174,3 +175,16 @@ def test_a_service_that_is_ours_has_as_many_addresses_as_its_status_tells():
     assert told() == {WEB: 2, "shop/late": 0}
     metrics.tell_services({})
     assert told() == {}
+
+
+def test_what_each_node_holds_is_told_also_of_one_that_holds_nothing():
+    metrics = Metrics()
+    held = {
+        "shop/web": VirtualIPStatus(holder="n1", addresses=["10.0.0.9/24", "fd00::9/64"]),
+        "shop/db": VirtualIPStatus(holder="n1", addresses=["10.0.0.10/24"]),
+        "shop/mail": VirtualIPStatus(addresses=["10.0.0.11/24"]),
+    }
+    metrics.tell_balance(["n1", "n2"], held)
+    assert metrics.registry.get_sample_value("holdfast_operator_node_virtual_ips_held", {"node": "n1"}) == 2
+    assert metrics.registry.get_sample_value("holdfast_operator_node_addresses_held", {"node": "n1"}) == 3
+    assert metrics.registry.get_sample_value("holdfast_operator_node_addresses_held", {"node": "n2"}) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast_api.cluster import Condition, Link, VirtualRouterInForce
 from holdfast_operator.planner.cluster.view import ClusterPlan
-from holdfast_testing.planner_world import LATER, World, routers
+from holdfast_testing.planner_world import LATER, World, condition, routers
 
 
 def nominees(plan: ClusterPlan) -> dict[str, str]:
@@ -202,3 +202,71 @@ def test_the_order_in_which_things_come_changes_nothing() -> None:
     other.virtual_ips = dict(reversed(other.virtual_ips.items()))
     other.nodes = dict(reversed(other.nodes.items()))
     assert msgspec.json.encode(one.plan().speakers) == msgspec.json.encode(other.plan().speakers)
+
+
+# ----- preferences -----
+
+
+def test_a_preferred_node_holds_first_and_among_equals_it_is_balance_that_decides() -> None:
+    world = World("n1", "n2", "n3", "n4")
+    for name, zone in {"n1": "a", "n2": "a", "n3": "b", "n4": "b"}.items():
+        world.nodes[name] = dataclasses.replace(world.nodes[name], labels={"zone": zone})
+    preferences = [
+        {"selector": {"matchLabels": {"zone": "b"}}, "weight": 10},
+        {"nodeName": "n1", "weight": 9},
+    ]
+    apply_many(world, 10, nodes={"preferences": preferences})
+    plan = world.plan()
+    assert Counter(nominees(plan).values()) == {"n3": 5, "n4": 5}
+    assert {router.priority for router in routers(plan, "shop/v000").values()} == {100, 90, 80, 70}
+
+
+def test_weights_add_up_and_where_the_preferred_is_away_the_next_one_holds() -> None:
+    world = World("n1", "n2", "n3")
+    preferences = [
+        {"nodeName": "n2", "weight": 60},
+        {"nodeName": "n3", "weight": 40},
+        {"selector": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["3"]}]}, "weight": 30},
+    ]
+    world.apply("web", nodes={"preferences": preferences})
+    assert nominees(world.plan()) == {"shop/web": "n3"}
+    world.nodes["n3"] = dataclasses.replace(world.nodes["n3"], is_ready=False)
+    assert nominees(world.plan()) == {"shop/web": "n2"}
+
+
+def test_preferences_that_are_edited_move_nothing_and_change_no_priority() -> None:
+    world = World("n1", "n2", "n3")
+    world.apply("web")
+    take_office(world, world.reconcile())
+    before = world.settle().speakers
+    world.apply("web", nodes={"preferences": [{"nodeName": name, "weight": 7} for name in ("n1", "n2")]})
+    assert world.plan().speakers == before
+
+
+@pytest.mark.parametrize("preference", [{"weight": 1}, {"weight": 1, "nodeName": "n1", "selector": {}}])
+def test_a_preference_for_nothing_or_for_two_things_is_refused(preference: dict[str, object]) -> None:
+    world = World("n1", "n2")
+    world.apply("web", nodes={"preferences": [preference]})
+    status, _, message = condition(world.plan(), "Accepted")
+    assert status == "False"
+    assert "spec.nodes.preferences[0]: exactly one of selector and nodeName" in message
+
+
+# ----- what a dead node leaves -----
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_what_any_node_leaves_when_it_dies_is_spread_over_all_others(count: int) -> None:
+    world = World(*(f"n{number}" for number in range(1, count + 1)))
+    for number in range(240):
+        world.apply(f"v{number:03}", addresses=[f"10.0.0.{10 + number}/24"])
+    plan = world.plan()
+    first = nominees(plan)
+    for dead in world.nodes:
+        heirs: Counter[str] = Counter()
+        for key, holder in first.items():
+            if holder == dead:
+                others = {name: router.priority for name, router in routers(plan, key).items() if name != dead}
+                heirs[max(others, key=lambda name: others[name])] += 1
+        assert len(heirs) == count - 1
+        assert max(heirs.values()) - min(heirs.values()) <= 1

@@ -87,6 +87,24 @@ def test_who_is_to_hold_first_is_told_before_the_configuration_and_an_older_engi
     play(scene)
 
 
+@pytest.mark.parametrize("holder", ["10.0.0.2", "10.0.0.3"], ids=["the holder that is named", "another holder"])
+def test_what_a_node_is_to_take_over_it_takes_from_the_holder_that_is_named_alone(holder):
+    async def scene(world):
+        prepare(world, "web")
+        await world.start_agent()
+        await until(lambda: world.engine.configuration.generation == 1)
+        world.engine.change(WEB, master=holder, state=State.BACKUP)
+        config = speaker_config(router(WEB, 50))
+        config["spec"]["takeOvers"] = [{"virtualRouter": WEB, "holderAddresses": ["10.0.0.2", "fe80::2"]}]
+        world.api.put(SPEAKERS, config)
+        await until(lambda: world.api.speaker_status().get("observedGeneration") == 2)
+        expected = holder == "10.0.0.2"
+        await until(lambda: bool(world.engine.switchovers) is expected)
+        assert world.engine.switchovers == ([(WEB, NODE)] if expected else [])
+
+    play(scene)
+
+
 def test_a_change_of_status_alone_is_not_told_the_engine():
     async def scene(world):
         prepare(world, "web")

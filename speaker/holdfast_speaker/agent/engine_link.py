@@ -26,6 +26,7 @@ from holdfast_api.messages import (
     ReportHealth,
     Status,
     Subscribe,
+    Switchover,
     Transition,
 )
 from holdfast_api.reasons import State
@@ -46,6 +47,9 @@ _LOOK_AFTER_TRANSITION_SECONDS = 0.05
 _CONFIGURE_SECONDS = 30.0
 _RETELL_EVERY_SECONDS = 30.0
 """All health is told again, in case another agent of this node, gone by now, was the last to speak."""
+
+_TAKE_OVER_AGAIN_SECONDS = 5.0
+"""How long an engine that was to take a virtual router over has time for it before it is told again."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +83,8 @@ class EngineLink:
         self._is_first = True
         self._told = ""
         self._status: Status | None = None
+        self._take_over_at: dict[str, float] = {}
+        """When an engine may be told again to take a virtual router over."""
         self._later: dict[str, Transition] = {}
         """By namespace/name: transitions that the status does not know yet."""
         self.last_transitions = LastTransitions()
@@ -142,6 +148,7 @@ class EngineLink:
             while True:
                 await self._configure(connection)
                 await self._report_health(connection)
+                await self._take_over(connection)
                 await self._something_to_do()
                 if connection.ended.done():
                     raise EngineAway("the engine closed the connection")
@@ -260,6 +267,25 @@ class EngineLink:
                 _log.debug("the engine passed over a health: %s", answer.reason)
         if news:
             self._look_at = min(self._look_at, self._clock() + _LOOK_AFTER_TRANSITION_SECONDS)
+
+    async def _take_over(self, connection: EngineConnection) -> None:
+        """What a rebalance wants of this node: the engine decides whether it can, and does so make before break."""
+        wanted, status = self._configuration.newest, self._status
+        if wanted is None or wanted.is_cached or status is None or status.generation != wanted.generation:
+            return
+        routers = {router.virtual_ip: router for router in status.routers}
+        for one in wanted.spec.take_overs:
+            router = routers.get(one.virtual_router)
+            if router is None or router.state is not State.BACKUP or router.master not in one.holder_addresses:
+                continue
+            if self._clock() < self._take_over_at.get(one.virtual_router, 0.0):
+                continue
+            self._take_over_at = {one.virtual_router: self._clock() + _TAKE_OVER_AGAIN_SECONDS}
+            answer = await connection.ask(Switchover(virtual_ip=one.virtual_router, to=status.node_name))
+            if isinstance(answer, Refused):
+                _log.warning("%s is not taken over: %s", one.virtual_router, answer.reason)
+            else:
+                _log.info("%s is taken over from %s, as the operator asks", one.virtual_router, router.master)
 
     async def _something_to_do(self) -> None:
         due = min(self._look_at, self._health.next_change() or self._look_at)

@@ -29,6 +29,7 @@ from holdfast_api.messages import (
     RouterStatus,
     Status,
     Subscribe,
+    Switchover,
     Transition,
 )
 from holdfast_api.reasons import Health, Reason, State
@@ -97,6 +98,7 @@ class FakeEngine:
         self.nominees: list[dict[str, str]] = []
         self.is_older = False
         """It knows no nominees."""
+        self.switchovers: list[tuple[str, str]] = []
         self.reported: list[ReportHealth] = []
         self.requests = 0
         self.refuses = ""
@@ -197,6 +199,10 @@ class FakeEngine:
                 if name not in self.routers:
                     return Refused(reason=f"there is no VirtualIP {name} here")
                 self.change(name, health=health, health_detail=detail)
+                return Done()
+            case Switchover(virtual_ip=name, to=to):
+                self.switchovers.append((name, to))
+                self.move(name, State.MASTER, Reason.SWITCHOVER)
                 return Done()
             case GetHistory(virtual_ip=name):
                 return History(virtual_ip=name, transitions=self._history.get(name, []), journal=[])

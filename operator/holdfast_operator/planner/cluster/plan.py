@@ -21,15 +21,18 @@ from holdfast_api.cluster import (
     SpeakerConditionType,
     SpeakerConfig,
     SpeakerConfigSpec,
+    TakeOver,
     Tracking,
     VirtualIPStatus,
 )
-from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_api.pools import Rebalance
+from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_force, judge, key_of, unknown_fields
+from holdfast_operator.planner.cluster.balance import rebalance
 from holdfast_operator.planner.cluster.capacity import within_capacity
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.cluster.departures import Leaving, Stage, leaving
-from holdfast_operator.planner.cluster.first_holds import nominees, told_of
+from holdfast_operator.planner.cluster.first_holds import first_holds, told_of
 from holdfast_operator.planner.cluster.forbidden import Forbidden
 from holdfast_operator.planner.cluster.holding import Hearsay, find_holding
 from holdfast_operator.planner.cluster.membership import Context, node_addresses, place_of
@@ -76,7 +79,8 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     heard, by_address = heard_nodes(view, context.presence), _nodes_by_address(view)
     hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
     last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
-    assigned = _assign(context, judgement, verdicts, running, olds, created, last_holders)
+    decided = first_holds(context, verdicts, running, olds, last_holders, created)
+    assigned = _assign(context, judgement, verdicts, running, olds, created, last_holders, decided.orders)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
     notices: list[Notice] = []
@@ -95,11 +99,12 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         had = _addresses(verdicts[key], judgement.given.get(key, ()), mine)
         statuses[key] = structs.replace(statuses[key], addresses=had)
         notices += told
+    pool_statuses = pools.statuses(_all_addresses(statuses), forbidden.spans, now)
+    balanced = rebalance(context, pools, pool_statuses, verdicts, olds, statuses, now)
+    take_overs = _take_overs(balanced.step, verdicts, assigned)
     addresses = node_addresses(nodes, view.speakers)
-    planned = {node: {key: router for key, (router, _) in routers.items()} for node, routers in assigned.items()}
-    nominated = nominees(context, verdicts, planned, running, olds, last_holders, created)
     speakers = {
-        node: _speaker(node, addresses, routers, nominated, view.speakers.get(node))
+        node: _speaker(node, addresses, routers, decided.nominees, view.speakers.get(node), take_overs.get(node, ()))
         for node, routers in sorted(assigned.items())
         if _needs_a_configuration(node, routers, context)
     }
@@ -114,9 +119,16 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         departed=departed,
         notices=tuple(notices),
         annotations={node: found for node in speakers if (found := {**annotations.get(node, {}), **ever})},
-        look_again_seconds=context.presence.look_again_seconds(),
+        look_again_seconds=min(
+            (
+                seconds
+                for seconds in (context.presence.look_again_seconds(), balanced.look_again_seconds)
+                if seconds is not None
+            ),
+            default=None,
+        ),
         heard=heard,
-        pools=pools.statuses(_all_addresses(statuses), forbidden.spans, now),
+        pools=balanced.pools,
         services=services.statuses,
         virtual_ips=demand.manifests(verdicts),
         ended=services.ended,
@@ -155,6 +167,7 @@ def _assign(
     olds: Mapping[str, VirtualIPStatus],
     created: Mapping[str, str],
     last_holders: Mapping[str, str],
+    orders: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, _Assignment]]:
     """What runs on each node by the VirtualIP's key; of a refused one what ran before."""
     view = context.view
@@ -165,7 +178,8 @@ def _assign(
         holder = last_holders[key]
         if isinstance(verdict, Accepted):
             tracking = tracking_of(verdict.virtual_ip)
-            for name, router in routers_of(verdict, in_force_of, holder, context.presence).items():
+            order = orders.get(key, ())
+            for name, router in routers_of(verdict, in_force_of, holder, context.presence, order).items():
                 assigned[name][key] = router, tracking
             continue
         leaves = {one.name: one for one in _leaving(context, key, verdict, running, olds[key])}
@@ -243,18 +257,33 @@ def _tracking_in_force(speaker: SpeakerConfig, key: str) -> Tracking | None:
     return next((tracking for tracking in speaker.spec.tracking if tracking.virtual_ip == key), None)
 
 
+def _take_overs(
+    step: Rebalance | None, verdicts: Mapping[str, Verdict], assigned: Mapping[str, Mapping[str, _Assignment]]
+) -> dict[str, list[TakeOver]]:
+    """What a node is to take over by now."""
+    verdict = verdicts.get(step.virtual_ip) if step is not None else None
+    if step is None or not isinstance(verdict, Accepted) or step.virtual_ip not in assigned.get(step.to_node, {}):
+        return {}
+    members = verdict.membership.members
+    holder = next((member for member in members if member.node.name == step.from_node), None)
+    told = list(holder.addresses)[:MEMBERS_MAX] if holder is not None else []
+    return {step.to_node: [TakeOver(virtual_router=step.virtual_ip, holder_addresses=told)]} if told else {}
+
+
 def _speaker(
     node: str,
     addresses: list[str],
     routers: Mapping[str, _Assignment],
     nominated: Mapping[str, str],
     before: SpeakerConfig | None,
+    take_overs: Sequence[TakeOver],
 ) -> SpeakerConfigSpec:
     spec = SpeakerConfigSpec(
         node_name=node,
         node_addresses=addresses,
         virtual_routers=[router for _, (router, _) in sorted(routers.items())],
         tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
+        take_overs=list(take_overs),
     )
     told = told_of(routers, nominated, spec, before.spec if before is not None else None)
     return structs.replace(spec, first_holds=told)

@@ -14,7 +14,16 @@ import msgspec
 from holdfast_api.addresses import Address, parse_address, parse_interface, why_no_address
 from holdfast_api.cluster import Condition, ConditionType
 from holdfast_api.documents import path_and_reason
-from holdfast_api.pools import ADDRESSES_TOLD_MAX, AddressPool, AddressPoolSpec, AddressPoolStatus, PoolConditionReason
+from holdfast_api.pools import (
+    ADDRESSES_TOLD_MAX,
+    REBALANCE_ANNOTATION,
+    REQUESTED_MAX,
+    AddressPool,
+    AddressPoolSpec,
+    AddressPoolStatus,
+    PoolConditionReason,
+    Rebalance,
+)
 from holdfast_api.resources import HostPorts
 from holdfast_kube.selectors import selects
 from holdfast_operator.planner.cluster import lenient
@@ -149,6 +158,15 @@ class Pools:
         said = [pool.spec.virtual_ip_template.host_ports if pool is not None else None for pool in pools]
         is_open = bool(said) and all(one is HostPorts.OPEN for one in said)
         return HostPorts.OPEN if is_open else HostPorts.CLOSED
+
+    def requested(self, name: str) -> str:
+        """What the annotation holdfast.dev/rebalance of a pool says; empty: nothing, or the pool is refused."""
+        found = (self._raws[name]["metadata"].get("annotations") or {}).get(REBALANCE_ANNOTATION, "")
+        return str(found)[:REQUESTED_MAX] if name in self.giving else ""
+
+    def last_rebalance(self, name: str) -> Rebalance | None:
+        """How far the last one was; None: nobody asked for one."""
+        return decode_pool_status(self._raws[name]).rebalance
 
     def statuses(self, assigned: Collection[Address], forbidden: Spans, now: str) -> dict[str, AddressPoolStatus]:
         """What is to be said of each, by its name. `assigned` are the addresses that VirtualIPs have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from holdfast_api.resources import (
 from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.claims import Accepted
 from holdfast_operator.planner.cluster.departures import Stage
+from holdfast_operator.planner.cluster.first_holds import lot
 from holdfast_operator.planner.cluster.membership import Member
 from holdfast_operator.planner.cluster.presence import Presence
 from holdfast_operator.planner.host.standalone import recovery_hold_ms
@@ -39,20 +39,25 @@ PRIORITY_STEP = 10
 """Between nodes whose user gave them no priority of their own: their timers then end one after another (Skew_Time)."""
 
 
-def priorities_of(accepted: Accepted, running: Mapping[str, VirtualRouterConfiguration]) -> dict[str, int]:
+def priorities_of(
+    accepted: Accepted, running: Mapping[str, VirtualRouterConfiguration], order: Sequence[str] = ()
+) -> dict[str, int]:
     """The priority of each member.
 
     Nodes of equal priority take over at the same moment, and the address decides which of them stays: two holders for
     some milliseconds. So under `nopreempt`, where a priority is nothing but the order in which Backups take over, those
-    that the user left equal get one after another, in an order of each VirtualIP's own, which also spreads them. What a
-    node has by now (`running`) it keeps, whoever comes and goes.
+    that the user left equal get one after another: in the given order, and beyond it in one of each VirtualIP's own. So
+    what a node leaves when it dies is spread over the others. What a node has by now (`running`) it keeps, whoever
+    comes and goes.
     """
     virtual_ip = accepted.virtual_ip
     spec = virtual_ip.spec
     chosen = {entry.node_name: entry.priority for entry in spec.nodes.priorities}
     names = [member.node.name for member in accepted.membership.members]
+    places = {name: place for place, name in enumerate(order)}
     left = sorted(
-        (name for name in names if name not in chosen), key=lambda name: zlib.crc32(f"{virtual_ip.key} {name}".encode())
+        (name for name in names if name not in chosen),
+        key=lambda name: (places.get(name, len(places)), lot(virtual_ip.key, name)),
     )
     if not spec.nopreempt or spec.priority > HEALTHY_PRIORITY_MAX:
         return {**dict.fromkeys(left, spec.priority), **chosen}
@@ -80,16 +85,21 @@ def _steps(highest: int) -> list[int]:
 
 
 def routers_of(
-    accepted: Accepted, running: Mapping[str, VirtualRouterConfiguration], holder: str, presence: Presence
+    accepted: Accepted,
+    running: Mapping[str, VirtualRouterConfiguration],
+    holder: str,
+    presence: Presence,
+    order: Sequence[str] = (),
 ) -> dict[str, VirtualRouterConfiguration]:
     """The part of each node, by its name: of the members, and of those that are drained on their way out.
 
-    `running` is what each node was told last, `holder` who holds the VIP as far as is known, or empty. A node that
+    `running` is what each node was told last, `holder` who holds the VIP as far as is known, or empty, `order` that in
+    which the nodes of a new one are to take over. A node that
     comes is drained until those that run it already know its addresses: they would refuse what it says.
     """
     known = _known(accepted)
     common = _common(accepted, known)
-    priorities = priorities_of(accepted, running)
+    priorities = priorities_of(accepted, running, order)
     chosen: dict[str, list[str]] = {}
     for entry in accepted.virtual_ip.spec.nodes.source_addresses:
         chosen.setdefault(entry.node_name, []).append(entry.address)

@@ -158,9 +158,18 @@ def nodes_are_named_once(virtual_ip: VirtualIP) -> Iterator[Violation]:
     yield from _repeated("spec.nodes.priorities[{}].nodeName", [node.node_name for node in nodes.priorities])
 
 
+def preferences_name_one_thing(virtual_ip: VirtualIP) -> Iterator[Violation]:
+    """A preference is for the nodes with some labels, or for one node."""
+    for index, preference in enumerate(virtual_ip.spec.nodes.preferences):
+        if (preference.selector is None) == (preference.node_name is None):
+            yield Violation(f"spec.nodes.preferences[{index}]", "exactly one of selector and nodeName must be given")
+
+
 def selectors_are_well_formed(virtual_ip: VirtualIP) -> Iterator[Violation]:
     """matchExpressions are requirements as metav1.LabelSelectorRequirement has them."""
     selectors = {"spec.nodes.selector": virtual_ip.spec.nodes.selector}
+    for index, preference in enumerate(virtual_ip.spec.nodes.preferences):
+        selectors[f"spec.nodes.preferences[{index}].selector"] = preference.selector
     if virtual_ip.spec.track.pods is not None:
         selectors["spec.track.pods.selector"] = virtual_ip.spec.track.pods.selector
     for field, selector in selectors.items():
@@ -307,6 +316,7 @@ POLICIES: Sequence[Policy] = (
     owner_is_one_and_preempts,
     nodes_are_named_once,
     selectors_are_well_formed,
+    preferences_name_one_thing,
     nodes_take_part,
     source_addresses_are_usable,
     external_peers_are_usable,
