@@ -9,10 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from holdfast_testing.figures import Figures
 from holdfast_testing.hosts import Host
 from holdfast_testing.namespaces import Namespace, Namespaces
 
 SegmentMaker = Callable[..., "Segment"]
+
+ROOT = Path(__file__).parents[2]
+
+_figures = pytest.StashKey[Figures]()
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What the tests of examples/ measure is told at the end, and kept in build/examples-figures.json."""
+    return request.config.stash.setdefault(_figures, Figures(ROOT / "build" / "examples-figures.json"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell the figures."""
+    told = config.stash.get(_figures, None)
+    if told is None:
+        return
+    terminalreporter.section("figures of the examples")
+    for figure in told:
+        terminalreporter.write_line(str(figure))
 
 
 class Segment:

@@ -33,6 +33,7 @@ run_tools() {
     build_tools kubernetes "about 7 minutes on two cores"
     build_tools etcd "about half a minute"
     build_tools helm "about 3 minutes on two cores"
+    fetch_gateway_api
 }
 
 run_down() {
@@ -96,6 +97,7 @@ print_paths() {
     echo "etcd=$(tools_of etcd)/etcd"
     echo "e2e.test=$(tools_of kubernetes-e2e)/e2e.test"
     echo "coredns-image=$(coredns_image)"
+    echo "gateway-api=$(tools_of gateway-api)"
     echo "network=$NETWORK"
 }
 

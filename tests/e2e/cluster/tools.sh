@@ -101,3 +101,16 @@ module_folder() {
     ensure_go
     (cd "tools/$1" && export GOTOOLCHAIN=local && "$go" mod download "$2" && "$go" list -mod=readonly -m -f '{{.Dir}}' "$2")
 }
+
+# Set the Gateway API's definitions beside the programs: tests/api_server holds examples/kubernetes/gateway against them.
+fetch_gateway_api() {
+    folder=$(tools_of gateway-api)
+    [ ! -d "$folder" ] || return 0
+    say "fetching the definitions of the Gateway API (seconds)"
+    module=$(module_folder gateway-api sigs.k8s.io/gateway-api) || fail "fetching the Gateway API's module failed"
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new"
+    cp "$module"/config/crd/standard/*.yaml "$folder.new/"
+    chmod -R u+w "$folder.new"
+    mv "$folder.new" "$folder"
+}
