@@ -389,6 +389,7 @@ def test_every_policy_refuses_something():
             "names": ["n2"],
             "selector": {"matchExpressions": [{"key": "zone"}]},
             "sourceAddresses": [{"nodeName": "n2", "address": "nowhere"}],
+            "preferences": [{"weight": 1}],
         },
         externalPeers=["nowhere"],
         track={"probes": [{"name": "p"}], "healthCheckNodePorts": [31805, 31805]},
