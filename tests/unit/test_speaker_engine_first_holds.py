@@ -75,7 +75,9 @@ def test_a_nominee_that_fails_leaves_it_to_who_is_healthy() -> None:
     for host in lan.hosts:
         tell(host, "one", vip(100, tracks_services=True))
     lan.hosts[1].running.report_health("default/web", Health.HEALTHY, "", lan.clock.now())
-    lan.run(1.3)
+    lan.run(0.5)
+    assert lan.holders() == []
+    lan.run(0.8)
     assert lan.holders() == ["two"]
 
 

@@ -32,7 +32,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ROUTER,
         "        down_at = max(state.due, self._quiet_until(now))\n",
         "        down_at = state.due\n",
-        "tests/unit/test_speaker_engine_first_holds.py::test_a_nominee_that_does_not_come_is_replaced_as_where_nobody_was_heard",
+        "tests/scenarios/test_scenarios.py::test_scenario[first-hold-does-not-come]",
     ),
     Mutant(
         "an engine that starts anew is a nominee again",
