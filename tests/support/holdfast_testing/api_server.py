@@ -168,12 +168,20 @@ def _granted(answer: Answer, what: str) -> Object:
 class LocalAPIServer:
     """It runs. RBAC is on, and so are the admission plugins that are on by default."""
 
-    def __init__(self, url: str, certificate: Path, admin_token: str) -> None:
+    def __init__(
+        self, url: str, certificate: Path, admin_token: str, restart: Callable[[], None] | None = None
+    ) -> None:
         self.url = url
+        self._restart = restart
         self.certificate = certificate
         self._context = ssl.create_default_context(cafile=certificate)
         self.admin = self.client(admin_token)
         """Of the group system:masters, who may do everything."""
+
+    def restart(self) -> None:
+        """End the kube-apiserver and start it anew, on the same etcd; returns when it is ready."""
+        assert self._restart is not None
+        self._restart()
 
     def client(self, token: str) -> Client:
         """Somebody with that token."""
@@ -248,28 +256,30 @@ def local_api_server(programs: Programs) -> Iterator[LocalAPIServer]:
         run(["openssl", "genrsa", "-out", str(key), "2048"])
         admin_token = secrets.token_hex(16)
         (folder / "tokens.csv").write_text(f"{admin_token},admin,admin,system:masters\n", encoding="ascii")
-        process = processes.enter_context(
-            _process(
-                folder / "kube-apiserver.log",
-                [
-                    str(programs.kube_apiserver),
-                    f"--etcd-servers={url}",
-                    "--bind-address=127.0.0.1",
-                    "--advertise-address=127.0.0.1",
-                    f"--secure-port={port}",
-                    f"--cert-dir={folder}/certificates",
-                    "--service-account-issuer=https://kubernetes.default.svc",
-                    f"--service-account-key-file={key}",
-                    f"--service-account-signing-key-file={key}",
-                    "--service-cluster-ip-range=10.96.0.0/16",
-                    "--authorization-mode=RBAC",
-                    f"--token-auth-file={folder}/tokens.csv",
-                ],
-            )
-        )
+        command = [
+            str(programs.kube_apiserver),
+            f"--etcd-servers={url}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={port}",
+            f"--cert-dir={folder}/certificates",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--authorization-mode=RBAC",
+            f"--token-auth-file={folder}/tokens.csv",
+        ]
         certificate = folder / "certificates" / "apiserver.crt"
-        _wait_until_ready(process, folder / "kube-apiserver.log", port, certificate, admin_token)
-        yield LocalAPIServer(f"https://127.0.0.1:{port}", certificate, admin_token)
+        running = processes.enter_context(contextlib.ExitStack())
+
+        def start() -> None:
+            running.close()
+            process = running.enter_context(_process(folder / "kube-apiserver.log", command))
+            _wait_until_ready(process, folder / "kube-apiserver.log", port, certificate, admin_token)
+
+        start()
+        yield LocalAPIServer(f"https://127.0.0.1:{port}", certificate, admin_token, start)
 
 
 def _wait_until_ready(
