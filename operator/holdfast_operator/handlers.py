@@ -134,6 +134,7 @@ def _virtual_ip(raw: Mapping[str, Any]) -> object:
         metadata.get("deletionTimestamp"),
         metadata.get("labels"),
         metadata.get("annotations"),
+        metadata.get("ownerReferences"),
         raw.get("status", {}).get("nodes"),
     )
 

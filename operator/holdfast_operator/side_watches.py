@@ -70,11 +70,18 @@ def _pod(found: _Watched) -> object:
 
 def _service(found: _Watched) -> object:
     # Of its status and its finalizer, what the operator has just written is no news; the next list finds what others
-    # have made of them.
-    metadata = found.metadata
+    # have made of them. Only one that is to lose all of it goes on from there.
+    metadata, is_over = found.metadata, found.spec.get("type") != "LoadBalancer"
     if not is_of_load_balancers(found.spec, found.status, metadata.finalizers):
         return None
-    return metadata.uid, metadata.deletion_timestamp, metadata.labels, own_annotations(metadata.annotations), found.spec
+    return (
+        metadata.uid,
+        metadata.deletion_timestamp,
+        metadata.labels,
+        own_annotations(metadata.annotations),
+        found.spec,
+        metadata.finalizers if is_over else None,
+    )
 
 
 class DigestStore:

@@ -507,6 +507,15 @@ def test_an_edit_of_its_virtual_ip_is_undone(world: World) -> None:
     assert routers(plan) == routers(before)
 
 
+def test_a_virtual_ip_whose_owners_a_user_took_away_gets_them_back(world: World) -> None:
+    world.apply_service("web")
+    before = world.settle()
+    world.virtual_ips["shop/web"]["metadata"]["ownerReferences"] = []
+    plan = world.plan()
+    assert plan.virtual_ips == before.virtual_ips
+    assert plan.ended == before.ended == []
+
+
 # ----- more Services than addresses -----
 
 

@@ -123,8 +123,12 @@ def _team(wish: Wish) -> _Team:
 
 
 def _owners(record: Record, by_uid: Mapping[str, Wish], by_key: Mapping[str, Wish]) -> list[Wish]:
-    """The oldest first. One that was made anew under its name is the same to its author."""
-    found = (by_uid.get(uid) or by_key.get(f"{record.namespace}/{name}") for uid, name in record.owners.items())
+    """The oldest first. One that was made anew under its name is the same to its author.
+
+    Where a user has taken the owners away, it is the Service whose name it has.
+    """
+    found = [by_uid.get(uid) or by_key.get(f"{record.namespace}/{name}") for uid, name in record.owners.items()]
+    found = found or [by_key.get(record.key)]
     here = {wish.key: wish for wish in found if wish is not None and wish.namespace == record.namespace}
     return sorted(here.values(), key=lambda wish: wish.age)
 
