@@ -115,7 +115,7 @@ class History(_Answer, frozen=True, kw_only=True):
 class RouterStatus(
     Struct, frozen=True, kw_only=True, rename=kubernetes_name, omit_defaults=False, forbid_unknown_fields=False
 ):
-    """One virtual router as it is now."""
+    """One VirtualIP and its virtual router as they are now."""
 
     virtual_ip: str
     addresses: list[str]
@@ -152,6 +152,8 @@ class RouterStatus(
     host_ports_exposed: bool = False
     """Its host ports are to be closed, and cannot be: what listens on this node is reached through it where it is held.
     """
+    virtual_router: str = ""
+    """The name of the virtual router that it shares with others; empty: it has one of its own."""
 
 
 class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

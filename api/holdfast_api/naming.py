@@ -1,6 +1,6 @@
 """Field names on the wire: camelCase with acronyms in one case, as the Kubernetes API conventions have it."""
 
-_ACRONYMS = {"id": "ID", "ids": "IDs", "ip": "IP"}
+_ACRONYMS = {"id": "ID", "ids": "IDs", "ip": "IP", "ips": "IPs"}
 
 
 def kubernetes_name(field: str) -> str:

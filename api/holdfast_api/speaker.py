@@ -13,19 +13,35 @@ MEMBERS_MAX: Final = 256
 """Of the addresses of members. An engine of an earlier version refuses a configuration that has more."""
 
 
+SHARED_ADDRESSES_MAX: Final = 64
+"""Addresses of a virtual router that several VirtualIPs share, but for one that has more of them by itself: they move
+together, and small ones can be spread over nodes."""
+
+
+class SharingVirtualIP(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True
+):
+    """One of several VirtualIPs that share a virtual router."""
+
+    name: str
+    """namespace/name."""
+    addresses: Annotated[list[str], Meta(min_length=1, max_length=40)]
+
+
 class VirtualRouterConfiguration(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True
 ):
-    """One VirtualIP as this node's engine runs it: everything resolved, nothing left to choose but the interface.
+    """One virtual router as this node's engine runs it: everything resolved, nothing left to choose but the interface.
 
     A field that was added later has a default that means what was done before it was there, and is left out then: an
     engine of an earlier version refuses what it does not know.
     """
 
     name: str
-    """namespace/name of the VirtualIP."""
+    """namespace/name of the VirtualIP; where `virtual_ips` is given, the virtual router's own name."""
     addresses: Annotated[list[str], Meta(min_length=1, max_length=40)]
-    """As the user wrote them, with prefix length where given."""
+    """As the user wrote them, with prefix length where given. Where `virtual_ips` is given, those of their addresses
+    that its advertisements list: at most 20 of each family."""
     virtual_router_id: Annotated[int, Meta(ge=1, le=255)]
     version: Literal[2, 3] = 3
     priority: Annotated[int, Meta(ge=50, le=255)] = 100
@@ -63,6 +79,13 @@ class VirtualRouterConfiguration(
     """The node is being emptied: it counts as failing, and goes on as the holder of last resort if nobody else can."""
     last_holder_elsewhere: bool = False
     """The last known holder is another node: be slow to believe in silence when starting."""
+    virtual_ips: Annotated[list[SharingVirtualIP], Meta(max_length=SHARED_ADDRESSES_MAX)] = field(default_factory=list)
+    """The VirtualIPs that share it. Empty: it is that of one VirtualIP, whose name it has."""
+
+    @property
+    def every_address(self) -> list[str]:
+        """Those that it has, listed in its advertisements or not."""
+        return [text for one in self.virtual_ips for text in one.addresses] or self.addresses
 
 
 class SpeakerConfiguration(

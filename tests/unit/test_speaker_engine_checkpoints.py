@@ -22,12 +22,13 @@ from holdfast_speaker.engine.deadlines import Deadlines
 from holdfast_speaker.engine.engine import Engine, EngineCheckpoint
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
 from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
-from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint, LastMove
+from holdfast_speaker.engine.instance import Instance, InstanceCheckpoint
 from holdfast_speaker.engine.links import LinksCheckpoint, LinkTable
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
 from holdfast_speaker.engine.ports import AddressAdded, AddressRemoved, Link, LinkAddress, LinkChanged, LinkRemoved
 from holdfast_speaker.engine.refusals import Refusals
 from holdfast_speaker.engine.sending import Sending, SendingCheckpoint
+from holdfast_speaker.engine.sharing import LastMove
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.engine.strangers import Strangers, StrangersCheckpoint
 from holdfast_speaker.vrrp.instants import Duration, Instant

@@ -280,6 +280,11 @@ class HeldAddresses:
                     self.table.claimed.add((index, item.address))
                     self.table.add((), (item,))
 
+    def holds(self, addresses: Iterable[bytes]) -> bool:
+        """Whether each of these is on the kernel for some VirtualIP."""
+        there = {key.address for key in self._held}
+        return there.issuperset(addresses)
+
     def owned(self, owner: str) -> frozenset[KernelAddress]:
         """What is on the kernel for a VirtualIP."""
         return self._owned.get(owner, frozenset())

@@ -31,7 +31,7 @@ from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
 from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
-from holdfast_speaker.engine.instance import QUIET_PERIOD, Instance, InstanceCheckpoint, LastMove, first_by_vrid
+from holdfast_speaker.engine.instance import QUIET_PERIOD, Instance, InstanceCheckpoint, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
@@ -44,6 +44,7 @@ from holdfast_speaker.engine.ports import (
     Event,
     Kernel,
     KernelAddress,
+    LinkAddress,
     LinkChanged,
     Listener,
     Log,
@@ -55,6 +56,7 @@ from holdfast_speaker.engine.ports import (
 from holdfast_speaker.engine.refusals import Refusals
 from holdfast_speaker.engine.reports import find_virtual_ip, published_router, transition_message
 from holdfast_speaker.engine.sending import Sending, SendingCheckpoint
+from holdfast_speaker.engine.sharing import LastMove, Sharer, common_health
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.engine.strangers import Strangers, StrangersCheckpoint
 from holdfast_speaker.vrrp.actions import (
@@ -74,8 +76,14 @@ from holdfast_speaker.vrrp.states import Listening as HeardNobody
 _NOT_OF_THE_MACHINE = frozenset({Obstacle.SERVICE_FAILED, Obstacle.STOPPED, Obstacle.ADDRESS_CONFLICT})
 """Obstacles that do not go by a look at links and addresses."""
 
+_OF_ADDRESSES = frozenset({Obstacle.ADDRESS_CONFLICT, Obstacle.KERNEL_REFUSED})
+"""Obstacles of single addresses, found out where they are about to be held."""
+
 RETRY_AFTER = Duration(5 * SECOND)
 """How long a family stays out after the kernel refused its addresses."""
+
+_OTHERS_TOLD = 8
+"""How many of the VirtualIPs that share a virtual router a sentence names."""
 
 _ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
 """How long after a takeover an answer for the addresses may still be the former holder's."""
@@ -236,7 +244,7 @@ class Engine:
         """
         wanted = {item.name: item for item in configuration.virtual_routers}
         self._hearing.begin(now)
-        self._rename(wanted)
+        self._rename(wanted, now)
         self._put_off = None
         if self._refuse_edits(wanted):
             self._put_off = configuration
@@ -247,7 +255,7 @@ class Engine:
             if name not in wanted or instance.becomes_another_router(wanted[name]):
                 leaving.append(instance)
             elif instance.configuration != wanted[name]:
-                instance.change(wanted[name])
+                self._change(instance, wanted[name], now)
                 self._sending.begin_anew(instance)
                 instance.work_out_kernel_addresses()  # it may be given what leaves
                 if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
@@ -260,8 +268,9 @@ class Engine:
                 self.instances[name] = Instance(item, LastMove(self._clock.timestamp()))
                 if name in self._former:
                     self.instances[name].inherit(self._former[name])
+                    self._ask_first(self.instances[name], now)
         for instance in self.instances.values():
-            instance.outside = self.door.why_not(instance.addresses)
+            instance.outside = "" if instance.sharers else self.door.why_not(instance.addresses)
             self._judge(instance)
         self.configuration = configuration
         self._index_addresses(self.instances.values())
@@ -277,7 +286,7 @@ class Engine:
         self._nominees = {}
         self.is_unpublished = True
 
-    def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> None:
+    def _rename(self, wanted: Mapping[str, VirtualRouterConfiguration], now: Instant) -> None:
         """A VirtualIP of another name, whose virtual router on the link is the same: it goes on under that name."""
         names = self._new_names(wanted)
         going = [(former, name, self.instances.pop(former)) for former, name in names.items()]
@@ -293,7 +302,7 @@ class Engine:
             if former in proofs:
                 self._prove_at[name] = proofs[former]
             self.instances[name] = instance
-            instance.change(wanted[name])
+            self._change(instance, wanted[name], now)
             instance.work_out_kernel_addresses()
 
     def _new_names(self, wanted: Mapping[str, VirtualRouterConfiguration]) -> dict[str, str]:
@@ -311,12 +320,29 @@ class Engine:
                 del names[former]
         return names
 
+    def _change(self, instance: Instance, configuration: VirtualRouterConfiguration, now: Instant) -> None:
+        """Another configuration of the same virtual router. Who shares it no longer is told to be removed."""
+        before = instance.sharers
+        instance.change(configuration)
+        for name, sharer in before.items():
+            if name not in instance.sharers and name != configuration.name:
+                self._tell_sharer(instance, sharer, State.INITIALIZE, Reason.REMOVED, "", now)
+        for sharer in instance.sharers.values():
+            if sharer.unasked and self.addresses.holds(address for address, _ in sharer.addresses):
+                sharer.unasked = False  # it moves here from another virtual router of this node
+        self._ask_first(instance, now)
+
+    def _ask_first(self, instance: Instance, now: Instant) -> None:
+        """Before new addresses join those that are held, it is asked whether somebody else has them."""
+        if any(sharer.unasked for sharer in instance.sharers.values()):
+            self._conflicts.begin(instance, now)
+
     def _refuse_edits(self, wanted: dict[str, VirtualRouterConfiguration]) -> bool:
         """Have VirtualIPs whose edit asks for what may not be held stay what they are; whether there was one."""
         refused = False
         for name, instance in self.instances.items():
             item = wanted.get(name)
-            if item is None or instance.refusal:
+            if item is None or instance.refusal or item.virtual_ips:  # of those that share it each is judged by itself
                 continue
             why = ""
             instance.note_what_is_in_force()
@@ -335,12 +361,42 @@ class Engine:
         """Find out whether a VirtualIP may be held here now; whether that is new."""
         instance.note_what_is_in_force()
         before = instance.refusal
-        instance.refusal = instance.outside or self._why_no_next_hop(instance, instance.addresses)
-        led = "" if instance.refusal else self._leads_through(instance, instance.addresses)
+        is_new = self._judge_sharers(instance)
+        if not instance.sharers:
+            instance.refusal = instance.outside or self._why_no_next_hop(instance, instance.addresses)
+        permitted = instance.permitted_addresses
+        led = self._leads_through(instance, [item for item in instance.addresses if item[0] in permitted])
         if led and instance.warnings.get("next hop") != led:
             self._log.warning(led, virtualIP=instance.name)
         instance.warn("next hop", led)
-        return instance.refusal != before
+        return is_new or instance.refusal != before
+
+    def _judge_sharers(self, instance: Instance) -> bool:
+        """The same for those that share it, each by itself: whether one of them may, or may not, from now on."""
+        if not instance.sharers:
+            return False
+        is_new = False
+        for sharer in instance.sharers.values():
+            why = self.door.why_not(sharer.addresses) or self._why_no_next_hop(instance, sharer.addresses)
+            if sharer.withheld.get(Obstacle.ADDRESS_NOT_PERMITTED, "") == why:
+                continue
+            is_new = True
+            self._withhold(sharer, Obstacle.ADDRESS_NOT_PERMITTED, why)
+            if why:
+                self._log.error(f"cannot be held: {why}", virtualIP=sharer.name)
+        refused = [sharer.withheld.get(Obstacle.ADDRESS_NOT_PERMITTED, "") for sharer in instance.sharers.values()]
+        instance.refusal = refused[0] if all(refused) else ""
+        if is_new:
+            instance.prepare_announcements(self._forwards_on(instance))
+        return is_new
+
+    @staticmethod
+    def _withhold(sharer: Sharer, obstacle: Obstacle, why: str) -> None:
+        """Withhold one of those that share a virtual router; an empty reason: no longer."""
+        if why:
+            sharer.withheld[obstacle] = why
+        else:
+            sharer.withheld.pop(obstacle, None)
 
     def _why_no_next_hop(self, instance: Instance, addresses: Iterable[tuple[bytes, int]]) -> str:
         """In a pod a next hop is not held, as all of the node's traffic goes to it. One that was in force before the
@@ -365,9 +421,7 @@ class Engine:
     def _index_addresses(self, instances: Iterable[Instance]) -> None:
         self._by_address = {}
         for instance in instances:
-            if instance.refusal:  # what is not ours to hold may be the host's own
-                continue
-            for address, _ in instance.addresses:
+            for address in instance.permitted_addresses:  # what is not ours to hold may be the host's own
                 self._by_address.setdefault(address, []).append(instance)
 
     def _remove(self, instance: Instance, now: Instant) -> None:
@@ -477,7 +531,7 @@ class Engine:
                         addresses.add(address.address)
                 case NextHopsChanged(next_hops):
                     addresses.update(next_hop.address for next_hop in next_hops)
-                    told = [one for one in self.instances.values() if one.refusal or "next hop" in one.warnings]
+                    told = [one for one in self.instances.values() if one.goes_by_next_hops]
                     addresses.update(*(instance.address_set for instance in told))
                 case PortsClosed():
                     pass
@@ -511,6 +565,7 @@ class Engine:
         for instance in instances:
             instance.find_sources(self.table, self._by_address.keys(), now)
             self._find_lacking(instance)
+            self._find_in_use(instance)
             instance.work_out_kernel_addresses()
         self._close_host_ports(instances)
         for instance in instances:
@@ -524,7 +579,7 @@ class Engine:
         changes = {}
         for instance in instances:
             closes = instance.closes_host_ports and not self.addresses.elsewhere(instance.kernel_addresses)
-            changes[instance.name] = instance.address_set if closes else frozenset[bytes]()
+            changes[instance.name] = instance.closable_addresses if closes else frozenset[bytes]()
         self.host_ports.close(changes)
 
     def _share_virtual_router_ids(self, looked_at: Sequence[Instance]) -> list[Instance]:
@@ -551,7 +606,7 @@ class Engine:
             # Another interface, by another name or made anew under the same: what was held on the old one goes.
             self._leave_link(instance, now)
         instance.link = link
-        instance.prepare_announcements(link is not None and self._forwards(link.name))
+        instance.prepare_announcements(self._forwards_on(instance))
         if link is None or before is None or before.index != link.index:
             return
         if link.mac != before.mac and instance.router.holds_addresses:
@@ -559,6 +614,9 @@ class Engine:
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
             self._carry_out(instance, instance.router.announce(now), now)
+
+    def _forwards_on(self, instance: Instance) -> bool:
+        return instance.link is not None and self._forwards(instance.link.name)
 
     def _forwards(self, name: str) -> bool:
         """Whether this host is an IPv6 router on the link; asked once in a look."""
@@ -596,6 +654,24 @@ class Engine:
                     lacking[width] = instance.failed[width]
         instance.lacking = lacking
 
+    def _find_in_use(self, instance: Instance) -> None:
+        """Which of those that share a virtual router have an address that is on this host already."""
+        link = instance.link
+        if not instance.sharers or link is None or instance.owner:
+            return
+        is_new = False
+        for sharer in instance.sharers.values():
+            own = (KernelAddress(link.index, address, 8 * len(address)) for address, _ in sharer.addresses)
+            elsewhere = self.addresses.elsewhere(own)
+            why = self._sentence_elsewhere(elsewhere[0]) if elsewhere else ""
+            is_new |= sharer.withheld.get(Obstacle.ADDRESS_IN_USE, "") != why
+            self._withhold(sharer, Obstacle.ADDRESS_IN_USE, why)
+        if is_new:
+            instance.prepare_announcements(self._forwards_on(instance))
+
+    def _sentence_elsewhere(self, place: LinkAddress) -> str:
+        return f"{text(place)} is on {self.table.by_index[place.index].name} already, not put there by Holdfast"
+
     def _take_off(self, instance: Instance) -> None:
         """Take off what is held for a VirtualIP and no longer its own, before anything is given."""
         owned = self.addresses.owned(instance.name)
@@ -620,6 +696,9 @@ class Engine:
         self._tell_lacking(instance)
         own = self._own_members(instance)
         if instance.is_settled(self.table.revision, own):
+            if instance.sharers:  # one of them may be held or withheld from now on
+                self._carry_out(instance, NOTHING, now)
+                self._tell_sharers(instance, now)
             self._schedule(instance)  # it may be that it is to be looked at again
             return
         in_a_cluster = bool(self.configuration.node_addresses)
@@ -645,6 +724,7 @@ class Engine:
                     self._prove_soon(instance, width, now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
+        self._tell_sharers(instance, now)
 
     def _first_hold(self, instance: Instance, now: Instant) -> FirstHold | None:
         """Who was chosen to hold a new virtual router first; None: nobody, or it is this node and silence says nothing
@@ -679,8 +759,11 @@ class Engine:
             for obstacle, why in instance.lacking.values():
                 found[obstacle] = f"{found[obstacle]}; {why}" if obstacle in found else why
         if elsewhere := self.addresses.elsewhere(instance.kernel_addresses):
-            where = self.table.by_index[elsewhere[0].index].name
-            found[Obstacle.ADDRESS_IN_USE] = f"{text(elsewhere[0])} is on {where} already, not put there by Holdfast"
+            found[Obstacle.ADDRESS_IN_USE] = self._sentence_elsewhere(elsewhere[0])
+        if instance.is_withheld:
+            for sharer in instance.sharers.values():
+                for obstacle, why in sharer.withheld.items():
+                    found[obstacle] = f"{found[obstacle]}; {why}" if obstacle in found else why
         vrid = instance.configuration.virtual_router_id
         for index, width in instance.listeners:
             other = self._by_vrid.get((index, width, vrid))
@@ -717,9 +800,14 @@ class Engine:
 
     def report_health(self, name: str, health: Health, detail: str, now: Instant) -> None:
         """The services behind a VIP, as the probes see them; raises ConfigurationError where there is no such VIP."""
-        instance = find_virtual_ip(self.instances, name)
-        if health is not Health.UNKNOWN or instance.reported_health is Health.UNKNOWN:
+        instance, key = find_virtual_ip(self.instances, name)
+        sharer = instance.sharers.get(key)
+        before = instance.reported_health if sharer is None else sharer.reported_health
+        if health is not Health.UNKNOWN or before is Health.UNKNOWN:
             # Not knowing (yet, again) is no reason to forget what is known.
+            if sharer is not None:
+                sharer.reported_health, sharer.reported_detail = health, detail
+                health, detail = common_health(instance.sharers)
             instance.reported_health, instance.reported_detail = health, detail
             self.is_unpublished = True
             if instance.configuration.draining:  # what a failing node does depends on why it fails
@@ -776,7 +864,7 @@ class Engine:
         """What leaves this host, our own among it: a virtual router that is none of ours is a stranger's."""
         for payload, source, destination, ttl in datagrams:
             ours = self._by_vrid.get((index, len(source), payload[1])) if len(payload) > 1 else None
-            known = {address for address, _ in ours.addresses} if ours is not None else frozenset()
+            known = ours.address_set if ours is not None else frozenset()
             self.strangers.hear_own_host(index, payload, source, destination, ttl, known, now)
 
     def _explained(self, instance: Instance, advertisement: Advertisement, now: Instant) -> Actions:
@@ -906,6 +994,8 @@ class Engine:
 
     def _decide(self, instance: Instance, conflict: dict[bytes, bytes], now: Instant) -> bool:
         """Act on what a check found. Returns whether the router's own timers may act."""
+        if instance.sharers:
+            return self._decide_each(instance, conflict, now)
         router = instance.router
         sentence = conflicts.sentence(conflict) if conflict else ""
         before = instance.warnings.get("conflict")
@@ -933,6 +1023,65 @@ class Engine:
             self._carry_out(instance, router.clear(Obstacle.ADDRESS_CONFLICT, now), now)
         return True
 
+    def _decide_each(self, instance: Instance, conflict: dict[bytes, bytes], now: Instant) -> bool:
+        """The same for those that share it: an address that somebody has withholds its VirtualIP alone."""
+        router = instance.router
+        holds, was_out = router.holds_addresses, Obstacle.ADDRESS_CONFLICT in router.obstacles
+        instance.warn("conflict", self._why_unasked(instance))
+        if not (holds or was_out or self._is_about_to_hold_first(instance)):
+            return True  # a Master was heard meanwhile: it is the one that answered
+        asked = list(instance.sharers.values())
+        if holds:  # new ones alone, where there are any; of what is withheld nothing was asked
+            unasked = [sharer for sharer in asked if sharer.unasked]
+            asked = unasked or [sharer for sharer in asked if not sharer.is_out]
+        for sharer in asked:
+            own = {address: conflict[address] for address, _ in sharer.addresses if address in conflict}
+            sentence = conflicts.sentence(own) if own else ""
+            is_held = holds and not sharer.is_out
+            if sentence and sentence not in (sharer.warning, sharer.withheld.get(Obstacle.ADDRESS_CONFLICT)):
+                self._log.error(f"somebody else answers for it: {sentence}", virtualIP=sharer.name)
+            sharer.unasked = False
+            sharer.warning = sentence if is_held or not instance.refuses_conflicts else ""
+            if is_held:
+                continue
+            before = Obstacle.ADDRESS_CONFLICT in sharer.withheld
+            self._withhold(sharer, Obstacle.ADDRESS_CONFLICT, sentence if instance.refuses_conflicts else "")
+            sharer.retry_at = None
+            if Obstacle.ADDRESS_CONFLICT in sharer.withheld:
+                sharer.retry_at = Instant(now + (ASK_AGAIN_AFTER if before else ASK_AGAIN_FIRST_AFTER))
+        self._plan_retry(instance)
+        self._hold_anew(instance, now)
+        return not instance.is_withheld
+
+    @staticmethod
+    def _plan_retry(instance: Instance) -> None:
+        """Try again when the first of those that share it is to be."""
+        times = [sharer.retry_at for sharer in instance.sharers.values() if sharer.retry_at is not None]
+        earliest = min(times, default=None)
+        if earliest is not None and (instance.retry_at is None or earliest < instance.retry_at):
+            instance.retry_at = earliest
+
+    def _hold_anew(self, instance: Instance, now: Instant) -> None:
+        """Others of those that share it are held or withheld from now on: on the kernel, and to the neighbours."""
+        router = instance.router
+        before = self.addresses.owned(instance.name)
+        instance.work_out_kernel_addresses()
+        instance.prepare_announcements(self._forwards_on(instance))
+        if instance.is_withheld and not router.obstacles:
+            for obstacle, why in self._obstacles(instance).items():
+                self._log.error(f"cannot run: {why}", virtualIP=instance.name, obstacle=obstacle.value)
+                instance.obstacle_details[obstacle] = why
+                self._carry_out(instance, router.obstruct(obstacle, now, why), now)
+        elif not instance.is_withheld:
+            for obstacle in sorted(router.obstacles & _OF_ADDRESSES):
+                instance.obstacle_details.pop(obstacle, None)
+                self._carry_out(instance, router.clear(obstacle, now), now)
+        is_more = router.holds_addresses and not instance.kernel_addresses <= before
+        self._carry_out(instance, router.announce(now) if is_more else NOTHING, now)
+        self.addresses.set_routes(instance.name, instance.routes(self.table))
+        self._tell_sharers(instance, now)
+        self.is_unpublished = True
+
     def _why_unasked(self, instance: Instance) -> str:
         """Where neighbours cannot be heard now. That is no reason to leave the addresses to nobody."""
         code = self._deaf_to_neighbours.get(instance.link.index) if instance.link is not None else None
@@ -947,6 +1096,8 @@ class Engine:
 
     def _try_again(self, instance: Instance, now: Instant) -> None:
         instance.retry_at = None
+        if instance.sharers:
+            self._try_sharers_again(instance, now)
         if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
             self._conflicts.begin(instance, now)
         still: dict[int, tuple[Obstacle, str]] = {
@@ -956,9 +1107,22 @@ class Engine:
         }
         if still:
             instance.retry_at = Instant(now + self._sending.pause(instance.name))
+            self._plan_retry(instance)
         if still != instance.failed:
             instance.failed = still
             self._look([instance], now)
+
+    def _try_sharers_again(self, instance: Instance, now: Instant) -> None:
+        """What the kernel refused is tried, what somebody else had is asked for."""
+        due = [one for one in instance.sharers.values() if one.retry_at is not None and one.retry_at <= now]
+        for sharer in due:
+            sharer.retry_at = None
+            sharer.withheld.pop(Obstacle.KERNEL_REFUSED, None)
+            if Obstacle.ADDRESS_CONFLICT in sharer.withheld and instance.router.holds_addresses:
+                sharer.unasked = True
+        self._plan_retry(instance)
+        self._ask_first(instance, now)
+        self._hold_anew(instance, now)
 
     def _lets_out(self, instance: Instance, width: int, now: Instant) -> bool:
         """Whether this host lets an advertisement out again; without holding anything for that."""
@@ -974,11 +1138,26 @@ class Engine:
 
     def _kernel_refused(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
         """A family whose addresses the kernel does not take is not served for a while."""
+        if instance.sharers:
+            self._withhold_refused(instance, refused, now)
+            self._hold_anew(instance, now)
+            return
         for address, code in refused.items():
             detail = f"the kernel refused {text(address)}: {told(code)}"
             instance.failed[len(address.address)] = (Obstacle.KERNEL_REFUSED, detail)
         instance.retry_at = Instant(now + RETRY_AFTER)
         self._look([instance], now)
+
+    def _withhold_refused(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
+        """Of those that share it, the ones whose addresses the kernel does not take are withheld for a while."""
+        codes = {address.address: (address, code) for address, code in refused.items()}
+        for sharer in instance.sharers.values():
+            for own, _ in sharer.addresses:
+                if own in codes:
+                    address, code = codes[own]
+                    sharer.withheld[Obstacle.KERNEL_REFUSED] = f"the kernel refused {text(address)}: {told(code)}"
+                    sharer.retry_at = Instant(now + RETRY_AFTER)
+        self._plan_retry(instance)
 
     def _cannot_send(self, instance: Instance, width: int, now: Instant) -> None:
         instance.failed[width] = (Obstacle.CANNOT_SEND, self._sending.why(instance, width))
@@ -990,6 +1169,12 @@ class Engine:
     def _carry_out(self, instance: Instance, actions: Actions, now: Instant) -> None:
         """The level first, then the edges in their order: the contract of vrrp/actions.py."""
         refused = self._enforce(instance, now)
+        if refused and instance.sharers:
+            self._withhold_refused(instance, refused, now)
+            if not instance.is_withheld:  # what the router says is true of the others
+                instance.work_out_kernel_addresses()
+                instance.prepare_announcements(self._forwards_on(instance))
+                refused = self._enforce(instance, now)
         if refused:
             # What the router wanted to say is void: it does not hold all that it would speak for.
             self._tell_transitions(instance, actions)
@@ -1063,6 +1248,12 @@ class Engine:
     def _tell(self, instance: Instance, action: Transitioned, now: Instant) -> None:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
+        if action.to_state is State.BACKUP:
+            for sharer in instance.sharers.values():
+                sharer.leave_to_master()
+            if instance.sharers:
+                instance.work_out_kernel_addresses()
+                instance.prepare_announcements(self._forwards_on(instance))
         instance.master_since = now if action.to_state is State.MASTER else None
         self._sending.begin_anew(instance)
         if action.from_state is State.MASTER:
@@ -1078,9 +1269,55 @@ class Engine:
             reason=message.reason,
             peer=message.peer,
         )
-        self.transitions.append(message)
+        if instance.sharers:
+            self._tell_with_router(instance, message, now)
+        else:
+            self.transitions.append(message)
         if action.to_state is not State.INITIALIZE and not instance.router.proven:
             self._hearing.begin_asking(instance, now)
+
+    def _tell_with_router(self, instance: Instance, message: Transition, now: Instant) -> None:
+        """What those that share it do with their virtual router; the log has one line for all of them."""
+        for sharer in instance.sharers.values():
+            state = sharer.shown_state(instance.router.state_name)
+            if state is message.to_state and state is not sharer.state:
+                moved = msgspec.structs.replace(message, virtual_ip=sharer.name, from_state=sharer.state)
+                sharer.remember(moved)
+                self.transitions.append(moved)
+        self._tell_sharers(instance, now)
+
+    def _tell_sharers(self, instance: Instance, now: Instant) -> None:
+        """Which of those that share a virtual router are held or withheld from now on, though it stays what it is."""
+        state = instance.router.state_name
+        for sharer in instance.sharers.values():
+            shown = sharer.shown_state(state)
+            if shown is sharer.state or not instance.started:
+                continue
+            if shown is State.INITIALIZE:
+                obstacle = min(sharer.withheld, default=None)
+                reason = Reason(obstacle.value) if obstacle is not None else Reason.STOPPED
+                detail = sharer.withheld[obstacle] if obstacle is not None else "its addresses are to be asked for"
+                self._tell_sharer(instance, sharer, shown, reason, detail, now)
+            elif sharer.last_move.reason in (None, Reason.REMOVED):
+                self._tell_sharer(instance, sharer, shown, Reason.STARTED, "it shares a virtual router", now)
+            else:
+                self._tell_sharer(instance, sharer, shown, Reason.OBSTACLE_GONE, "", now)
+
+    def _tell_sharer(
+        self, instance: Instance, sharer: Sharer, state: State, reason: Reason, detail: str, now: Instant
+    ) -> None:
+        priority = instance.router.effective_priority
+        action = Transitioned(now, sharer.state, state, reason, priority, detail=detail)
+        message = transition_message(sharer.name, action, self._clock.timestamp())
+        sharer.remember(message)
+        self.transitions.append(message)
+        self.is_unpublished = True
+        self._log.info(
+            f"{message.from_state} -> {message.to_state}: {message.message}",
+            virtualIP=sharer.name,
+            virtualRouter=instance.name,
+            reason=message.reason,
+        )
 
     def _schedule(self, instance: Instance) -> None:
         """Have this VirtualIP come up in poll() when it is due."""
@@ -1113,14 +1350,14 @@ class Engine:
 
     def switchover(self, name: str, to: str, now: Instant) -> str:
         """Carry out a switchover on the user's wish; returns what was done. Raises ConfigurationError if it cannot."""
-        instance = find_virtual_ip(self.instances, name)
+        instance, key = find_virtual_ip(self.instances, name)
         if to == self.node_name:
             if instance.router.state_name is State.MASTER:
-                return f"{instance.name} is held by {to} already"
+                return f"{key} is held by {to} already"
             self._carry_out(instance, instance.router.take_over(now), now)
-            return f"{instance.name} is held by {to} now"
+            return f"{key} is held by {to} now{_with_others(instance, key)}"
         self._carry_out(instance, instance.router.step_aside(now), now)
-        return f"{self.node_name} steps aside for the best healthy Backup of {instance.name}"
+        return f"{self.node_name} steps aside for the best healthy Backup of {key}{_with_others(instance, key)}"
 
     def step_aside(self, now: Instant) -> Instant:
         """Ask healthy Backups to take every VIP over, make before break; until when it is worth waiting for them."""
@@ -1156,8 +1393,8 @@ class Engine:
     def vips(self) -> Set[bytes]:
         """The addresses that are VIPs here, whoever put them on a link; not those that this node owns itself, nor those
         that it may not hold, which may be its own."""
-        instances = (one for one in self.instances.values() if not one.owner and not one.refusal)
-        return {address for instance in instances for address, _ in instance.addresses}
+        instances = (one for one in self.instances.values() if not one.owner)
+        return {address for instance in instances for address in instance.permitted_addresses}
 
     def published_routers(self) -> list[PublishedRouter]:
         """What the next engine on this node should know."""
@@ -1172,9 +1409,18 @@ class Engine:
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
 
 
+def _with_others(instance: Instance, name: str) -> str:
+    """Who else moves with a VirtualIP, for people."""
+    others = [other for other in instance.sharers if other != name]
+    if not others:
+        return ""
+    more = f" and {len(others) - _OTHERS_TOLD} more" if len(others) > _OTHERS_TOLD else ""
+    return f", with all that share its virtual router: {', '.join(others[:_OTHERS_TOLD])}{more}"
+
+
 def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
     """What makes two configurations one virtual router for everybody else."""
-    addresses = frozenset(packed_interface(text)[0] for text in configuration.addresses)
+    addresses = frozenset(packed_interface(text)[0] for text in configuration.every_address)
     return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
 
 

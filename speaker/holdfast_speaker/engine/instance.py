@@ -1,4 +1,4 @@
-"""One VirtualIP on this node: its virtual router, the link it lives on, and what it sends from."""
+"""One virtual router on this node: its VirtualIP or VirtualIPs, the link it lives on, and what it sends from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
-from holdfast_api.reasons import Health, Obstacle, Reason, State
+from holdfast_api.reasons import Health, Obstacle, State
 from holdfast_api.resources import PRIORITY_OWNER, ConflictDetection, ForeignRouters, HostPorts, Transport, WhenFailing
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_speaker.engine import frames
@@ -24,6 +24,7 @@ from holdfast_speaker.engine.links import (
     why_no_source,
 )
 from holdfast_speaker.engine.ports import LIFETIME_SECONDS, AddRoute, KernelAddress, Link, Listener
+from holdfast_speaker.engine.sharing import HISTORY, LastMove, Sharer
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.admission import Acquaintances
 from holdfast_speaker.vrrp.configuration import Configuration, Family
@@ -33,9 +34,6 @@ from holdfast_speaker.vrrp.router import Checkpoint as RouterCheckpoint
 from holdfast_speaker.vrrp.router import VirtualRouter
 from holdfast_speaker.vrrp.states import Backup
 
-HISTORY = 10
-"""How many transitions of each VirtualIP are remembered."""
-
 QUIET_PERIOD = SECOND
 """How long a starting node distrusts silence: ports of switches and bridges need some time before they forward."""
 
@@ -44,16 +42,6 @@ QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
-
-
-@dataclass(slots=True)
-class LastMove:
-    """What status tells of the last transition."""
-
-    since: str
-    reason: Reason | None = None
-    message: str = ""
-    moves: int = 0
 
 
 class Told(NamedTuple):
@@ -98,11 +86,12 @@ class InstanceCheckpoint(Struct, frozen=True):
     outside: str = ""
     refusal: str = ""
     in_force: frozenset[bytes] = frozenset()
+    sharers: dict[str, Sharer] = {}
 
 
 @dataclass(slots=True)
 class Instance:
-    """A VirtualIP as this engine runs it. `link` is None while there is no interface for it."""
+    """A virtual router as this engine runs it. `link` is None while there is no interface for it."""
 
     configuration: VirtualRouterConfiguration
     last_move: LastMove
@@ -132,6 +121,8 @@ class Instance:
     """Why it is refused now, because of that or of a route; empty: it is not."""
     in_force: frozenset[bytes] = frozenset()
     """Those of its addresses that were held here, or by a Master that was heard here."""
+    sharers: dict[str, Sharer] = field(default_factory=dict)
+    """The VirtualIPs that share it, by name; empty: it is that of one VirtualIP, whose name it has."""
     addresses: tuple[tuple[bytes, int], ...] = field(init=False)
     """Packed addresses and prefix lengths, in the user's order."""
     address_set: frozenset[bytes] = field(init=False)
@@ -157,10 +148,21 @@ class Instance:
         self.router = VirtualRouter(self.core_configuration(frozenset()))
 
     def _parse(self) -> None:
-        self.addresses = tuple(map(packed_interface, self.configuration.addresses))
+        self.addresses = tuple(map(packed_interface, self.configuration.every_address))
         self.address_set = frozenset(address for address, _ in self.addresses)
         self.widths = tuple(sorted({len(address) for address, _ in self.addresses}))
         self.members = frozenset(map(packed, self.configuration.members))
+        self._find_sharers()
+
+    def _find_sharers(self) -> None:
+        """Those that share it by its configuration; what is new to one that is held is to be asked for first."""
+        before, self.sharers = self.sharers, {}
+        for asked in self.configuration.virtual_ips:
+            sharer = before.get(asked.name) or Sharer(asked.name, LastMove(self.last_move.since))
+            if sharer.change(asked):
+                sharer.withheld, sharer.retry_at, sharer.warning = {}, None, ""
+                sharer.unasked = self.started and self.router.holds_addresses
+            self.sharers[asked.name] = sharer
 
     def checkpoint(self) -> InstanceCheckpoint:
         """What this VirtualIP knows now."""
@@ -191,6 +193,7 @@ class Instance:
             outside=self.outside,
             refusal=self.refusal,
             in_force=self.in_force,
+            sharers={name: sharer.copy() for name, sharer in self.sharers.items()},
         )
 
     @classmethod
@@ -222,14 +225,56 @@ class Instance:
             _find_anew=known.find_anew,
             _told=known.told,
         )
+        instance.sharers = {name: sharer.copy() for name, sharer in known.sharers.items()}
         instance.router.restore(known.router)
         instance.prepare_announcements(known.forwards_ipv6)
         return instance
 
     @property
     def name(self) -> str:
-        """namespace/name."""
+        """namespace/name of its VirtualIP, or its own where several share it."""
         return self.configuration.name
+
+    @property
+    def permitted_addresses(self) -> frozenset[bytes]:
+        """Those of its addresses that this engine may hold."""
+        if not self.sharers:
+            return frozenset() if self.refusal else self.address_set
+        return frozenset(
+            address
+            for sharer in self.sharers.values()
+            if Obstacle.ADDRESS_NOT_PERMITTED not in sharer.withheld
+            for address, _ in sharer.addresses
+        )
+
+    @property
+    def closable_addresses(self) -> frozenset[bytes]:
+        """Those that its host ports may be closed for: not what is this host's own, or may be."""
+        if not self.sharers:
+            return self.address_set
+        of_the_host = {Obstacle.ADDRESS_IN_USE, Obstacle.ADDRESS_NOT_PERMITTED}
+        theirs = (sharer for sharer in self.sharers.values() if of_the_host.isdisjoint(sharer.withheld))
+        return frozenset(address for sharer in theirs for address, _ in sharer.addresses)
+
+    @property
+    def goes_by_next_hops(self) -> bool:
+        """Whether other next hops of this host may let it hold more, or are to be told."""
+        withheld = any(Obstacle.ADDRESS_NOT_PERMITTED in sharer.withheld for sharer in self.sharers.values())
+        return bool(self.refusal) or withheld or "next hop" in self.warnings
+
+    @property
+    def held_addresses(self) -> tuple[bytes, ...]:
+        """Those that it has on the kernel while it is Master, in all families: not what is withheld."""
+        if not self.sharers:
+            return tuple(address for address, _ in self.addresses)
+        return tuple(
+            address for sharer in self.sharers.values() if not sharer.is_out for address, _ in sharer.addresses
+        )
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether several share it and none of them can be held here."""
+        return bool(self.sharers) and all(sharer.withheld for sharer in self.sharers.values())
 
     @property
     def owner(self) -> bool:
@@ -279,7 +324,7 @@ class Instance:
         served = () if self.link is None or self.owner or self.refusal else self.served_widths
         index = self.link.index if self.link is not None else 0
         self.kernel_addresses = frozenset(
-            KernelAddress(index, address, 8 * len(address)) for address, _ in self.addresses if len(address) in served
+            KernelAddress(index, address, 8 * len(address)) for address in self.held_addresses if len(address) in served
         )
 
     def routes(self, table: LinkTable) -> dict[KernelAddress, AddRoute]:
@@ -438,10 +483,15 @@ class Instance:
         if not self.configuration.tracks_services:
             # Nothing is known against the services that are tracked from now on: the change itself moves nothing.
             self.reported_health, self.reported_detail = Health.HEALTHY, ""
-        before = telling_address(self.addresses)
+        before, former = telling_address(self.addresses), self.configuration
+        known = self.sharers.get(configuration.name)
         self.configuration = configuration
         self._told = None
         self._parse()
+        if known is not None and not self.sharers:  # it has it alone from now on
+            self.last_move, self.history = known.last_move, deque(known.history, maxlen=HISTORY)
+        elif not former.virtual_ips and former.name in self.sharers:
+            self.sharers[former.name].go_on_from(self.last_move, self.history, self.router.state_name)
         self.in_force &= self.address_set
         self._find_anew = telling_address(self.addresses) != before
         self.failed = {width: why for width, why in self.failed.items() if width in self.widths}
@@ -485,9 +535,15 @@ class Instance:
         """One side of the virtual router, whether it can be served now or not; `own`: as in core_configuration()."""
         source = self.sources.get(width, bytes(width))
         others = frozenset(member for member in self.members if len(member) == width and member not in own) - {source}
+        every = tuple(address for address, _ in self.addresses if len(address) == width)
+        listed = every
+        if self.sharers:
+            texts = map(packed_interface, self.configuration.addresses)
+            listed = tuple(address for address, _ in texts if len(address) == width)
         return Family(
             source=source,
-            addresses=tuple(address for address, _ in self.addresses if len(address) == width),
+            addresses=listed,
+            beside=frozenset(every).difference(listed),
             destinations=self._destinations(width, others) if self.unicast else (MULTICAST_GROUPS[width],),
             members=others if self.members else None,
         )
@@ -535,7 +591,13 @@ class Instance:
         state = self.router.state
         heard = isinstance(state, Backup) and any(known.heard is not None for known in state.known)
         if heard or self.router.holds_addresses:
-            self.in_force = self.address_set
+            self.in_force = self._addresses_in_force if self.sharers else self.address_set
+
+    @property
+    def _addresses_in_force(self) -> frozenset[bytes]:
+        """Of those that share it: not of one that has just come, which nobody may have held yet."""
+        told = (sharer for sharer in self.sharers.values() if sharer.state is not State.INITIALIZE)
+        return frozenset(address for sharer in told for address, _ in sharer.addresses)
 
     def inherit(self, former: PublishedRouter) -> None:
         """Go on with what is known from a process before this one."""
@@ -543,6 +605,12 @@ class Instance:
             self.in_force = self.address_set & {packed_interface(text)[0] for text in former.addresses}
         self.last_move = LastMove(former.since, former.reason, former.message, former.moves)
         self.history.extend(former.history)
+        known = {one.name: one for one in former.virtual_ips}
+        for name, sharer in self.sharers.items():
+            if name in known:
+                sharer.inherit(known[name])
+            # What this node did not hold is asked for first.
+            sharer.unasked = former.state is State.MASTER and sharer.state is not State.MASTER
         self.reported_health, self.reported_detail = former.health, former.health_detail
         for text in former.sources:
             source = packed(text)
@@ -582,7 +650,7 @@ class Instance:
             frames.gratuitous_arp(mac, address)
             if len(address) == 4
             else frames.unsolicited_neighbour_advertisement(mac, address, forwards_ipv6)
-            for address, _ in self.addresses
+            for address in self.held_addresses
         )
 
     def questions_to_members(self) -> tuple[bytes, ...]:
@@ -598,15 +666,19 @@ class Instance:
         )
 
     def questions_for_addresses(self) -> tuple[bytes, ...]:
-        """Who has our addresses? The probes of RFC 5227 section 2.1 and RFC 4862 section 5.4.2."""
+        """Who has our addresses? The probes of RFC 5227 section 2.1 and RFC 4862 section 5.4.2.
+
+        Where those of some VirtualIPs are held and those of others are to be known first, these alone are asked for.
+        """
         if self.link is None:
             return ()
+        unasked = {address for sharer in self.sharers.values() if sharer.unasked for address, _ in sharer.addresses}
         return tuple(
             frames.arp_request(self.link.mac, bytes(4), address)
             if len(address) == 4
             else frames.neighbour_probe(self.link.mac, address)
             for address, _ in self.addresses
-            if len(address) in self.served_widths
+            if len(address) in self.served_widths and (not unasked or address in unasked)
         )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import History, LinkStatus, RealTime, RouterStatus, Status, Transition
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.links import LinkTable, own_addresses
+from holdfast_speaker.engine.sharing import Sharer
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.vrrp.actions import Transitioned
 from holdfast_speaker.vrrp.instants import MILLISECOND, Instant
@@ -50,7 +53,7 @@ def published_router(instance: Instance) -> PublishedRouter:
         state=instance.router.state_name,
         since=instance.last_move.since,
         reason=instance.last_move.reason,
-        addresses=list(instance.configuration.addresses),
+        addresses=list(instance.configuration.every_address),
         message=instance.last_move.message,
         moves=instance.last_move.moves,
         health=instance.reported_health,
@@ -63,6 +66,7 @@ def published_router(instance: Instance) -> PublishedRouter:
         heard=sorted(instance.router.heard),
         met=[str(ip_address(source)) for source in instance.router.acquaintances.met],
         former_addresses=[str(ip_address(address)) for address in sorted(instance.router.acquaintances.former)],
+        virtual_ips=[sharer.publish() for sharer in instance.sharers.values()],
     )
 
 
@@ -102,6 +106,35 @@ def router_status(instance: Instance, warnings: list[str], *, host_ports_exposed
     )
 
 
+def sharer_status(sharer: Sharer, shared: RouterStatus) -> RouterStatus:
+    """How one of several VirtualIPs is that share a virtual router; `shared` is how that is."""
+    is_out = sharer.state is not shared.state
+    details = [shared.obstacle_detail, *(sharer.withheld[obstacle] for obstacle in sorted(sharer.withheld))]
+    return structs.replace(
+        shared,
+        virtual_ip=sharer.name,
+        addresses=list(sharer.texts),
+        state=sharer.state,
+        since=sharer.last_move.since,
+        reason=sharer.last_move.reason,
+        message=sharer.last_move.message,
+        transitions=sharer.last_move.moves,
+        obstacles=sorted({*shared.obstacles, *sharer.withheld}),
+        obstacle_detail="; ".join(dict.fromkeys(filter(None, details))),
+        warnings=[*shared.warnings, *filter(None, [sharer.warning])],
+        unproved=shared.unproved and not is_out,
+        virtual_router=shared.virtual_ip,
+    )
+
+
+def virtual_ip_statuses(
+    instance: Instance, warnings: list[str], *, host_ports_exposed: bool = False
+) -> list[RouterStatus]:
+    """Of its VirtualIP, or of those that share it."""
+    status = router_status(instance, warnings, host_ports_exposed=host_ports_exposed)
+    return [sharer_status(sharer, status) for sharer in instance.sharers.values()] or [status]
+
+
 def link_statuses(table: LinkTable, vips: Set[bytes]) -> list[LinkStatus]:
     """The links that a VIP can live on. Of very many addresses those that come first in the order of numbers."""
     return [
@@ -139,14 +172,18 @@ def status(
         pid=pid,
         started=engine.started,
         generation=engine.configuration.generation,
-        routers=[
-            router_status(
-                instances[name],
-                engine.warnings_of(instances[name], now),
-                host_ports_exposed=bool(engine.host_ports.why_exposed(name)),
-            )
-            for name in sorted(instances)
-        ],
+        routers=sorted(
+            (
+                status
+                for instance in instances.values()
+                for status in virtual_ip_statuses(
+                    instance,
+                    engine.warnings_of(instance, now),
+                    host_ports_exposed=bool(engine.host_ports.why_exposed(instance.name)),
+                )
+            ),
+            key=lambda status: status.virtual_ip,
+        ),
         link_counters={counter.value: count for counter, count in sorted(engine.strangers.counters.items())},
         foreign_virtual_router_ids=engine.strangers.by_link(engine.table, now),
         links=link_statuses(engine.table, engine.vips),
@@ -158,18 +195,24 @@ def status(
     )
 
 
-def history(instance: Instance, journal: Journal | None) -> History:
-    """The last moves of a VIP, and the engine's journal where one is kept."""
+def history(instances: Mapping[str, Instance], name: str, journal: Journal | None) -> History:
+    """The last moves of a VIP, and the engine's journal where one is kept. Raises ConfigurationError where there is no
+    such VIP."""
+    instance, key = find_virtual_ip(instances, name)
+    sharer = instance.sharers.get(key)
     lines = [] if journal is None else [line.decode() for line in journal.lines()]
-    return History(virtual_ip=instance.name, transitions=list(instance.history), journal=lines)
+    known = instance.history if sharer is None else sharer.history
+    return History(virtual_ip=key, transitions=list(known), journal=lines)
 
 
-def find_virtual_ip(instances: dict[str, Instance], name: str) -> Instance:
-    """The VirtualIP of this namespace/name, or of this name where only one has it; raises ConfigurationError."""
-    matches = [instance for key, instance in instances.items() if name in (key, key.partition("/")[2])]
+def find_virtual_ip(instances: Mapping[str, Instance], name: str) -> tuple[Instance, str]:
+    """The virtual router of the VirtualIP of this namespace/name, or of this name where only one has it, and
+    namespace/name; raises ConfigurationError."""
+    homes = {key: instance for instance in instances.values() for key in instance.sharers or [instance.name]}
+    matches = [name] if name in homes else [key for key in homes if key.partition("/")[2] == name]
     if len(matches) == 1:
-        return matches[0]
-    there = ", ".join(sorted(instances)) or "none"
+        return homes[matches[0]], matches[0]
+    there = ", ".join(sorted(homes)) or "none"
     if matches:
         raise ConfigurationError(f"several VirtualIPs are named {name}; say which as namespace/name: {there}")
     raise ConfigurationError(f"there is no VirtualIP {name} here; there are: {there}")

@@ -11,6 +11,7 @@ from holdfast_api.messages import Transition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration
+from holdfast_speaker.engine.sharing import PublishedVirtualIP
 from holdfast_speaker.vrrp.instants import Instant
 
 
@@ -41,6 +42,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     """Other routers that advertised a list with an address of ours, by their addresses, the latest last."""
     former_addresses: list[str] = field(default_factory=list)
     """Our addresses before the last edit of them, without prefix lengths; sorted."""
+    virtual_ips: list[PublishedVirtualIP] = field(default_factory=list)
+    """The VirtualIPs that share it; `virtual_ip` is its own name then."""
 
 
 class PublishedState(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

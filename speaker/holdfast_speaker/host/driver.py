@@ -272,7 +272,7 @@ class Driver:
                 self.inputs.report_health(name, health, detail, now)
                 return Done()
             case GetHistory(virtual_ip=name):
-                return reports.history(reports.find_virtual_ip(engine.instances, name), self._journal)
+                return reports.history(engine.instances, name, self._journal)
             case Switchover(virtual_ip=name, to=to):
                 return Done(message=self.inputs.switchover(name, to, now))
             case _:
@@ -294,7 +294,7 @@ def _patience(configuration: SpeakerConfiguration) -> Duration:
 
 
 def _addresses(configuration: SpeakerConfiguration) -> int:
-    return sum(len(item.addresses) for item in configuration.virtual_routers)
+    return sum(len(item.every_address) for item in configuration.virtual_routers)
 
 
 def _earlier(one: Instant | None, other: Instant | None) -> Instant | None:

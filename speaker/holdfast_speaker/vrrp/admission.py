@@ -97,7 +97,8 @@ def admit(
     meets = True
     if advertisement.addresses != family.addresses and set(advertisement.addresses) != set(family.addresses):
         counters[Counter.ADDRESS_LIST_ERRORS] += 1
-        meets = not acquaintances.former.union(family.addresses).isdisjoint(advertisement.addresses)
+        # What is not listed here may be listed by one whose configuration is older or newer.
+        meets = not acquaintances.former.union(family.addresses, family.beside).isdisjoint(advertisement.addresses)
         edit = (advertisement.source, advertisement.addresses)
         if not meets:
             is_followed = advertisement.source == followed and edit not in acquaintances.strangers

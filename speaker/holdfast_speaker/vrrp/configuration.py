@@ -27,6 +27,8 @@ class Family:
     """The multicast group, or each peer."""
     members: frozenset[bytes] | None = None
     """Every other router's source address; None where they are not known."""
+    beside: frozenset[bytes] = frozenset()
+    """Addresses of the virtual router that its advertisements do not list (keepalived: virtual_ipaddress_excluded)."""
 
     @property
     def width(self) -> int:

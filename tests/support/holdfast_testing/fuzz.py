@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["holdfast_api", "holdfast_speaker", "ho
     from holdfast_api.reasons import Health
     from holdfast_api.speaker import SpeakerConfiguration
     from holdfast_cli.convert import Input, convert
-    from holdfast_speaker.engine.instance import Instance, LastMove
+    from holdfast_speaker.engine.instance import Instance
+    from holdfast_speaker.engine.sharing import LastMove
     from holdfast_speaker.engine.state import PublishedState, Snapshot
     from holdfast_speaker.engine.vetting import vet
     from holdfast_speaker.vrrp.configuration import Configuration, Family
