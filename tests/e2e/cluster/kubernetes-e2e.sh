@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 
 # What the tests start in pods of agnhost beside the program itself: sh, curl, nc, and a wget that does not try again.
-AGNHOST_PACKAGES=busybox,curl,iproute2,netcat-openbsd
+AGNHOST_PACKAGES=curl,iproute2,netcat-openbsd,wget
 
 run_kubernetes_e2e() {
     mkdir -p "$CACHE/logs"

@@ -228,6 +228,8 @@ wait_for_pod_networks() {
     echo "$found"
 }
 
+# Pods ask nobody outside of the nodes, who have a route to each of them. With ipMasq a pod would see those of other
+# nodes with their node's address.
 conflist() {
     cat <<END
 {
@@ -238,7 +240,7 @@ conflist() {
       "type": "bridge",
       "bridge": "pods",
       "isGateway": true,
-      "ipMasq": true,
+      "ipMasq": false,
       "hairpinMode": true,
       "ipam": {"type": "host-local", "ranges": [[{"subnet": "$1"}]], "routes": [{"dst": "0.0.0.0/0"}]}
     },
