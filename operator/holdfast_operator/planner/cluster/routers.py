@@ -32,7 +32,7 @@ HEALTH_CHECK_RECOVERY_HOLD_MS = 1000
 times.
 
 No longer than that: where the only endpoint of a Service moves to another node, the VIP follows it, and until then it
-is with one that ends.
+is with one that ends (ADR 0035).
 """
 
 PRIORITY_STEP = 10
