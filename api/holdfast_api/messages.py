@@ -154,6 +154,8 @@ class RouterStatus(
     """
     virtual_router: str = ""
     """The name of the virtual router that it shares with others; empty: it has one of its own."""
+    advertised_interval_milliseconds: int = 0
+    """What its advertisements say as Master: longer than configured while they leave late. 0: an older engine."""
 
 
 class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

@@ -115,6 +115,80 @@ def test_a_master_that_left_an_advertisement_out_announces_a_second_later() -> N
     assert announced == [back + SECOND]
 
 
+def late_by(master: VirtualRouter, lateness: int) -> int:
+    """The interval, in milliseconds, that an advertisement says which leaves that late, in milliseconds."""
+    assert isinstance(master.state, Master)
+    (sent,) = (
+        action
+        for action in master.poll(Instant(master.state.next_advertisement_at + lateness * MILLISECOND))
+        if isinstance(action, SendAdvertisement)
+    )
+    heard = decode(sent.payload, sent.source, sent.destination, 255)
+    return heard.interval // MILLISECOND
+
+
+def a_master(version: int = 3, milliseconds: int = 100) -> VirtualRouter:
+    master = router(version, Duration(milliseconds * MILLISECOND))
+    master.start(NOW, Health.HEALTHY)
+    master.poll(master.next_deadline())
+    assert isinstance(master.state, Master)
+    return master
+
+
+@pytest.mark.parametrize(
+    ("lateness", "says"), [(0, 100), (25, 100), (26, 140), (41, 160), (199, 300), (290, 400), (790, 400)]
+)
+def test_a_master_that_is_late_says_a_longer_interval(lateness: int, says: int) -> None:
+    """In steps of 20 ms, the whole centiseconds of a quarter; at most four times its own."""
+    master = a_master()
+    if lateness < 200:
+        assert late_by(master, lateness) == says
+    else:  # it was late before: else that is a stall
+        late_by(master, 199)
+        assert late_by(master, lateness) == says
+
+
+def a_master_among_known_members() -> VirtualRouter:
+    peer = bytes((10, 0, 0, 2))
+    family = Family(bytes((10, 0, 0, 1)), (bytes((10, 0, 0, 200)),), (peer,), frozenset({peer}))
+    interval = Duration(100 * MILLISECOND)
+    master = VirtualRouter(Configuration(51, (family,), priority=200, interval=interval, obey_foreign=False))
+    master.resume_as_master(NOW, proven=frozenset({4}))
+    while (at := master.next_deadline()) is not None and at < NOW + 3 * SECOND:
+        master.poll(at)
+    return master
+
+
+@pytest.mark.parametrize(("lateness", "says"), [(1999, 400), (2001, 100)])
+def test_what_stood_still_for_more_than_two_seconds_was_not_slow(lateness: int, says: int) -> None:
+    assert late_by(a_master_among_known_members(), lateness) == says
+
+
+def test_a_master_that_is_in_time_again_says_its_own_interval_within_a_minute() -> None:
+    master = a_master()
+    assert late_by(master, 60) == 160
+    intervals = [late_by(master, 0) for _ in range(700)]
+    assert intervals[:299] == [160] * 299
+    assert intervals[610:] == [100] * 90
+
+
+def test_a_late_master_of_version_2_says_its_own_interval_as_others_refuse_another() -> None:
+    master = a_master(2, 1000)
+    assert late_by(master, 900) == 1000
+
+
+@pytest.mark.parametrize(("before", "is_a_stall"), [(0, True), (150, False)])
+def test_a_late_master_stood_still_only_if_its_backups_have_waited_for_the_interval_that_it_says(
+    before: int, is_a_stall: bool
+) -> None:
+    """Among known members one that stood still asks with 50."""
+    master = a_master_among_known_members()
+    late_by(master, before)
+    assert master.effective_priority == 200
+    late_by(master, 250)
+    assert master.effective_priority == (50 if is_a_stall else 200)
+
+
 @pytest.mark.parametrize(("silence", "speaks"), [(3.9, True), (4.1, False)])
 def test_an_engine_that_hung_and_was_replaced_speaks_before_its_backups_miss_it(silence: float, speaks: bool) -> None:
     """The process before was seen to run at NOW: nobody took over before three intervals and a Skew_Time from then."""

@@ -100,6 +100,8 @@ def _router_lines(router: RouterStatus) -> list[str]:
 
 
 def _learned(router: RouterStatus) -> str:
+    if router.advertised_interval_milliseconds > router.advertisement_interval_milliseconds:
+        return f" (late, so it says {router.advertised_interval_milliseconds} ms)"
     if router.learned_interval_milliseconds == router.advertisement_interval_milliseconds:
         return ""
     return f" (its Master: every {router.learned_interval_milliseconds} ms)"

@@ -214,6 +214,16 @@ class SpeakerCollector(Collector):
             "virtual_ip",
         )
         yield self._gauge(
+            "virtual_router_advertised_interval_seconds",
+            "What its advertisements say as Master; longer than configured while they leave late.",
+            {
+                (one.virtual_ip,): (one.advertised_interval_milliseconds or one.advertisement_interval_milliseconds)
+                / 1000
+                for one in routers
+            },
+            "virtual_ip",
+        )
+        yield self._gauge(
             "virtual_router_warnings",
             "How many warnings there are about the virtual router on this node; the status has their words.",
             {(one.virtual_ip,): len(one.warnings) for one in routers},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,7 @@ def router_status(instance: Instance, warnings: list[str], *, host_ports_exposed
         warnings=warnings,
         unproved=router.unproved,
         host_ports_exposed=host_ports_exposed,
+        advertised_interval_milliseconds=router.advertised_interval // MILLISECOND,
     )
 
 
@@ -189,10 +190,20 @@ def status(
         links=link_statuses(engine.table, engine.vips),
         lateness=engine.lateness.summary(),
         real_time=real_time,
-        warnings=warnings,
+        warnings=[*warnings, *late_warnings(instances.values())],
         restarts=restarts,
         last_death=last_death,
     )
+
+
+def late_warnings(instances: Iterable[Instance]) -> list[str]:
+    """One line about all Masters that ask for patience (ADR 38); without figures, as each change of it is written."""
+    if not any(one.router.advertised_interval > one.router.configuration.interval for one in instances):
+        return []
+    return [
+        "advertisements leave late: this machine is busy, or grants too little of its CPU; Backups are asked for "
+        "patience, and would notice a failure up to four times later"
+    ]
 
 
 def history(instances: Mapping[str, Instance], name: str, journal: Journal | None) -> History:

@@ -31,6 +31,7 @@ from holdfast_speaker.vrrp.admission import MAY_BE_A_SPLIT_BRAIN, Acquaintances,
 from holdfast_speaker.vrrp.configuration import STEPPING_ASIDE, Configuration, Family, band, failing_priority
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import (
+    CENTISECOND,
     MILLISECOND,
     SECOND,
     ZERO,
@@ -52,6 +53,7 @@ from holdfast_speaker.vrrp.states import (
     Heard,
     Initialize,
     Knowledge,
+    Lateness,
     Listening,
     Master,
     Released,
@@ -68,6 +70,12 @@ HAND_OVER_INTERVAL = SECOND
 
 YIELDS_AFTER_A_CUT = Duration(60 * SECOND)
 """How long after its link came back a Master leaves the addresses to a rival that is as healthy."""
+
+LATENESS_LASTS = Duration(30 * SECOND)
+"""A Master that was late asks for patience for so long, and for another such time: bursts of other work come again."""
+
+LONGEST_PATIENCE = 4
+"""In intervals: no more than this is asked for, as a failure is noticed that much later."""
 
 LONG_STALL = Duration(2 * SECOND)
 """A machine that stood still for longer may have slept or been moved, so that its port forwards late."""
@@ -195,6 +203,11 @@ class VirtualRouter:
         if isinstance(self.state, Master) and self.state.wish is not None:
             return self.state.wish.priority if band(own) else own
         return HEALTHY_PRIORITY_MIN if self.unproved or self._is_unlisted else own
+
+    @property
+    def advertised_interval(self) -> Duration:
+        """Max_Advert_Int of what it sends as Master; longer than its own while its advertisements are late (ADR 38)."""
+        return self._said_interval(self.state) if isinstance(self.state, Master) else self.configuration.interval
 
     @property
     def unproved(self) -> bool:
@@ -599,7 +612,7 @@ class VirtualRouter:
 
     def _stalled(self, state: Master, now: Instant) -> bool:
         """Whether the last advertisement is so old that every Backup had to take over: three intervals and more."""
-        return now - state.next_advertisement_at > 2 * self.configuration.interval
+        return now - state.next_advertisement_at > 3 * self._said_interval(state) - self.configuration.interval
 
     def _cannot_be_heard_by(self, source: bytes) -> bool:
         """Whether a rival hears nothing that this one says, and so stays Master; with nopreempt it may."""
@@ -676,9 +689,11 @@ class VirtualRouter:
             # One advertisement however late it is, and back into step unless the step is lost.
             step = Instant(due + self.configuration.interval)
             later = step if step > now else Instant(now + self.configuration.interval)
-            self.state = state = replace(state, next_advertisement_at=later, resumed=False)
+            late = Duration(now - due) if not state.resumed else ZERO
+            state = replace(state, next_advertisement_at=later, resumed=False)
             if now - due > self.configuration.interval:
-                self.state = state = self._with_announcement_soon(state, now)
+                state = self._with_announcement_soon(state, now)
+            self.state = state = self._with_lateness(state, late, now)
             actions = self._advertise(self.effective_priority)
         if state.announce_at and now >= state.announce_at[0]:
             self.state = replace(state, announce_at=self._announcements_after(state, now))
@@ -702,7 +717,7 @@ class VirtualRouter:
                 told_by = Instant(now + 3 * interval)
                 until = Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by
                 state = replace(state, asserts_at=until, doubts_until=until)
-            elif late > (4 if state.resumed else 3) * interval:
+            elif late > (5 if state.resumed else 4) * self._said_interval(state) - interval:
                 speaks_at, told_by = Instant(now + interval + interval // 2), Instant(now + 3 * interval)
                 state = replace(state, next_advertisement_at=speaks_at, doubts_until=told_by)
         # Before who has the addresses now has answered, an announcement would take the neighbours from it.
@@ -710,6 +725,32 @@ class VirtualRouter:
         if late > LONG_STALL:  # somebody may have held them in between
             announce_at |= {told_by, Instant(told_by + SECOND)}
         return self._with_announcement_soon(replace(state, announce_at=tuple(sorted(announce_at))), now)
+
+    def _with_lateness(self, state: Master, late: Duration, now: Instant) -> Master:
+        """What a late advertisement tells of the next ones (ADR 38).
+
+        A quarter of an interval is nothing to speak of: a Backup waits for three. What stood still for so long that
+        all had to take over did not work slowly, and is another matter (ADR 32).
+        """
+        known = state.lateness
+        if known is not None and now - known.begun >= LATENESS_LASTS:
+            known = Lateness(now, ZERO, known.worst) if known.worst else None
+        if self.configuration.version == 3 and self.configuration.interval // 4 < late <= LONG_STALL:
+            known = replace(known or Lateness(now, late), worst=max(late, known.worst if known else ZERO))
+        return state if known is state.lateness else replace(state, lateness=known)
+
+    def _said_interval(self, state: Master) -> Duration:
+        """Max_Advert_Int of this Master's advertisements (RFC 9568 section 5.2.7): what the Backups reckon with.
+
+        It sends at its own pace. One that works slowly says a longer interval, longer by how late it was, so that
+        Backups wait for three times that in addition; in steps of a quarter, as each has packets of its own.
+        """
+        interval = self.configuration.interval
+        if state.lateness is None:
+            return interval
+        step = max(interval // 4 // CENTISECOND * CENTISECOND, CENTISECOND)
+        longer = interval + -(-state.lateness.lately // step) * step
+        return Duration(min(longer, LONGEST_PATIENCE * interval))
 
     def _with_announcement_soon(self, state: Master, now: Instant) -> Master:
         """An advertisement was left out: who missed it may have held the addresses meanwhile, and died with that.
@@ -821,8 +862,9 @@ class VirtualRouter:
         One of a lower priority waits longer, and one of a higher one is Master by then and stays it, whatever this node
         says when its link is back.
         """
-        interval = self.configuration.interval
-        return Instant(self._down_at(state.next_advertisement_at, interval) - interval - interval // 16)
+        interval = self._said_interval(state)
+        sent_at = Instant(state.next_advertisement_at - self.configuration.interval)
+        return Instant(self._down_at(sent_at, interval) - interval // 16)
 
     def clear(self, obstacle: Obstacle, now: Instant) -> Actions:
         """The obstacle is gone. That is no reason to take the addresses: begin as a Backup that listens."""
@@ -963,14 +1005,14 @@ class VirtualRouter:
             raise ConfigurationError("nobody hears this node: its link is down")
         if self._own_priority == PRIORITY_OWNER:
             raise ConfigurationError("this node owns the addresses (priority 255)")
-        ends_at = self._down_at(now, self.configuration.interval)
+        ends_at = self._down_at(now, self._said_interval(self.state))
         self.state = replace(self.state, wish=Wish(WishKind.STEP_ASIDE, STEPPING_ASIDE, ends_at))
         return self._assert_now(now)
 
     @property
     def challenge_time(self) -> Duration:
         """How long the slowest healthy Backup listens to a failing Master before it takes over (ADR 0004)."""
-        return skew_time(self.configuration.version, HEALTHY_PRIORITY_MIN, self.configuration.interval)
+        return skew_time(self.configuration.version, HEALTHY_PRIORITY_MIN, self.advertised_interval)
 
     # ----- from one process to the next: ADR 0009 -----
 
@@ -982,7 +1024,8 @@ class VirtualRouter:
         """
         if not isinstance(self.state, Master) or self.state.cut_off is not None:
             return NOTHING
-        longer = max(self.configuration.interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None
+        said = self._said_interval(self.state)
+        longer = max(said, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None
         self.state = replace(self.state, next_advertisement_at=Instant(now + self.configuration.interval))
         return 2 * self._advertise(self.effective_priority, longer)
 
@@ -1076,7 +1119,8 @@ class VirtualRouter:
 
     def _advertise(self, priority: int, interval: Duration | None = None) -> tuple[SendAdvertisement, ...]:
         """An advertisement to every destination of every family, encoded once for each priority and interval."""
-        interval = interval or self.configuration.interval
+        if interval is None:
+            interval = self.advertised_interval
         packets = self._packets.get((priority, interval))
         if packets is None:
             packets = self._packets[priority, interval] = self._encoded(priority, interval)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from holdfast_api.reasons import Obstacle, Reason, State
-from holdfast_speaker.vrrp.instants import Duration, Instant
+from holdfast_speaker.vrrp.instants import ZERO, Duration, Instant
 
 # ----- Initialize: RFC 9568 section 6.4.1 -----
 
@@ -150,6 +150,22 @@ class CutOff(Struct, frozen=True):
     detail: str
 
 
+class Lateness(Struct, frozen=True):
+    """How late the advertisements of a Master are whose machine is busy: ADR 38."""
+
+    begun: Instant
+    """When the time began in which the worst is looked for."""
+    worst: Duration
+    """In that time."""
+    before: Duration = ZERO
+    """In the time before it."""
+
+    @property
+    def lately(self) -> Duration:
+        """What is to be reckoned with."""
+        return max(self.worst, self.before)
+
+
 class Master(Struct, frozen=True, tag=True):
     """It holds the addresses and advertises."""
 
@@ -179,6 +195,8 @@ class Master(Struct, frozen=True, tag=True):
     """It did not run for so long that others had to take over: until then whoever is as healthy keeps what it took."""
     patience_until: Instant | None = None
     """The process before this one asked the Backups to wait that long."""
+    lateness: Lateness | None = None
+    """None: its advertisements are in time."""
     resumed: bool = False
     """It has not advertised yet in this process; next_advertisement_at is when the one before it was last seen to run,
     which may have been just before an advertisement or just after one."""

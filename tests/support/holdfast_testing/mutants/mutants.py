@@ -58,7 +58,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a hand-over does not ask for patience",
         ROUTER,
-        "        longer = max(self.configuration.interval, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None\n",
+        "        longer = max(said, HAND_OVER_INTERVAL) if self.configuration.version == 3 else None\n",
         "        longer = None\n",
         "tests/unit/test_speaker_vrrp_router.py::test_who_hands_over_asks_for_patience_twice",
     ),
@@ -121,7 +121,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "after an advertisement that was left out nothing is announced",
         ROUTER,
-        "                self.state = state = self._with_announcement_soon(state, now)\n",
+        "                state = self._with_announcement_soon(state, now)\n",
         "                pass\n",
         "tests/unit/test_speaker_vrrp_router.py::test_a_master_that_left_an_advertisement_out_announces_a_second_later",
     ),
@@ -131,6 +131,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "Instant(now + ASKS_AFTER_A_LONG_STALL) if late > LONG_STALL else told_by",
         "told_by",
         "tests/scenarios/test_scenarios.py::test_scenario[stall-behind-a-port-that-opens-late]",
+    ),
+    Mutant(
+        "a Master that is late says its own interval all the same",
+        ROUTER,
+        "            interval = self.advertised_interval\n",
+        "            interval = self.configuration.interval\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[busy-holder]",
+    ),
+    Mutant(
+        "a Master that was late once asks for patience for ever",
+        ROUTER,
+        "            known = Lateness(now, ZERO, known.worst) if known.worst else None\n",
+        "            known = Lateness(now, known.worst, known.worst)\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[busy-holder]",
+    ),
+    Mutant(
+        "a Master that asked for patience takes what its Backups waited for as a stall",
+        ROUTER,
+        "        return now - state.next_advertisement_at > 3 * self._said_interval(state) - self.configuration.interval\n",
+        "        return now - state.next_advertisement_at > 2 * self.configuration.interval\n",
+        "tests/unit/test_speaker_vrrp_router.py::test_a_late_master_stood_still_only_if_its_backups_have_waited_for_the_interval_that_it_says",
     ),
     Mutant(
         "a hand-over is taken for a stall",
@@ -516,8 +537,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a VIP has the user's prefix length on the kernel",
         INSTANCE,
-        "            KernelAddress(index, address, 8 * len(address)) for address, _ in self.addresses if len(address) in served\n",
-        "            KernelAddress(index, address, length) for address, length in self.addresses if len(address) in served\n",
+        "            KernelAddress(index, address, 8 * len(address)) for address in self.held_addresses if len(address) in served\n",
+        "            KernelAddress(index, address, dict(self.addresses)[address]) for address in self.held_addresses if len(address) in served\n",
         "tests/unit/test_speaker_engine_refusals.py::test_it_is_a_line_a_minute_and_a_warning_and_moves_nothing[TTL]",
     ),
     # ----- links and identity -----
@@ -702,7 +723,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "not knowing the health is forgetting it",
         ENGINE,
-        "        if health is not Health.UNKNOWN or instance.reported_health is Health.UNKNOWN:\n",
+        "        if health is not Health.UNKNOWN or before is Health.UNKNOWN:\n",
         "        if True:\n",
         "tests/unit/test_speaker_engine_engine.py::test_not_knowing_the_health_is_no_reason_to_forget_it",
     ),
