@@ -190,6 +190,18 @@ def test_one_that_is_deleted_before_it_was_told_anything_goes(world: World) -> N
     assert world.services == {}
 
 
+def test_its_address_is_nobodys_while_an_engine_may_still_have_it(world: World) -> None:
+    world.apply_pool("edge", "10.0.0.200", autoAssign=True)
+    world.apply_service("web")
+    world.settle()
+    world.delete_service("web")
+    world.apply_service("api")
+    world.reconcile()
+    world.report("n2", virtual_routers=[VirtualRouterInForce(name="shop/web", virtual_router_id=1)])
+    for _ in range(3):
+        assert assigned(world.reconcile(), "shop/api")[:2] == ("False", "NoAddressLeft")
+
+
 def test_a_finalizer_of_somebody_elses_service_is_left_alone(world: World) -> None:
     world.apply_service("web", loadBalancerClass="example.com/other")
     (world.services or {})["shop/web"]["metadata"]["finalizers"] = [CLEANUP_FINALIZER]
