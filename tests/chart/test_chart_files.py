@@ -13,6 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from holdfast_api import __version__
+from holdfast_operator.planner.cluster.view import ServiceStatus
 from holdfast_testing.planner_world import World
 from holdfast_testing.scrapes import scraped_operator
 
@@ -119,7 +120,8 @@ def operator_metrics() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     world = World("n1")
     world.apply("web")
-    for family in text_string_to_metric_families(scraped_operator(world)):
+    services = {"shop/web": ServiceStatus(True, ("10.0.0.9",))}
+    for family in text_string_to_metric_families(scraped_operator(world, services=services)):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

@@ -59,7 +59,7 @@ def test_a_virtual_ip_with_an_address_outside_is_refused_whole_and_says_why(addr
     outside = next(text.partition("/")[0] for text in addresses if text.startswith((OUTSIDE, "fd01")))
     assert lan.holders(outside) == lan.holders(VIP) == []
     assert n1.instance().router.obstacles == NOT_PERMITTED
-    status = reports.router_status(n1.instance(), [])
+    status = reports.router_status(n1.instance(), [], host_ports_exposed=False)
     assert (
         status.obstacle_detail
         == f"{outside} is in none of the networks that this engine may hold: 10.9.0.0/24, fd00::/64"
@@ -151,7 +151,7 @@ def test_the_api_server_is_never_taken_also_where_it_was_held():
     left = n1.die()
     n1.start(router("web", f"{VIP}/24"), former=left, door=Door(api_server_addresses=(VIP,)))
     assert lan.holders(VIP) == []
-    assert reports.router_status(n1.instance(), []).obstacle_detail == f"{VIP} is the API server's"
+    assert reports.router_status(n1.instance(), [], host_ports_exposed=False).obstacle_detail == f"{VIP} is the API server's"
 
 
 def test_the_door_is_in_the_journal_and_decides_the_same_again():

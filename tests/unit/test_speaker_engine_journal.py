@@ -347,7 +347,7 @@ def test_replay_names_the_file_and_the_line_of_what_is_no_journal(tmp_path: Path
 def test_why_tells_what_was_heard_last_of_this_vip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     node = story()
     instance = node.engine.instances["default/web"]
-    answer = reports.history(node.running.instances, instance.name, node.recorded.journal if node.recorded else None)
+    answer = reports.history(node.engine.instances, instance.name, node.recorded.journal if node.recorded else None)
     assert isinstance(answer, History)
     monkeypatch.setattr(why, "ask", lambda _directory, _request: answer)
     file = tmp_path / "web.journal"
