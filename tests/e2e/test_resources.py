@@ -209,7 +209,7 @@ def test_what_is_not_valid_is_refused_with_its_field_and_what_it_must_be(
         ("vip.spec.track.probes", "exactly one of tcpSocket and httpGet"),
         ("vip.spec.nodes.priorities", "The priority of one node"),
         ("vip.status.nodes", "What one node's engine says of the VirtualIP"),
-        ("speakerconfig.spec.virtualRouters", "One VirtualIP as this node's engine runs it"),
+        ("speakerconfig.spec.virtualRouters", "The virtual routers that its engine runs"),
     ],
 )
 def test_kubectl_explain_tells_what_a_field_is(cluster: KindCluster, holdfast: Holdfast, field: str, told: str) -> None:

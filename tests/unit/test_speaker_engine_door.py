@@ -151,7 +151,10 @@ def test_the_api_server_is_never_taken_also_where_it_was_held():
     left = n1.die()
     n1.start(router("web", f"{VIP}/24"), former=left, door=Door(api_server_addresses=(VIP,)))
     assert lan.holders(VIP) == []
-    assert reports.router_status(n1.instance(), [], host_ports_exposed=False).obstacle_detail == f"{VIP} is the API server's"
+    assert (
+        reports.router_status(n1.instance(), [], host_ports_exposed=False).obstacle_detail
+        == f"{VIP} is the API server's"
+    )
 
 
 def test_the_door_is_in_the_journal_and_decides_the_same_again():
