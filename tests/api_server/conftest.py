@@ -20,7 +20,7 @@ from holdfast_testing.api_server import (
 )
 from holdfast_testing.holdfast_objects import API, NAMESPACE, OPERATOR
 from holdfast_testing.kind_cluster import ROOT, run
-from holdfast_testing.required import is_required
+from holdfast_testing.required import absent, is_required
 
 CHART = ROOT / "charts" / "holdfast"
 CLUSTER_SCOPED = {
@@ -54,7 +54,7 @@ def programs() -> Programs:
     if found is None and is_required("kind"):
         found = build_programs()
     if found is None:
-        pytest.skip("kube-apiserver, etcd and helm are not built: `scripts/cluster tools` does that")
+        absent("kind", "kube-apiserver, etcd and helm are not built: `scripts/cluster tools` does that")
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from holdfast_testing.kind_cluster import ROOT, SCRIPT, KindCluster, missing_means, run
-from holdfast_testing.required import is_required
+from holdfast_testing.required import absent, is_required
 
 CHART = ROOT / "charts" / "holdfast"
 
@@ -68,7 +68,7 @@ def helm() -> str:
         KindCluster.up()
         found = _built_helm()
     if not found:
-        pytest.skip("no helm: neither HOLDFAST_HELM nor PATH nor scripts/cluster, which would build one, has it")
+        absent("kind", "no helm: neither HOLDFAST_HELM nor PATH nor scripts/cluster, which would build one, has it")
     return found
 
 

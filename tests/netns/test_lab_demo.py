@@ -12,6 +12,7 @@ import pytest
 from holdfast_lab.demo import HOLDFAST_LAB, KEEPALIVED_LAB
 from holdfast_lab.record import LabStore, namespace_name
 from holdfast_testing.hosts import eventually
+from holdfast_testing.required import absent
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
@@ -30,7 +31,7 @@ def left_behind():
 def demo(tmp_path):
     """Starts a demo, waits until it probes, and gives it with what it printed so far."""
     if left_behind():
-        pytest.skip("somebody plays a demo on this machine already")
+        absent("netns", "somebody plays a demo on this machine already")
     started = []
 
     def start(*options):

@@ -32,7 +32,14 @@ def test_the_pattern_finds_what_it_is_for(text: str) -> None:
     assert findings(text)
 
 
-@pytest.mark.parametrize("text", ["https://example.net/work/x", "src/home/x", "framework/x", "/run/holdfast"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{before}{home}x" for before in ("https://example.net", "src") for home in HOMES),
+        "framework/x",
+        "/run/holdfast",
+    ],
+)
 def test_the_pattern_leaves_other_text_alone(text: str) -> None:
     assert findings(text) == []
 
