@@ -198,6 +198,15 @@ class Metrics:
                 is_held = "True" in (told.get(ConditionType.READY), told.get(ConditionType.SPLIT_BRAIN))
                 self.held_virtual_ips.labels(namespace, name, key).set(is_held)
 
+    def forget(self) -> None:
+        """This replica leads no longer: what there is in the cluster is for another one to tell."""
+        self.tell_virtual_ips({})
+        self.tell_speakers({}, ())
+        self.tell_balance((), {})
+        self.tell_services({})
+        self.tell_pools({})
+        self.hold(None)
+
     def tell_services(self, services: Mapping[str, ServiceStatus]) -> None:
         """These are all Services that are ours, or were."""
         self.service_addresses.clear()

@@ -172,11 +172,7 @@ class Operator:
         except NotLeader:
             _log.warning("the Lease ran out during a reconciliation")
         finally:
-            self.metrics.tell_virtual_ips({})
-            self.metrics.tell_speakers({}, ())
-            self.metrics.tell_services({})
-            self.metrics.tell_pools({})
-            self.metrics.hold(None)
+            self.metrics.forget()
 
 
 async def run(settings: Settings, login: Login, plan: Planner, certificate: Certificate | None = None) -> None:

@@ -270,6 +270,26 @@ def test_a_leader_without_its_lease_writes_no_more():
     play(scene)
 
 
+def test_a_leader_without_its_lease_tells_nothing_of_the_cluster_any_more():
+    """Another replica does, and one that goes on with what it knew would be counted beside it."""
+
+    def told(metrics):
+        of_the_cluster = {"node", "virtual_ip", "service", "pool"}
+        samples = (sample for family in metrics.registry.collect() for sample in family.samples)
+        return {sample.name for sample in samples if not of_the_cluster.isdisjoint(sample.labels)}
+
+    async def scene(fake):
+        populate(fake)
+        async with operator(fake, "a") as a:
+            await agents_answer(fake, "n1", "n2")
+            await until(lambda: "holdfast_operator_node_virtual_ips_held" in told(a.metrics))
+            assert "holdfast_operator_speaker_heard" in told(a.metrics)
+            fake.fail("*", "/leases", status=500)
+            await until(lambda: told(a.metrics) == set())
+
+    play(scene)
+
+
 def test_an_error_in_the_planner_ends_the_process():
     def broken(view, now):
         raise ZeroDivisionError
