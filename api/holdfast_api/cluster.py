@@ -14,7 +14,7 @@ import enum
 import hashlib
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -265,6 +265,15 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
     which the virtual router is new. What has been done stays here until something else changes."""
     take_overs: Annotated[list[TakeOver], Meta(max_length=64)] = field(default_factory=list)
     """Of a rebalance that is under way."""
+
+    def in_order(self) -> SpeakerConfigSpec:
+        """The same, with the lists that are maps to the API server in the order of their keys."""
+        return structs.replace(
+            self,
+            virtual_routers=sorted(self.virtual_routers, key=lambda router: router.name),
+            tracking=sorted(self.tracking, key=lambda tracking: tracking.virtual_ip),
+            first_holds=sorted(self.first_holds, key=lambda first: first.virtual_router),
+        )
 
     def engine_configuration(self, generation: int) -> SpeakerConfiguration:
         """What the engine is told; `generation` is the object's metadata.generation."""

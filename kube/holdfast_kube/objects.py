@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec import Struct
 
 from holdfast_api.naming import kubernetes_name
@@ -23,6 +26,16 @@ class Metadata(Part, frozen=True, kw_only=True):
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
     finalizers: list[str] | None = None
+
+
+def key_of(raw: Mapping[str, Any]) -> str:
+    """namespace/name of an object as the API server gives it.
+
+    >>> key_of({"metadata": {"namespace": "shop", "name": "web"}})
+    'shop/web'
+    """
+    metadata = raw["metadata"]
+    return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 
 
 def is_newer(version: str, than: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 from holdfast_api.resources import API_VERSION
 from holdfast_kube.api_server import CONFLICT, APIFailure, APIServer, Object
+from holdfast_kube.objects import key_of
 from holdfast_operator.planner.cluster.view import Notice, ServiceNotice
 from holdfast_operator.writer import Writer
 
@@ -69,7 +70,7 @@ class EventRecorder:
         if now - series.written_at >= SERIES_EVERY_SECONDS:
             series.written_at = now
             body = {"series": {"count": series.count, "lastObservedTime": _micro_time()}}
-            await self._writer.request("events", "patch", _key(about), lambda: self._api.merge(series.path, body))
+            await self._writer.request("events", "patch", key_of(about), lambda: self._api.merge(series.path, body))
 
     async def _create(self, key: Key, notice: Notice | ServiceNotice, about: Object, now: float) -> None:
         collection = f"/apis/events.k8s.io/v1/namespaces/{about['metadata']['namespace']}/events"
@@ -86,7 +87,7 @@ class EventRecorder:
                     raise
                 return event  # a former leader has said it of the same state of the same object
 
-        await self._writer.request("events", "create", _key(about), create)
+        await self._writer.request("events", "create", key_of(about), create)
 
     def _event(self, notice: Notice | ServiceNotice, about: Object) -> Object:
         metadata = about["metadata"]
@@ -113,10 +114,6 @@ class EventRecorder:
                 "uid": metadata["uid"],
             },
         }
-
-
-def _key(about: Object) -> str:
-    return f"{about['metadata']['namespace']}/{about['metadata']['name']}"
 
 
 def _kind(notice: Notice | ServiceNotice) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from holdfast_api.cluster import GROUP, POOLS_REQUIRED_ANNOTATION, VERSION, SpeakerConfig, SpeakerConfigStatus
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
-from holdfast_kube.objects import goes_back
+from holdfast_kube.objects import goes_back, key_of
 from holdfast_operator.hazards import Cause, Held, check_definition, check_lost, check_nodes
 from holdfast_operator.planner.cluster import lenient
 from holdfast_operator.planner.cluster.view import ClusterRules, ClusterView, NodeView
@@ -46,7 +47,7 @@ _KEPT_BY_NODE_LIFECYCLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/u
 """What the control plane says of a node that it does not hear: whether the VIP moves is for the protocol to decide."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cluster:
     """What the API server has."""
 
@@ -59,12 +60,10 @@ class Cluster:
     """Of the CustomResourceDefinition of VirtualIPs: another one has other VirtualIPs."""
     surroundings: Surroundings
 
-    @property
+    @functools.cached_property
     def services(self) -> Mapping[str, Object]:
         """By namespace/name."""
-        return {
-            f"{one['metadata']['namespace']}/{one['metadata']['name']}": one for one in self.surroundings.services or ()
-        }
+        return {key_of(one): one for one in self.surroundings.services or ()}
 
     @property
     def pools_ever(self) -> bool:
@@ -123,7 +122,7 @@ class Reader:
         check_definition("speakerconfigs", speaker_definition)
         check_nodes(nodes, speakers)
         cluster = Cluster(
-            virtual_ips={f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for item in virtual_ips},
+            virtual_ips={key_of(item): item for item in virtual_ips},
             speakers={item["metadata"]["name"]: item for item in speakers},
             nodes=nodes,
             virtual_ips_uid=virtual_ip_definition["metadata"]["uid"] if virtual_ip_definition else "",

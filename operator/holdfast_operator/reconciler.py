@@ -18,6 +18,7 @@ import msgspec
 from holdfast_api.cluster import SpeakerConfig, SpeakerConfigStatus
 from holdfast_kube.api_server import APIFailure
 from holdfast_kube.back_off import BackOff
+from holdfast_kube.objects import key_of
 from holdfast_operator.events import EventRecorder
 from holdfast_operator.hazards import (
     Cause,
@@ -31,7 +32,7 @@ from holdfast_operator.hazards import (
 from holdfast_operator.metrics import Metrics
 from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView
 from holdfast_operator.reader import Cluster, Reader
-from holdfast_operator.service_writer import ServiceWriter, owners_of
+from holdfast_operator.service_writer import ServiceWriter, services_of
 from holdfast_operator.writer import Writer
 
 Planner = Callable[[ClusterView, str], ClusterPlan]
@@ -204,7 +205,7 @@ class Reconciliation:
 
     async def _carry_out(self, cluster: Cluster, view: ClusterView, plan: ClusterPlan) -> frozenset[str]:
         of_services = plan
-        left_out = owners_of(of_services, await self._services.give(of_services, cluster))
+        left_out = services_of(of_services, await self._services.give(of_services, cluster))
         if left_out:
             # Nobody may hold what no VirtualIP stands for: the plan is made as if these had not asked.
             plan = self._plan(without_services(view, left_out), _now())
@@ -273,12 +274,7 @@ class Reconciliation:
 
 def without_services(view: ClusterView, left_out: Collection[str]) -> ClusterView:
     """The view, as if these Services, as namespace/name, were not there."""
-    services = [
-        one
-        for one in view.services or ()
-        if f"{one['metadata']['namespace']}/{one['metadata']['name']}" not in left_out
-    ]
-    return dataclasses.replace(view, services=services)
+    return dataclasses.replace(view, services=[one for one in view.services or () if key_of(one) not in left_out])
 
 
 def remembering(view: ClusterView, former: Mapping[str, SpeakerConfig]) -> ClusterView:

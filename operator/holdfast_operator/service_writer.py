@@ -24,11 +24,13 @@ import msgspec
 
 from holdfast_api.cluster import GROUP, OPERATOR_FIELD_MANAGER, Condition
 from holdfast_api.resources import VirtualIPSpec
+from holdfast_api.services import CLEANUP_FINALIZER
 from holdfast_kube.api_server import CONFLICT, NOT_FOUND, APIServer, Object
 from holdfast_kube.back_off import BackOffs
+from holdfast_operator.planner.cluster.services_records import is_a_service, owners_of
 from holdfast_operator.planner.cluster.view import ClusterPlan, ServiceStatus
 from holdfast_operator.reader import Cluster
-from holdfast_operator.surroundings import SERVICE_FINALIZER, SERVICES
+from holdfast_operator.surroundings import SERVICES
 from holdfast_operator.writer import Attempts, Write, Writer, virtual_ip_path
 
 _GONE: Final = (NOT_FOUND, CONFLICT)
@@ -75,7 +77,7 @@ class ServiceWriter:
         for key, status in plan.services.items():
             service = cluster.services.get(key)
             if service is not None and status.is_ours and not _has_finalizer(service):
-                change = {"finalizers": [SERVICE_FINALIZER]}
+                change = {"finalizers": [CLEANUP_FINALIZER]}
                 yield self._finalizer(key, service, change)
 
     def _virtual_ips(self, plan: ClusterPlan, cluster: Cluster) -> Iterator[Write]:
@@ -158,7 +160,7 @@ class ServiceWriter:
         for key, status in plan.services.items():
             service = cluster.services.get(key)
             if service is not None and not status.is_ours and _has_finalizer(service) and key not in kept:
-                yield self._finalizer(key, service, {"$deleteFromPrimitiveList/finalizers": [SERVICE_FINALIZER]})
+                yield self._finalizer(key, service, {"$deleteFromPrimitiveList/finalizers": [CLEANUP_FINALIZER]})
 
     def _finalizer(self, key: str, service: Object, change: Object) -> Write:
         """Through the status, as Kubernetes' own controller does it: who may write that alone is kept from the spec."""
@@ -190,11 +192,10 @@ def service_path(key: str) -> str:
 
 def owner_keys(virtual_ip: Mapping[str, Any]) -> set[str]:
     """The Services that own a VirtualIP, as namespace/name."""
-    metadata = virtual_ip["metadata"]
-    return {f"{metadata['namespace']}/{owner['name']}" for owner in _owners(virtual_ip).values()}
+    return {f"{virtual_ip['metadata']['namespace']}/{name}" for name in owners_of(virtual_ip).values()}
 
 
-def owners_of(plan: ClusterPlan, virtual_ips: Collection[str]) -> frozenset[str]:
+def services_of(plan: ClusterPlan, virtual_ips: Collection[str]) -> frozenset[str]:
     """The Services that some of the plan's VirtualIPs are for, as namespace/name."""
     return frozenset(owner for key in virtual_ips for owner in owner_keys(plan.virtual_ips[key]))
 
@@ -205,8 +206,7 @@ def is_as_wanted(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         _spec(there) == _spec(wanted)
         and _own(there, "labels") == _own(wanted, "labels")
         and _own(there, "annotations") == _own(wanted, "annotations")
-        and {uid: owner["name"] for uid, owner in _owners(there).items()}
-        == {uid: owner["name"] for uid, owner in _owners(wanted).items()}
+        and owners_of(there) == owners_of(wanted)
     )
 
 
@@ -218,9 +218,9 @@ def _what_is_left(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[O
     for field in ("labels", "annotations"):
         for name in sorted(_own(there, field).keys() - _own(wanted, field)):
             operations.append({"op": "remove", "path": f"/metadata/{field}/{name.replace('/', '~1')}"})
-    owners, wanted_owners = there["metadata"].get("ownerReferences") or [], _owners(wanted)
+    owners, wanted_owners = there["metadata"].get("ownerReferences") or [], owners_of(wanted)
     for index, owner in reversed(list(enumerate(owners))):  # what comes after one that is removed moves up
-        if _is_service(owner) and owner["uid"] not in wanted_owners:
+        if is_a_service(owner) and owner["uid"] not in wanted_owners:
             path = f"/metadata/ownerReferences/{index}"
             operations += [{"op": "test", "path": path, "value": owner}, {"op": "remove", "path": path}]
     return operations
@@ -240,16 +240,8 @@ def _own(virtual_ip: Mapping[str, Any], field: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if name.startswith(f"{GROUP}/")}
 
 
-def _owners(virtual_ip: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {owner["uid"]: owner for owner in virtual_ip["metadata"].get("ownerReferences") or () if _is_service(owner)}
-
-
-def _is_service(owner: Mapping[str, Any]) -> bool:
-    return (owner["apiVersion"], owner["kind"]) == ("v1", "Service")
-
-
 def _has_finalizer(service: Mapping[str, Any] | None) -> bool:
-    return service is not None and SERVICE_FINALIZER in (service["metadata"].get("finalizers") or ())
+    return service is not None and CLEANUP_FINALIZER in (service["metadata"].get("finalizers") or ())
 
 
 def _ingress(status: ServiceStatus) -> list[Object]:

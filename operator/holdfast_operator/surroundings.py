@@ -15,11 +15,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from holdfast_api.cluster import GROUP, VERSION
+from holdfast_api.services import CLEANUP_FINALIZER
 from holdfast_kube.api_server import FORBIDDEN, NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_kube.objects import Part
-
-SERVICE_FINALIZER: Final = "service.kubernetes.io/load-balancer-cleanup"
-"""Kubernetes' own: a Service that has it is not gone before what it was given is."""
 
 SPEAKER_PODS: Final = "app.kubernetes.io/component=speaker"
 """The label selector of the speakers' pods, as the chart labels them."""
@@ -166,7 +164,7 @@ def is_of_load_balancers(spec: Mapping[str, Any], status: Mapping[str, Any], fin
     """Whether a Service is of type LoadBalancer, or may have been and have something left of it."""
     return (
         spec.get("type") == "LoadBalancer"
-        or SERVICE_FINALIZER in (finalizers or ())
+        or CLEANUP_FINALIZER in (finalizers or ())
         or bool(status.get("conditions") or (status.get("loadBalancer") or {}).get("ingress"))
     )
 

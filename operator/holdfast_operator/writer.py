@@ -154,30 +154,19 @@ class Writer:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def write(
-        self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str] = ()
-    ) -> frozenset[str]:
-        """What could not be written, as resource/name: everything else of the plan is in force now.
-
-        The configurations go first: a status is only words.
-        """
-        await self.configure(plan, cluster, heard, held)
-        return await self.say(plan, cluster)
-
     async def configure(
         self, plan: ClusterPlan, cluster: Cluster, heard: Collection[str], held: Collection[str] = ()
     ) -> None:
-        """The SpeakerConfigs.
+        """The SpeakerConfigs, before `say`: a status is only words.
 
-        `heard` are the nodes whose agents have said what links
-        they have. The others' configurations only give them a place to say so, and are not marked as planned. Those of
-        the nodes in `held` stay as they are.
+        `heard` are the nodes whose agents have said what links they have. The others' configurations only give them a
+        place to say so, and are not marked as planned. Those of the nodes in `held` stay as they are.
         """
         self._attempts.begin()
         await self._attempts.all(self._speaker_configs(plan, cluster, heard, held))
 
     async def say(self, plan: ClusterPlan, cluster: Cluster) -> frozenset[str]:
-        """The statuses, after `configure`. What of both could not be written, as resource/name."""
+        """The statuses, after `configure`. What of both could not be written, as resource/name; all else is."""
         await self._attempts.all(self._statuses(plan, cluster))
         await self._attempts.all(self._pools(plan, cluster))
         # Last: the API server takes no status that becomes empty.
@@ -364,7 +353,7 @@ def _is_in_force(spec: SpeakerConfigSpec, marks: Mapping[str, str], there: Objec
     """Whether the API server has it. Compared as models: the API server fills in defaults, which we leave out."""
     if there is None or _marks(there) != marks:
         return False
-    return _sorted_spec(msgspec.convert(there["spec"], SpeakerConfigSpec)) == _sorted_spec(spec)
+    return msgspec.convert(there["spec"], SpeakerConfigSpec).in_order() == spec.in_order()
 
 
 def _origin(speaker: Object | None) -> str | None:
@@ -375,15 +364,6 @@ def _marks(speaker: Object) -> dict[str, str]:
     """The annotations that are the operator's."""
     annotations = speaker["metadata"].get("annotations", {})
     return {name: value for name, value in annotations.items() if name in _OWN_ANNOTATIONS}
-
-
-def _sorted_spec(spec: SpeakerConfigSpec) -> SpeakerConfigSpec:
-    return msgspec.structs.replace(
-        spec,
-        virtual_routers=sorted(spec.virtual_routers, key=lambda router: router.name),
-        tracking=sorted(spec.tracking, key=lambda tracking: tracking.virtual_ip),
-        first_holds=sorted(spec.first_holds, key=lambda first: first.virtual_router),
-    )
 
 
 def _is_told(status: VirtualIPStatus, there: Object) -> bool:

@@ -87,7 +87,9 @@ def tell(status: VirtualIPStatus, departed: tuple[str, ...] = ()) -> Scene:
     async def scene(api: APIServer) -> None:
         plan = ClusterPlan(speakers={}, statuses={KEY: status}, departed={KEY: departed}, notices=[])
         cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
-        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, {"n1"}) == frozenset()
+        writer = OperatorsWriter(api, lambda: True, Metrics())
+        await writer.configure(plan, cluster, {"n1"})
+        assert await writer.say(plan, cluster) == frozenset()
 
     return scene
 
@@ -159,7 +161,9 @@ def test_a_configuration_that_somebody_edited_by_hand_is_put_right(
     async def write(api: APIServer) -> None:
         cluster = await Reader(api, speaker_pods(NAMESPACE, SPEAKER_PODS)).read()
         plan = ClusterPlan(speakers={"n1": spec}, statuses={}, departed={}, notices=[])
-        assert await OperatorsWriter(api, lambda: True, Metrics()).write(plan, cluster, {"n1"}) == frozenset()
+        writer = OperatorsWriter(api, lambda: True, Metrics())
+        await writer.configure(plan, cluster, {"n1"})
+        assert await writer.say(plan, cluster) == frozenset()
 
     operator(write)
     right = web.get(path)["spec"]

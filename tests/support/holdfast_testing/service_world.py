@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast_api.cluster import Condition
+from holdfast_api.services import CLEANUP_FINALIZER
 from holdfast_operator.planner.cluster.view import (
     ClusterPlan,
     ClusterView,
@@ -14,7 +15,6 @@ from holdfast_operator.planner.cluster.view import (
     ServiceNotice,
     ServiceStatus,
 )
-from holdfast_operator.surroundings import SERVICE_FINALIZER
 from holdfast_testing.fake_api import FakeAPI
 from holdfast_testing.operator_world import simple_plan
 
@@ -109,4 +109,4 @@ def _status(there: Mapping[str, Any] | None) -> Object:
 
 def has_finalizer(api: FakeAPI, key: str) -> bool:
     """Whether it cannot be gone before what it was given is."""
-    return SERVICE_FINALIZER in ((api.get("services", key) or {"metadata": {}})["metadata"].get("finalizers") or [])
+    return CLEANUP_FINALIZER in ((api.get("services", key) or {"metadata": {}})["metadata"].get("finalizers") or [])

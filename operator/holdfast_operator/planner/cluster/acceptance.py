@@ -17,6 +17,7 @@ from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, ConditionReason, Speak
 from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
+from holdfast_kube.objects import key_of
 from holdfast_operator.planner.cluster import lenient
 from holdfast_operator.planner.cluster.claims import (
     Candidate,
@@ -46,12 +47,6 @@ from holdfast_operator.planner.host.policies import Violation, violations
 Verdicts = Mapping[str, Verdict]
 Running = Mapping[str, Mapping[str, VirtualRouterConfiguration]]
 """What runs by the VirtualIP's key and the node's name."""
-
-
-def key_of(raw: Mapping[str, Any]) -> str:
-    """namespace/name of an object as the API server gives it."""
-    metadata = raw["metadata"]
-    return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 
 
 def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:

@@ -179,13 +179,5 @@ def told_of(
     now = [FirstHold(virtual_router=key, node_name=nominees[key]) for key in sorted(routers) if key in nominees]
     if before is None or not before.first_holds:
         return now
-    is_same = structs.replace(_sorted(before), first_holds=[]) == spec
+    is_same = structs.replace(before.in_order(), first_holds=[]) == spec
     return before.first_holds if is_same and all(one in before.first_holds for one in now) else now
-
-
-def _sorted(spec: SpeakerConfigSpec) -> SpeakerConfigSpec:
-    return structs.replace(
-        spec,
-        virtual_routers=sorted(spec.virtual_routers, key=lambda router: router.name),
-        tracking=sorted(spec.tracking, key=lambda tracking: tracking.virtual_ip),
-    )

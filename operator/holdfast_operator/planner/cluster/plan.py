@@ -27,7 +27,8 @@ from holdfast_api.cluster import (
 )
 from holdfast_api.pools import Rebalance
 from holdfast_api.speaker import MEMBERS_MAX, VirtualRouterConfiguration
-from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_force, judge, key_of, unknown_fields
+from holdfast_kube.objects import key_of
+from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_force, judge, unknown_fields
 from holdfast_operator.planner.cluster.balance import rebalance
 from holdfast_operator.planner.cluster.capacity import within_capacity
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict

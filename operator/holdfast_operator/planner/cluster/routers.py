@@ -94,8 +94,8 @@ def routers_of(
     """The part of each node, by its name: of the members, and of those that are drained on their way out.
 
     `running` is what each node was told last, `holder` who holds the VIP as far as is known, or empty, `order` that in
-    which the nodes of a new one are to take over. A node that
-    comes is drained until those that run it already know its addresses: they would refuse what it says.
+    which the nodes of a new one are to take over. A node that comes is drained until those that run it already know its
+    addresses: they would refuse what it says.
     """
     known = _known(accepted)
     common = _common(accepted, known)

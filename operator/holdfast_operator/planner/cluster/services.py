@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast_api.addresses import Address, parse_interface
-from holdfast_operator.planner.cluster.acceptance import key_of
+from holdfast_kube.objects import key_of
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.cluster.permission import Want
 from holdfast_operator.planner.cluster.pools import Pools

@@ -96,8 +96,13 @@ def owners_of(raw: Mapping[str, Any]) -> Mapping[str, str]:
     return {
         str(one.get("uid", "")): str(one.get("name", ""))
         for one in raw["metadata"].get("ownerReferences") or ()
-        if one.get("kind") == "Service" and one.get("apiVersion") == "v1"
+        if is_a_service(one)
     }
+
+
+def is_a_service(owner: Mapping[str, Any]) -> bool:
+    """Whether an ownerReference names a Service."""
+    return (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Service")
 
 
 def manifest(

@@ -17,7 +17,8 @@ from holdfast_api.services import (
     ServiceConditionReason,
     ServiceConditionType,
 )
-from holdfast_operator.planner.cluster.acceptance import Running, key_of
+from holdfast_kube.objects import key_of
+from holdfast_operator.planner.cluster.acceptance import Running
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.cluster.forbidden import Forbidden
 from holdfast_operator.planner.cluster.permission import running_addresses
