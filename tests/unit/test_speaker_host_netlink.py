@@ -28,6 +28,7 @@ from holdfast_speaker.host.netlink import (
     address_request,
     parse,
 )
+from holdfast_speaker.host.netlink_messages import NLMSG_DONE
 
 V4 = socket.inet_aton("192.168.213.200")
 V6 = socket.inet_pton(socket.AF_INET6, "2001:db8::c8")
@@ -194,7 +195,7 @@ def test_several_messages_in_one_datagram_are_read_in_order():
     datagram = (
         address_message(rtnetlink._RTM_DELADDR, socket.AF_INET, "192.168.213.200", 24)
         + link_message(rtnetlink._RTM_DELLINK)
-        + struct.pack("=IHHIIi", 20, rtnetlink.NLMSG_DONE, 0, 0, 0, 0)
+        + struct.pack("=IHHIIi", 20, NLMSG_DONE, 0, 0, 0, 0)
     )
     assert parse(datagram) == [
         AddressRemoved(LinkAddress(7, socket.AF_INET, V4, 24, 0, 0, 0, None)),

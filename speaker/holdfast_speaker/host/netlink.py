@@ -21,8 +21,15 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.host import filters, rtnetlink
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.rtnetlink import (
+from holdfast_speaker.host.netlink_messages import (
+    DUMP_INTERRUPTED,
+    NLMSG_DONE,
+    NLMSG_ERROR,
     NetlinkMalformed,
+    error_code,
+    messages,
+)
+from holdfast_speaker.host.rtnetlink import (
     address_removal,
     address_request,
     parse,
@@ -125,7 +132,7 @@ class RequestSocket:
         self._send(rtnetlink.route_request(index, address, wanted))
         while True:
             datagram = self._receive()
-            for kind, _, sequence, start, _ in rtnetlink.messages(datagram):
+            for kind, _, sequence, start, _ in messages(datagram):
                 if sequence == wanted:
                     return rtnetlink.leads_here(kind, datagram, start)
 
@@ -135,10 +142,10 @@ class RequestSocket:
         results = [0] * len(requests)
         while True:
             datagram = self._receive()
-            for kind, _, sequence, start, end in rtnetlink.messages(datagram):
-                if kind != rtnetlink.NLMSG_ERROR or not base <= sequence < base + len(requests):
+            for kind, _, sequence, start, end in messages(datagram):
+                if kind != NLMSG_ERROR or not base <= sequence < base + len(requests):
                     continue
-                results[sequence - base] = rtnetlink.error_code(datagram, start, end)
+                results[sequence - base] = error_code(datagram, start, end)
                 if sequence == base + len(requests) - 1:
                     return results
 
@@ -160,12 +167,12 @@ class RequestSocket:
         consistent = True
         while True:
             datagram = self._receive()
-            for answer, flags, sequence, start, end in rtnetlink.messages(datagram):
+            for answer, flags, sequence, start, end in messages(datagram):
                 if sequence != wanted:
                     continue
-                consistent = consistent and not flags & rtnetlink.DUMP_INTERRUPTED
-                if answer in (rtnetlink.NLMSG_DONE, rtnetlink.NLMSG_ERROR):
-                    code = rtnetlink.error_code(datagram, start, end)
+                consistent = consistent and not flags & DUMP_INTERRUPTED
+                if answer in (NLMSG_DONE, NLMSG_ERROR):
+                    code = error_code(datagram, start, end)
                     if code:
                         raise SystemCallFailure("cannot list links or addresses", OSError(code, ""))
                     return events, consistent

@@ -14,7 +14,14 @@ import socket
 from holdfast_speaker.engine.ports import NextHop
 from holdfast_speaker.host import clock, filters, rtnetlink
 from holdfast_speaker.host.failure import SystemCallFailure
-from holdfast_speaker.host.rtnetlink import NetlinkMalformed
+from holdfast_speaker.host.netlink_messages import (
+    DUMP_INTERRUPTED,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NetlinkMalformed,
+    error_code,
+    messages,
+)
 from holdfast_speaker.host.timer import Timer
 from holdfast_speaker.vrrp.instants import MILLISECOND, SECOND, Duration, Instant
 
@@ -115,12 +122,12 @@ class NextHops:
             return None
         try:
             datagram = self._dump.recv(_PIECE_BYTES)
-            for kind, flags, sequence, start, end in rtnetlink.messages(datagram):
+            for kind, flags, sequence, start, end in messages(datagram):
                 if sequence != self._sequence:  # of a reading that was given up
                     continue
-                self._is_whole = self._is_whole and not flags & rtnetlink.DUMP_INTERRUPTED
-                if kind in (rtnetlink.NLMSG_DONE, rtnetlink.NLMSG_ERROR):
-                    self._is_whole = self._is_whole and not rtnetlink.error_code(datagram, start, end)
+                self._is_whole = self._is_whole and not flags & DUMP_INTERRUPTED
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
+                    self._is_whole = self._is_whole and not error_code(datagram, start, end)
                     self._end()
                     break
                 found.update(rtnetlink.next_hops_in(kind, datagram, start, end))

@@ -26,7 +26,21 @@ import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from holdfast_speaker.host.rtnetlink import NLMSG_DONE, NLMSG_ERROR, NetlinkMalformed, error_code, messages
+from holdfast_speaker.host.netlink_messages import (
+    ACK,
+    APPEND,
+    ATTRIBUTE,
+    CREATE,
+    DUMP,
+    DUMP_INTERRUPTED,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NetlinkMalformed,
+    attribute,
+    error_code,
+    messages,
+    request,
+)
 
 TABLE: Final = b"holdfast"
 
@@ -43,13 +57,6 @@ _NEWSETELEM, _GETSETELEM, _DELSETELEM, _NEWGEN, _GETGEN = 12, 13, 14, 15, 16
 _SUBSYSTEM = 10 << 8
 _BATCH_BEGIN = 0x10
 _BATCH_END = 0x11
-
-_REQUEST = 0x001
-_ACK = 0x004
-_DUMP = 0x300
-_DUMP_INTERRUPTED = 0x010
-_CREATE = 0x400
-_APPEND = 0x800
 
 _UNSPEC = 0
 _INET = 1
@@ -75,10 +82,8 @@ _NETWORK_HEADER = 1
 _LOOPBACK = 1  # the index of lo in every network namespace
 _ICMP, _ICMPV6 = 1, 58
 
-_HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
-_ATTRIBUTE = struct.Struct("=HH")
-_KEY_AT = 3 * _ATTRIBUTE.size
+_KEY_AT = 3 * ATTRIBUTE.size
 _WORD = struct.Struct(">I")
 
 
@@ -113,17 +118,17 @@ def table_request(sequence: int) -> bytes:
 
 def chains_request(sequence: int) -> bytes:
     """Ask for the chains of all tables of the family: their table is an attribute."""
-    return _message(_GETCHAIN, _DUMP, _INET, b"", sequence)
+    return _message(_GETCHAIN, DUMP, _INET, b"", sequence)
 
 
 def rules_request(sequence: int) -> bytes:
     """Ask for the rules of the table."""
-    return _message(_GETRULE, _DUMP, _INET, _text(1, TABLE), sequence)
+    return _message(_GETRULE, DUMP, _INET, _text(1, TABLE), sequence)
 
 
 def elements_request(width: int, sequence: int) -> bytes:
     """Ask for the addresses of one family that are closed; ENOENT where there is no such set."""
-    return _message(_GETSETELEM, _DUMP, _INET, _text(1, TABLE) + _text(2, _SETS[width]), sequence)
+    return _message(_GETSETELEM, DUMP, _INET, _text(1, TABLE) + _text(2, _SETS[width]), sequence)
 
 
 def transaction(changes: Sequence[Change], generation: int, sequence: int) -> bytes:
@@ -132,11 +137,11 @@ def transaction(changes: Sequence[Change], generation: int, sequence: int) -> by
     The last change asks for an acknowledgement, whose sequence is `sequence` plus the number of changes.
     """
     begin = _FAMILY.pack(_UNSPEC, 0, 10) + _number(1, generation)
-    parts = [_packed(_BATCH_BEGIN, _REQUEST, begin, sequence)]
+    parts = [request(_BATCH_BEGIN, 0, sequence, begin)]
     for offset, (kind, flags, body) in enumerate(changes, start=1):
-        acknowledged = _ACK if offset == len(changes) else 0
+        acknowledged = ACK if offset == len(changes) else 0
         parts.append(_message(kind, flags | acknowledged, _INET, body, sequence + offset))
-    end = _packed(_BATCH_END, _REQUEST, _FAMILY.pack(_UNSPEC, 0, 10), sequence + len(changes) + 1)
+    end = request(_BATCH_END, 0, sequence + len(changes) + 1, _FAMILY.pack(_UNSPEC, 0, 10))
     return b"".join((*parts, end))
 
 
@@ -148,25 +153,25 @@ def removal() -> list[Change]:
 def replacement(addresses: Collection[bytes], *, is_there: bool) -> list[Change]:
     """The changes that make the table, in the place of one that is there."""
     changes = removal() if is_there else []
-    changes.append((_NEWTABLE, _CREATE, _text(1, TABLE)))
+    changes.append((_NEWTABLE, CREATE, _text(1, TABLE)))
     for number, (width, name) in enumerate(_SETS.items(), start=1):
         body = _text(1, TABLE) + _text(2, name) + _number(3, 0)
         body += _number(4, _KEY_TYPES[width]) + _number(5, width) + _number(10, number)
-        changes.append((_NEWSET, _CREATE, body))
-    changes.append((_NEWCHAIN, _CREATE, _text(1, TABLE) + _text(3, _CLOSED)))
+        changes.append((_NEWSET, CREATE, body))
+    changes.append((_NEWCHAIN, CREATE, _text(1, TABLE) + _text(3, _CLOSED)))
     hook = _nested(4, _number(1, _HOOK_LOCAL_IN) + _number(2, PRIORITY))
     changes.append(
-        (_NEWCHAIN, _CREATE, _text(1, TABLE) + _text(3, _INPUT) + hook + _number(5, _ACCEPT) + _text(7, b"filter"))
+        (_NEWCHAIN, CREATE, _text(1, TABLE) + _text(3, _INPUT) + hook + _number(5, _ACCEPT) + _text(7, b"filter"))
     )
     for chain, expressions in _RULES:
-        body = _text(1, TABLE) + _text(2, chain) + _nested(4, b"".join(expressions)) + _attribute(7, _COMMENT)
-        changes.append((_NEWRULE, _CREATE | _APPEND, body))
+        body = _text(1, TABLE) + _text(2, chain) + _nested(4, b"".join(expressions)) + attribute(7, _COMMENT)
+        changes.append((_NEWRULE, CREATE | APPEND, body))
     return changes + additions(addresses)
 
 
 def additions(addresses: Iterable[bytes]) -> list[Change]:
     """The changes that close these."""
-    return [(_NEWSETELEM, _CREATE, body) for body in _elements(addresses)]
+    return [(_NEWSETELEM, CREATE, body) for body in _elements(addresses)]
 
 
 def subtractions(addresses: Iterable[bytes]) -> list[Change]:
@@ -179,7 +184,7 @@ def _elements(addresses: Iterable[bytes]) -> Iterator[bytes]:
     for width, name in _SETS.items():
         some = [address for address in ordered if len(address) == width]
         for first in range(0, len(some), _ELEMENTS_AT_ONCE):
-            keys = (_nested(1, _attribute(1, address)) for address in some[first : first + _ELEMENTS_AT_ONCE])
+            keys = (_nested(1, attribute(1, address)) for address in some[first : first + _ELEMENTS_AT_ONCE])
             yield _text(1, TABLE) + _text(2, name) + _nested(3, b"".join(_nested(1, key) for key in keys))
 
 
@@ -225,7 +230,7 @@ def addresses_in(payload: bytes, width: int) -> set[bytes]:
     elements = dict(_attributes(payload)).get(3, b"")
     if not elements:
         return set()
-    length = _ATTRIBUTE.unpack_from(elements)[0] + 3 & ~3
+    length = ATTRIBUTE.unpack_from(elements)[0] + 3 & ~3
     heads = {elements[at : at + _KEY_AT] for at in range(0, len(elements), length)}
     if length < _KEY_AT + width or len(elements) % length or len(heads) != 1:
         raise NetlinkMalformed("elements of a set of nf_tables that are not alike")
@@ -240,7 +245,7 @@ def answers_in(datagram: bytes, sequence: int) -> Iterator[tuple[bool, int, byte
     for kind, flags, number, start, end in messages(datagram):
         if number != sequence:
             continue
-        if flags & _DUMP_INTERRUPTED:
+        if flags & DUMP_INTERRUPTED:
             yield False, 4, b""
         if kind in (NLMSG_ERROR, NLMSG_DONE):
             yield True, error_code(datagram, start, end), b""
@@ -261,28 +266,20 @@ def outcome_in(datagram: bytes, first: int, last: int) -> int | None:
 # ----- bytes -----
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _nested(kind: int, value: bytes) -> bytes:
-    return _attribute(kind | _NESTED, value)
+    return attribute(kind | _NESTED, value)
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, _WORD.pack(value))
+    return attribute(kind, _WORD.pack(value))
 
 
 def _text(kind: int, value: bytes) -> bytes:
-    return _attribute(kind, value + b"\0")
+    return attribute(kind, value + b"\0")
 
 
 def _message(kind: int, flags: int, family: int, body: bytes, sequence: int) -> bytes:
-    return _packed(_SUBSYSTEM | kind, _REQUEST | flags, _FAMILY.pack(family, 0, 0) + body, sequence)
-
-
-def _packed(kind: int, flags: int, body: bytes, sequence: int) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+    return request(_SUBSYSTEM | kind, flags, sequence, _FAMILY.pack(family, 0, 0) + body)
 
 
 def _attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
@@ -291,11 +288,11 @@ def _attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _in(payload: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     end = len(payload)
-    while end - at >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(payload, at)
-        if not _ATTRIBUTE.size <= length <= end - at:
+    while end - at >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(payload, at)
+        if not ATTRIBUTE.size <= length <= end - at:
             raise NetlinkMalformed(f"an attribute of nf_tables says {length} bytes where {end - at} are")
-        yield kind & _KIND, payload[at + _ATTRIBUTE.size : at + length]
+        yield kind & _KIND, payload[at + ATTRIBUTE.size : at + length]
         at += length + 3 & ~3
 
 
@@ -312,7 +309,7 @@ def _expression(name: bytes, body: bytes) -> bytes:
 
 def _meta_is(key: int, value: bytes) -> bytes:
     load = _expression(b"meta", _number(2, key) + _number(1, _REGISTER))
-    return load + _expression(b"cmp", _number(1, _REGISTER) + _number(2, 0) + _nested(3, _attribute(1, value)))
+    return load + _expression(b"cmp", _number(1, _REGISTER) + _number(2, 0) + _nested(3, attribute(1, value)))
 
 
 def _verdict(code: int, chain: bytes = b"") -> bytes:

@@ -10,7 +10,6 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 
-from holdfast_api.errors import EnvironmentFailure
 from holdfast_speaker.engine.ports import (
     ADDRESS_PROTOCOL,
     ROUTE_METRIC,
@@ -27,9 +26,19 @@ from holdfast_speaker.engine.ports import (
 )
 from holdfast_speaker.host import filters
 from holdfast_speaker.host.families import FAMILIES, WIDTHS
+from holdfast_speaker.host.netlink_messages import (
+    ACK,
+    APPEND,
+    ATTRIBUTE,
+    CREATE,
+    DUMP,
+    HEADER,
+    NetlinkMalformed,
+    attribute,
+    messages,
+    request,
+)
 
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
 _RTM_NEWLINK = 16
 _RTM_DELLINK = 17
 _RTM_GETLINK = 18
@@ -40,14 +49,8 @@ _RTM_NEWROUTE = 24
 _RTM_DELROUTE = 25
 _RTM_GETROUTE = 26
 
-_REQUEST = 0x001
-_ACK = 0x004
-DUMP_INTERRUPTED = 0x010
 _REPLACE = 0x100
 _EXCLUSIVE = 0x200
-_DUMP = 0x300
-_CREATE = 0x400
-_APPEND = 0x800
 
 _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
@@ -73,7 +76,6 @@ _IFA_F_NODAD = 0x02
 _IFA_F_NOPREFIXROUTE = 0x200
 _FOREVER = 0xFFFFFFFF
 
-_HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("@BBBBBBBBI")
 _RTA_DST = 1
 _RTA_OIF = 4
@@ -95,17 +97,11 @@ _NEXT_HOP = struct.Struct("=HBBi")
 _VIA_FAMILY = struct.Struct("=H")
 _LINK_HEADER = struct.Struct("=BxHiII")
 _ADDRESS_HEADER = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _LIFETIMES = struct.Struct("=IIII")
 _WORD = struct.Struct("=I")
-_ERROR = struct.Struct("=i")
 _FLAGS = struct.Struct("=H")
 _FLAGS_AND_SEQUENCE = struct.Struct("=HI")
 _FLAGS_AT = 6
-
-
-class NetlinkMalformed(EnvironmentFailure):
-    """A netlink message that contradicts itself."""
 
 
 def parse(datagram: bytes) -> list[Event]:
@@ -149,28 +145,14 @@ def identity(event: Event) -> object:
             return type(event)
 
 
-def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """Type, flags, sequence, and where the payload starts and ends, of each message."""
-    at = 0
-    size = len(datagram)
-    while at < size:
-        if size - at < _HEADER.size:
-            raise NetlinkMalformed(f"a netlink header of {size - at} bytes")
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
-        if not _HEADER.size <= length <= size - at:
-            raise NetlinkMalformed(f"a netlink message says {length} bytes where {size - at} are")
-        yield kind, flags, sequence, at + _HEADER.size, at + length
-        at += length + 3 & ~3
-
-
 def _attributes(datagram: bytes, at: int, end: int, wanted: frozenset[int]) -> dict[int, bytes]:
     found = {}
-    while end - at >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(datagram, at)
-        if not _ATTRIBUTE.size <= length <= end - at:
+    while end - at >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(datagram, at)
+        if not ATTRIBUTE.size <= length <= end - at:
             raise NetlinkMalformed(f"a netlink attribute says {length} bytes where {end - at} are")
         if kind in wanted:
-            found[kind] = datagram[at + _ATTRIBUTE.size : at + length]
+            found[kind] = datagram[at + ATTRIBUTE.size : at + length]
         at += length + 3 & ~3
     return found
 
@@ -265,18 +247,10 @@ def _gateways(index: int, attributes: dict[int, bytes]) -> Iterator[NextHop]:
         yield NextHop(index, gateway)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _request(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
-
-
 def _address_body(index: int, address: bytes, prefix_length: int, scope: int = 0) -> bytes:
     family = FAMILIES[len(address)]
     header = _ADDRESS_HEADER.pack(family, prefix_length, 0, scope, index)
-    return header + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
+    return header + attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
 
 
 def address_request(
@@ -303,17 +277,17 @@ def address_request(
     body = b"".join(
         (
             _address_body(index, address, prefix_length, scope),
-            _attribute(_IFA_CACHEINFO, _LIFETIMES.pack(0 if is_ipv6 else valid_seconds, valid_seconds, 0, 0)),
-            _attribute(_IFA_FLAGS, _WORD.pack(flags)),
-            _attribute(_IFA_PROTO, bytes((ADDRESS_PROTOCOL,))),
+            attribute(_IFA_CACHEINFO, _LIFETIMES.pack(0 if is_ipv6 else valid_seconds, valid_seconds, 0, 0)),
+            attribute(_IFA_FLAGS, _WORD.pack(flags)),
+            attribute(_IFA_PROTO, bytes((ADDRESS_PROTOCOL,))),
         )
     )
-    return _request(_RTM_NEWADDR, _ACK | _CREATE | (_EXCLUSIVE if exclusive else _REPLACE), sequence, body)
+    return request(_RTM_NEWADDR, ACK | CREATE | (_EXCLUSIVE if exclusive else _REPLACE), sequence, body)
 
 
 def address_removal(index: int, address: bytes, prefix_length: int) -> bytes:
     """The request that removes an address."""
-    return _request(_RTM_DELADDR, _ACK, 0, _address_body(index, address, prefix_length))
+    return request(_RTM_DELADDR, ACK, 0, _address_body(index, address, prefix_length))
 
 
 def route_addition(index: int, network: bytes, prefix_length: int, source: bytes, valid_seconds: int) -> bytes:
@@ -323,14 +297,14 @@ def route_addition(index: int, network: bytes, prefix_length: int, source: bytes
     Over IPv6 there is one for all sources, and it is gone `valid_seconds` after the last renewal.
     """
     is_ipv6 = len(network) == 16
-    expires = _attribute(_RTA_EXPIRES, _WORD.pack(valid_seconds)) if is_ipv6 else b""
-    flags = _ACK | _CREATE | (_REPLACE if is_ipv6 else _APPEND)
-    return _request(_RTM_NEWROUTE, flags, 0, _route_body(index, network, prefix_length, source) + expires)
+    expires = attribute(_RTA_EXPIRES, _WORD.pack(valid_seconds)) if is_ipv6 else b""
+    flags = ACK | CREATE | (_REPLACE if is_ipv6 else APPEND)
+    return request(_RTM_NEWROUTE, flags, 0, _route_body(index, network, prefix_length, source) + expires)
 
 
 def route_removal(index: int, network: bytes, prefix_length: int, source: bytes) -> bytes:
     """The request that removes a route that `route_addition` made; where it is gone, the answer is ESRCH."""
-    return _request(_RTM_DELROUTE, _ACK, 0, _route_body(index, network, prefix_length, source))
+    return request(_RTM_DELROUTE, ACK, 0, _route_body(index, network, prefix_length, source))
 
 
 def _route_body(index: int, network: bytes, prefix_length: int, source: bytes) -> bytes:
@@ -340,36 +314,36 @@ def _route_body(index: int, network: bytes, prefix_length: int, source: bytes) -
     return b"".join(
         (
             header,
-            _attribute(_RTA_DST, network),
-            _attribute(_RTA_OIF, _WORD.pack(index)),
-            _attribute(_RTA_PREFSRC, source),
-            _attribute(_RTA_PRIORITY, _WORD.pack(ROUTE_METRIC)),
+            attribute(_RTA_DST, network),
+            attribute(_RTA_OIF, _WORD.pack(index)),
+            attribute(_RTA_PREFSRC, source),
+            attribute(_RTA_PRIORITY, _WORD.pack(ROUTE_METRIC)),
         )
     )
 
 
 def link_dump_request(sequence: int) -> bytes:
     """The request for all links, without their statistics."""
-    body = _LINK_HEADER.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_EXT_MASK, _WORD.pack(_SKIP_STATISTICS))
-    return _request(_RTM_GETLINK, _DUMP, sequence, body)
+    body = _LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, _WORD.pack(_SKIP_STATISTICS))
+    return request(_RTM_GETLINK, DUMP, sequence, body)
 
 
 def address_dump_request(sequence: int) -> bytes:
     """The request for all addresses of both families."""
-    return _request(_RTM_GETADDR, _DUMP, sequence, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
+    return request(_RTM_GETADDR, DUMP, sequence, _ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
 
 
 def route_dump_request(sequence: int) -> bytes:
     """The request for all routes of every family and table."""
-    return _request(_RTM_GETROUTE, _DUMP, sequence, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+    return request(_RTM_GETROUTE, DUMP, sequence, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def route_request(index: int, address: bytes, sequence: int) -> bytes:
     """RTM_GETROUTE: which route the kernel would take to an address on this link (rtnetlink(7), struct rtmsg)."""
     family = FAMILIES[len(address)]
     body = _ROUTE.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
-    body += _attribute(_RTA_DST, address) + _attribute(_RTA_OIF, index.to_bytes(4, sys.byteorder))
-    return _request(_RTM_GETROUTE, 0, sequence, body)
+    body += attribute(_RTA_DST, address) + attribute(_RTA_OIF, index.to_bytes(4, sys.byteorder))
+    return request(_RTM_GETROUTE, 0, sequence, body)
 
 
 def leads_here(kind: int, datagram: bytes, start: int) -> bool:
@@ -386,39 +360,31 @@ def batch(requests: Sequence[bytes], first_sequence: int) -> bytearray:
     joined = bytearray().join(requests)
     at = 0
     last = len(requests) - 1
-    for offset, request in enumerate(requests):
-        (flags,) = _FLAGS.unpack_from(request, _FLAGS_AT)
-        flags = flags | _ACK if offset == last else flags & ~_ACK
+    for offset, one in enumerate(requests):
+        (flags,) = _FLAGS.unpack_from(one, _FLAGS_AT)
+        flags = flags | ACK if offset == last else flags & ~ACK
         _FLAGS_AND_SEQUENCE.pack_into(joined, at + _FLAGS_AT, flags, first_sequence + offset)
-        at += len(request)
+        at += len(one)
     return joined
-
-
-def error_code(datagram: bytes, start: int, end: int) -> int:
-    """The errno in the payload of NLMSG_ERROR or NLMSG_DONE; 0 for success. Raises NetlinkMalformed."""
-    if end - start < _ERROR.size:
-        raise NetlinkMalformed(f"a netlink answer of {end - start} bytes")
-    code: int = _ERROR.unpack_from(datagram, start)[0]
-    return -code
 
 
 # The renewals of our own addresses would wake the engine for every address, several times a second.
 ALL_BUT_OUR_RENEWALS: tuple[filters.Instruction, ...] = (
     (filters.LOAD_HALF, 0, 0, 4),
     (filters.JUMP_IF_EQUAL, 0, 7, socket.htons(_RTM_NEWADDR)),
-    (filters.LOAD_IMMEDIATE, 0, 0, _HEADER.size + _ADDRESS_HEADER.size),
+    (filters.LOAD_IMMEDIATE, 0, 0, HEADER.size + _ADDRESS_HEADER.size),
     (filters.LOAD_INDEX_IMMEDIATE, 0, 0, _IFA_PROTO),
     (filters.LOAD_WORD, 0, 0, filters.FIND_NETLINK_ATTRIBUTE),
     (filters.JUMP_IF_EQUAL, 3, 0, 0),
     (filters.COPY_TO_INDEX, 0, 0, 0),
-    (filters.LOAD_BYTE_INDEXED, 0, 0, _ATTRIBUTE.size),
+    (filters.LOAD_BYTE_INDEXED, 0, 0, ATTRIBUTE.size),
     (filters.JUMP_IF_EQUAL, 1, 0, ADDRESS_PROTOCOL),
     filters.KEEP_WHOLE,
     filters.DROP,
 )
 """The events of links and addresses without the additions and renewals of our own addresses."""
 
-_ROUTE_ATTRIBUTES_AT = _HEADER.size + _ROUTE.size
+_ROUTE_ATTRIBUTES_AT = HEADER.size + _ROUTE.size
 
 
 def _keep_if_it_has(attribute: int) -> tuple[filters.Instruction, ...]:
