@@ -275,13 +275,11 @@ class Engine:
         self.configuration = configuration
         self._index_addresses(self.instances.values())
         self.strangers.know(configuration.node_addresses)
-        if self._left is not None:
-            former = self._remove_leftovers(self._left)
-            self._left = None
-            self._look(list(self.instances.values()), now)
+        former = None if self._left is None else self._remove_leftovers(self._left)
+        self._left = None
+        self._look(list(self.instances.values()), now)
+        if former is not None:
             self.host_ports.open_of(former)
-        else:
-            self._look(list(self.instances.values()), now)
         self._former.clear()
         self._nominees = {}
         self.is_unpublished = True
@@ -294,8 +292,7 @@ class Engine:
         proofs = {former: self._prove_at.pop(former) for former in names if former in self._prove_at}
         for former, name, instance in going:
             self._log.info(f"{former} goes on as {name}: it is the same virtual router", virtualIP=name)
-            for kept in (self._sending, self.refusals, self._conflicts, self._hearing, self.host_ports):
-                kept.forget(former)
+            self._forget(former)
             for key in owned[former]:
                 self.addresses.change_hands(key, name)
             self._deadlines.set(former, None)
@@ -427,11 +424,15 @@ class Engine:
     def _remove(self, instance: Instance, now: Instant) -> None:
         self._carry_out(instance, instance.router.stop(now, Reason.REMOVED), now)
         name = instance.name
-        for kept in (self._sending, self.refusals, self._conflicts, self._hearing, self.host_ports):
-            kept.forget(name)
+        self._forget(name)
         self._prove_at.pop(name, None)
         self._deadlines.set(name, None)
         del self.instances[name]
+
+    def _forget(self, name: str) -> None:
+        """What the parts of this engine know of it by its name."""
+        for part in (self._sending, self.refusals, self._conflicts, self._hearing, self.host_ports):
+            part.forget(name)
 
     def _remove_leftovers(self, left: Collection[PublishedRouter]) -> Set[bytes]:
         """At the start: what a predecessor put there, by this configuration or by its own last state, goes.
