@@ -12,9 +12,7 @@ from holdfast_api.resources import Probe
 from holdfast_speaker.health.connections import Names
 from holdfast_speaker.health.policy import ProbeJudgement, Result, next_start, overall
 from holdfast_speaker.health.probes import Prober
-
-Report = Callable[[str, Health, str], None]
-"""Is told the VIP (namespace/name), its health on this node, and why."""
+from holdfast_speaker.health.reports import Report, Reports
 
 _Place = tuple[str, str]
 """The VIP and the name of its probe."""
@@ -36,7 +34,7 @@ class HealthMonitor:
         permits: Callable[[str, str], bool] = lambda _virtual_ip, _address: True,
     ) -> None:
         """`permits`: whether a probe of a VIP (namespace/name) may connect to an address."""
-        self._report = report
+        self._reports = Reports(report)
         self._permits = permits
         self._loop = asyncio.get_running_loop()
         self._broken: asyncio.Future[None] = self._loop.create_future()
@@ -46,7 +44,6 @@ class HealthMonitor:
         self._ending: set[asyncio.Task[None]] = set()
         self._names = Names()
         self._unrun: set[_Place] = set()
-        self._reported: dict[str, tuple[Health, str]] = {}
         self.replace(probes)
 
     def replace(self, probes: Mapping[str, Sequence[Probe]]) -> None:
@@ -65,13 +62,13 @@ class HealthMonitor:
         for place in wanted:
             if place not in self._tasks:
                 self._start(place)
-        self._reported = {key: known for key, known in self._reported.items() if key in self._judgements}
+        self._reports.keep_only(self._judgements)
         for key in self._judgements:
             self._publish(key)
 
     def current(self) -> dict[str, tuple[Health, str]]:
         """The health of every VIP that has probes, as last reported."""
-        return dict(self._reported)
+        return self._reports.current()
 
     async def watch(self) -> None:
         """Never returns. Raises what a probe's task died of: an error in the program, which nobody shall survive."""
@@ -123,10 +120,4 @@ class HealthMonitor:
         self._publish(key)
 
     def _publish(self, key: str) -> None:
-        found = overall(tuple(self._judgements[key].values()))
-        known = self._reported.get(key)
-        is_known = known is not None and known[0] is not Health.UNKNOWN
-        if found == known or (found[0] is Health.UNKNOWN and is_known):
-            return
-        self._reported[key] = found
-        self._report(key, *found)
+        self._reports.tell(key, overall(tuple(self._judgements[key].values())))

@@ -1,8 +1,7 @@
 """Looks at healthCheckNodePorts: one connection for each port, kept, whatever number of VIPs ask for it.
 
 A node may have a thousand of them, so that a look costs two system calls: what was asked at one tick is read at the
-next.
-There are never more than LOOKS_A_SECOND; fewer ports are looked at more often.
+next. There are never more than LOOKS_A_SECOND; fewer ports are looked at more often.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Final
 
 from holdfast_api.reasons import Health
 from holdfast_speaker.health.policy import OUT_OF_MEANS
+from holdfast_speaker.health.reports import Report, Reports
 from holdfast_speaker.health.service_proxy import REQUEST, Answer, PortJudgement, Said, overall, read_reply
 
 LOOKS_A_SECOND: Final = 1000
@@ -35,9 +35,6 @@ _CATCH_UP: Final = 1.2
 _LOOKS_A_TURN_MAX: Final = 100
 _RECEIVE_BYTES = 8192
 
-Report = Callable[[str, Health, str], None]
-"""Is told the VIP (namespace/name), its health on this node, and why."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +48,7 @@ class NodePorts:
         """`addresses`: the node's own, as its service proxy knows them (InternalIP), by preference; each is asked until
         one accepts. Raises ValueError for what is no address."""
         self._addresses = [str(ip_address(text)) for text in addresses]
-        self._report = report
+        self._reports = Reports(report)
         self._clock = asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._ports: dict[int, _Port] = {}
@@ -61,7 +58,6 @@ class NodePorts:
         self._due: list[tuple[float, int, _Port]] = []
         self._asked: list[_Port] = []
         self._numbers = itertools.count()  # of equal times, the older entry first
-        self._reported: dict[str, tuple[Health, str]] = {}
         self._turned_at = self._clock()
         self._are_means_lacking = False
 
@@ -82,7 +78,7 @@ class NodePorts:
             self._judgements[number] = PortJudgement()
             self._look_at(now + index / LOOKS_A_SECOND, self._ports[number])
         self._users = _users(self._by_virtual_ip)
-        self._reported = {name: known for name, known in self._reported.items() if name in self._by_virtual_ip}
+        self._reports.keep_only(self._by_virtual_ip)
         for name in self._by_virtual_ip:
             self._publish(name)
         self._changed.set()
@@ -146,13 +142,7 @@ class NodePorts:
         self._changed.clear()
 
     def _publish(self, name: str) -> None:
-        found = overall([(port, self._judgements[port]) for port in self._by_virtual_ip[name]])
-        known = self._reported.get(name)
-        is_known = known is not None and known[0] is not Health.UNKNOWN
-        if found == known or (found[0] is Health.UNKNOWN and is_known):
-            return
-        self._reported[name] = found
-        self._report(name, *found)
+        self._reports.tell(name, overall([(port, self._judgements[port]) for port in self._by_virtual_ip[name]]))
 
     def _mind_means(self, answer: Answer) -> None:
         if answer.said is Said.NOT_ASKED and not self._are_means_lacking:
