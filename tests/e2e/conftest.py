@@ -48,12 +48,8 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Tell the figures."""
-    figures = config.stash.get(_figures, None)
-    if figures is None:
-        return
-    terminalreporter.section("figures of the cluster")
-    for figure in figures:
-        terminalreporter.write_line(str(figure))
+    if (told := config.stash.get(_figures, None)) is not None:
+        told.tell(terminalreporter, "figures of the cluster")
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,8 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Tell the figures."""
-    told = config.stash.get(_figures, None)
-    if told is None:
-        return
-    terminalreporter.section("figures of the examples")
-    for figure in told:
-        terminalreporter.write_line(str(figure))
+    if (told := config.stash.get(_figures, None)) is not None:
+        told.tell(terminalreporter, "figures of the examples")
 
 
 class Segment:

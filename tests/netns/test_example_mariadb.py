@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from holdfast_testing.database_clients import mariadb
-from holdfast_testing.examples import EXAMPLES, REPETITIONS, Attempts, Machine, example, machines, require
+from holdfast_testing.examples import ADDRESS, EXAMPLES, REPETITIONS, Attempts, Machine, WritableVip, machines, require
 from holdfast_testing.figures import Figures
 from holdfast_testing.hosts import eventually
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
-VIP = "10.77.0.200"
 SMALL = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=2"]
 
 
@@ -52,6 +51,7 @@ class Pair:
     def __init__(self, lan: Any) -> None:
         require("mariadbd", "mariadb", "mariadb-install-db")
         self.lan = lan
+        self.vip = WritableVip(lan, "mariadb")
         self.n1, self.n2 = (Server(machine, number) for number, machine in enumerate(machines(lan.hosts), start=1))
         self._install()
         for server in (self.n1, self.n2):
@@ -61,11 +61,8 @@ class Pair:
         self.n1.sql("create user app@'%'; create database shop; grant insert, select on shop.* to app@'%'")
         self.n1.sql("create table shop.notes (at timestamp default now())")
         self.n2.follow("10.77.0.11")
-        for server in (self.n1, self.n2):
-            server.machine.host.run(example("mariadb/vip.yaml"))
-        self.n1.machine.host.becomes("Master", "mariadb")
-        eventually(lambda: self.status(self.n2).get("obstacles") == ["ServiceFailed"], "the replica takes no part")
-        assert "read_only is 1" in self.status(self.n2)["healthDetail"]
+        self.vip.begin(self.n1, self.n2)
+        assert "read_only is 1" in self.vip.status(self.n2)["healthDetail"]
 
     def _install(self) -> None:
         one, other = (server.machine.own_run / "data" for server in (self.n1, self.n2))
@@ -74,16 +71,6 @@ class Pair:
             ["mariadb-install-db", "--no-defaults", *options, "--auth-root-authentication-method=socket"]
         )
         subprocess.run(["cp", "-a", f"{one}/.", str(other)], check=True)
-
-    @staticmethod
-    def status(server: Server) -> dict[str, Any]:
-        """What Holdfast says of the VIP there."""
-        return server.machine.host.routers.get("mariadb", {})
-
-    @property
-    def holders(self) -> list[str]:
-        """Whose kernel has the VIP."""
-        return self.lan.holders(VIP)
 
     def wait_for_replica(self, server: Server, master: Server) -> None:
         """Until it has everything that the master has."""
@@ -99,7 +86,7 @@ def pair(segment: Any) -> Pair:
 def writers(pair: Pair) -> Attempts:
     """Clients that write through the VIP, and are told who took it."""
     statement = "insert into shop.notes values () returning @@server_id"
-    return Attempts(pair.lan.client, mariadb(VIP, "app", statement))
+    return Attempts(pair.lan.client, mariadb(ADDRESS, "app", statement))
 
 
 @pytest.mark.parametrize("repetition", REPETITIONS)
@@ -111,7 +98,7 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_a_server_that_ret
         off = time.monotonic()
         pair.n1.machine.power_off()
         time.sleep(3)
-        assert pair.holders == [], "a replica is no place for it"
+        assert pair.vip.holders == [], "a replica is no place for it"
         promoted = time.monotonic()
         pair.n2.sql("stop slave; set global read_only = 0")
         eventually(lambda: clients.answered_by("2", promoted), "n2 takes writes")
@@ -121,10 +108,10 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_a_server_that_ret
         pair.n1.machine.power_on()
         pair.n1.start()
         pair.n1.machine.host.run()
-        eventually(lambda: pair.status(pair.n1).get("obstacles") == ["ServiceFailed"], "n1 is read-only")
+        eventually(lambda: pair.vip.status(pair.n1).get("obstacles") == ["ServiceFailed"], "n1 is read-only")
         returned = time.monotonic()
         clients.settle()
-        assert pair.holders == ["n2"]
+        assert pair.vip.holders == ["n2"]
         assert clients.failures(returned) == []
         assert not [each for each in clients.failures(off) if "read-only" in each.complaint]
 
@@ -143,4 +130,4 @@ def test_a_planned_switchover_takes_the_vip_along(pair: Pair, figures: Figures, 
         pair.n1.follow("10.77.0.12")
         pair.wait_for_replica(pair.n1, pair.n2)
         assert pair.n1.sql("select count(distinct at) > 1 from shop.notes") == "1"
-    assert pair.holders == ["n2"]
+    assert pair.vip.holders == ["n2"]

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from holdfast_testing.database_clients import postgresql
-from holdfast_testing.examples import REPETITIONS, Attempts, Machine, example, machines, require
+from holdfast_testing.examples import ADDRESS, REPETITIONS, Attempts, Machine, WritableVip, machines, require
 from holdfast_testing.figures import Figures
 from holdfast_testing.hosts import eventually
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
-VIP = "10.77.0.200"
 SETTINGS = """
 listen_addresses = '*'
 unix_socket_directories = '/run/postgresql'
@@ -117,23 +116,11 @@ class Pair:
     def __init__(self, lan: Any) -> None:
         require("postgres", "initdb", "pg_basebackup", "psql")
         self.lan = lan
+        self.vip = WritableVip(lan, "postgresql")
         self.n1, self.n2 = (Server(machine) for machine in machines(lan.hosts))
         self.n1.make_primary()
         self.n2.make_standby("10.77.0.11")
-        for server in (self.n1, self.n2):
-            server.machine.host.run(example("postgresql/vip.yaml"))
-        self.n1.machine.host.becomes("Master", "postgresql")
-        eventually(lambda: self.status(self.n2).get("obstacles") == ["ServiceFailed"], "the standby does not take part")
-
-    @staticmethod
-    def status(server: Server) -> dict[str, Any]:
-        """What Holdfast says of the VIP there."""
-        return server.machine.host.routers.get("postgresql", {})
-
-    @property
-    def holders(self) -> list[str]:
-        """Whose kernel has the VIP."""
-        return self.lan.holders(VIP)
+        self.vip.begin(self.n1, self.n2)
 
 
 @pytest.fixture
@@ -144,7 +131,7 @@ def pair(segment: Any) -> Pair:
 def writers(pair: Pair) -> Attempts:
     """Clients that write through the VIP, and are told who took it."""
     insert = "insert into notes default values returning current_setting('cluster_name')"
-    return Attempts(pair.lan.client, postgresql(VIP, "app", insert))
+    return Attempts(pair.lan.client, postgresql(ADDRESS, "app", insert))
 
 
 @pytest.mark.parametrize("repetition", REPETITIONS)
@@ -156,7 +143,7 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_an_old_primary_th
         off = time.monotonic()
         pair.n1.machine.power_off()
         time.sleep(3)
-        assert pair.holders == [], "a standby is no place for it"
+        assert pair.vip.holders == [], "a standby is no place for it"
         promoted = time.monotonic()
         assert pair.n2.sql("select pg_promote()") == "t"
         eventually(lambda: clients.answered_by("n2", promoted), "n2 takes writes")
@@ -168,10 +155,10 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_an_old_primary_th
         assert pair.n1.sql("select pg_is_in_recovery()") == "f", "it knows nothing of the promotion"
         returned = time.monotonic()
         pair.n1.machine.host.run()
-        eventually(lambda: pair.status(pair.n1).get("health") == "Healthy", "n1 is healthy")
+        eventually(lambda: pair.vip.status(pair.n1).get("health") == "Healthy", "n1 is healthy")
         time.sleep(2)
         clients.settle()
-        assert pair.holders == ["n2"]
+        assert pair.vip.holders == ["n2"]
         assert {each.answer for each in clients.since(returned)} == {"n2"}
         assert not [each for each in clients.failures(off) if "read-only" in each.complaint]
 
@@ -195,8 +182,8 @@ def test_a_planned_switchover_of_postgresql_takes_the_vip_along(pair: Pair, figu
         clients.settle()
         assert {each.answer for each in clients.since(followed)} == {"n2"}
         assert not [each for each in clients.failures(began) if "read-only" in each.complaint]
-    assert pair.holders == ["n2"]
-    assert pair.status(pair.n1)["obstacles"] == ["ServiceFailed"]
+    assert pair.vip.holders == ["n2"]
+    assert pair.vip.status(pair.n1)["obstacles"] == ["ServiceFailed"]
 
 
 def test_a_primary_that_does_not_answer_has_no_vip_and_the_standby_has_none_either(
@@ -205,9 +192,9 @@ def test_a_primary_that_does_not_answer_has_no_vip_and_the_standby_has_none_eith
     with writers(pair) as clients:
         eventually(lambda: clients.answered_by("n1", 0), "n1 takes writes")
         pair.n1.stop()
-        eventually(lambda: pair.holders == [], "nobody holds")
+        eventually(lambda: pair.vip.holders == [], "nobody holds")
         time.sleep(2)
-        assert pair.holders == []
+        assert pair.vip.holders == []
         started = time.monotonic()
         pair.n1.start()
         eventually(lambda: clients.answered_by("n1", started), "n1 takes writes again")
@@ -216,6 +203,6 @@ def test_a_primary_that_does_not_answer_has_no_vip_and_the_standby_has_none_eith
 
         frozen = pair.n1.processes
         send(signal.SIGSTOP, frozen)
-        eventually(lambda: pair.holders == [], "a primary that hangs is none")
+        eventually(lambda: pair.vip.holders == [], "a primary that hangs is none")
         send(signal.SIGCONT, frozen)
-        eventually(lambda: pair.holders == ["n1"], "n1 holds again")
+        eventually(lambda: pair.vip.holders == ["n1"], "n1 holds again")

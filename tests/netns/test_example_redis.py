@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from holdfast_testing.database_clients import redis
-from holdfast_testing.examples import REPETITIONS, Attempts, Machine, example, machines, require
+from holdfast_testing.examples import ADDRESS, REPETITIONS, Attempts, Machine, WritableVip, machines, require
 from holdfast_testing.figures import Figures
 from holdfast_testing.hosts import eventually
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
-
-VIP = "10.77.0.200"
 
 
 class Server:
@@ -41,25 +39,13 @@ class Pair:
     def __init__(self, lan: Any) -> None:
         require("redis-server", "redis-cli")
         self.lan = lan
+        self.vip = WritableVip(lan, "redis")
         self.n1, self.n2 = (Server(machine) for machine in machines(lan.hosts))
         self.n1.start()
         self.n2.start("--replicaof", "10.77.0.11 6379")
         eventually(lambda: "master_link_status:up" in self.n2.cli("info", "replication"), "the replica follows")
-        for server in (self.n1, self.n2):
-            server.machine.host.run(example("redis/vip.yaml"))
-        self.n1.machine.host.becomes("Master", "redis")
-        eventually(lambda: self.status(self.n2).get("obstacles") == ["ServiceFailed"], "the replica takes no part")
-        assert "its role is slave" in self.status(self.n2)["healthDetail"]
-
-    @staticmethod
-    def status(server: Server) -> dict[str, Any]:
-        """What Holdfast says of the VIP there."""
-        return server.machine.host.routers.get("redis", {})
-
-    @property
-    def holders(self) -> list[str]:
-        """Whose kernel has the VIP."""
-        return self.lan.holders(VIP)
+        self.vip.begin(self.n1, self.n2)
+        assert "its role is slave" in self.vip.status(self.n2)["healthDetail"]
 
 
 @pytest.fixture
@@ -69,7 +55,7 @@ def pair(segment: Any) -> Pair:
 
 def writers(pair: Pair) -> Attempts:
     """Clients that write through the VIP."""
-    return Attempts(pair.lan.client, redis(VIP, "INCR", "notes"))
+    return Attempts(pair.lan.client, redis(ADDRESS, "INCR", "notes"))
 
 
 @pytest.mark.parametrize("repetition", REPETITIONS)
@@ -81,7 +67,7 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_an_old_master_tha
         off = time.monotonic()
         pair.n1.machine.power_off()
         time.sleep(3)
-        assert pair.holders == [], "a replica is no place for it"
+        assert pair.vip.holders == [], "a replica is no place for it"
         promoted = time.monotonic()
         assert pair.n2.cli("replicaof", "no", "one") == "OK"
         eventually(lambda: clients.succeed(promoted), "n2 takes writes")
@@ -91,11 +77,11 @@ def test_after_a_power_off_the_vip_waits_for_the_promotion_and_an_old_master_tha
         pair.n1.machine.power_on()
         pair.n1.start()
         pair.n1.machine.host.run()
-        eventually(lambda: pair.status(pair.n1).get("health") == "Healthy", "n1 is a master, too")
+        eventually(lambda: pair.vip.status(pair.n1).get("health") == "Healthy", "n1 is a master, too")
         returned = time.monotonic()
         time.sleep(2)
         clients.settle()
-        assert pair.holders == ["n2"]
+        assert pair.vip.holders == ["n2"]
         assert clients.failures(returned) == []
         assert not [each for each in clients.failures(off) if "READONLY" in each.complaint]
 
@@ -106,7 +92,7 @@ def test_a_failover_command_takes_the_vip_along(pair: Pair, figures: Figures, re
         eventually(lambda: clients.succeed(0), "n1 takes writes")
         began = time.monotonic()
         assert pair.n1.cli("failover") == "OK"
-        eventually(lambda: pair.holders == ["n2"], "n2 holds")
+        eventually(lambda: pair.vip.holders == ["n2"], "n2 holds")
         moved = time.monotonic()
         eventually(lambda: clients.succeed(moved), "n2 takes writes")
         clients.settle()
@@ -118,12 +104,12 @@ def test_a_master_that_cannot_save_and_one_that_does_not_answer_have_no_vip(pair
     folder = pair.n1.machine.own_run / "redis"
     folder.chmod(0o500)
     pair.n1.cli("bgsave")
-    eventually(lambda: pair.holders == [], "nobody holds")
-    assert "MISCONF" in pair.status(pair.n1)["healthDetail"]
+    eventually(lambda: pair.vip.holders == [], "nobody holds")
+    assert "MISCONF" in pair.vip.status(pair.n1)["healthDetail"]
     folder.chmod(0o700)
     pair.n1.cli("bgsave")
-    eventually(lambda: pair.holders == ["n1"], "n1 holds again")
+    eventually(lambda: pair.vip.holders == ["n1"], "n1 holds again")
     pair.n1.cli("shutdown", "nosave", "now")
-    eventually(lambda: pair.holders == [], "nobody holds")
+    eventually(lambda: pair.vip.holders == [], "nobody holds")
     time.sleep(1)
-    assert pair.holders == [], "a replica is no place for it"
+    assert pair.vip.holders == [], "a replica is no place for it"

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
-from holdfast_testing.hosts import Host
+from holdfast_testing.hosts import Host, eventually
 from holdfast_testing.namespaces import Namespace
 from holdfast_testing.required import absent
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples"
+ADDRESS: Final = "10.77.0.200"
+"""The VIP of the examples with a database."""
+
 REPETITIONS: Final = range(5 if os.environ.get("HOLDFAST_FULL") else 1)
 """Of each measurement; the figures in the documents are of five."""
 
@@ -256,6 +259,38 @@ class Attempts:
     def failures(self, since: float) -> list[Attempt]:
         """Those that failed."""
         return [each for each in self.since(since) if each.answer is None]
+
+
+class Server(Protocol):
+    """A program on a machine."""
+
+    machine: Machine
+
+
+class WritableVip:
+    """The VIP of examples/NAME/vip.yaml on two hosts: it is where the one of two servers is that takes writes."""
+
+    def __init__(self, lan: Any, name: str) -> None:
+        self._lan = lan
+        self._name = name
+
+    def begin(self, writable: Server, other: Server) -> None:
+        """Run it on both hosts, until it is where it is to be."""
+        for server in (writable, other):
+            server.machine.host.run(example(f"{self._name}/vip.yaml"))
+        writable.machine.host.becomes("Master", self._name)
+        eventually(lambda: self.status(other).get("obstacles") == ["ServiceFailed"], "the other takes no part")
+
+    def status(self, server: Server) -> dict[str, Any]:
+        """What Holdfast says of it there."""
+        found: dict[str, Any] = server.machine.host.routers.get(self._name, {})
+        return found
+
+    @property
+    def holders(self) -> list[str]:
+        """Whose kernel has it."""
+        found: list[str] = self._lan.holders(ADDRESS)
+        return found
 
 
 def machines(hosts: list[Host]) -> list[Machine]:

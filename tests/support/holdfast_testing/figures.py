@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -40,6 +42,12 @@ class Figures:
         told = [{"name": name, "unit": unit, "samples": samples} for (name, unit), samples in self._samples.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+    def tell(self, terminal: pytest.TerminalReporter, title: str) -> None:
+        """A section at the end of a run."""
+        terminal.section(title)
+        for figure in self:
+            terminal.write_line(str(figure))
 
     def __iter__(self) -> Iterator[Figure]:
         return iter(Figure(name, unit, tuple(samples)) for (name, unit), samples in self._samples.items() if samples)
