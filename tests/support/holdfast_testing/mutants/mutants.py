@@ -809,7 +809,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "what a former engine closed stays closed",
         ENGINE,
         "            self.host_ports.open_of(former)\n",
-        "",
+        "            pass\n",
         "tests/unit/test_speaker_engine_host_ports.py::test_what_the_one_before_it_closed_and_nobody_asks_for_is_opened_at_the_start",
     ),
 )
