@@ -38,6 +38,7 @@ def known_pair(lan: Any, interval_ms: int) -> tuple[Host, Host]:
     n1, n2 = lan.hosts
     for host, spec, state in zip((n1, n2), KNOWN_TO_EACH_OTHER, ("Master", "Backup"), strict=True):
         host.run(document(interval_ms=interval_ms, **spec)).becomes(state, within_seconds=15)
+    n2.hears_a_master()
     return n1, n2
 
 

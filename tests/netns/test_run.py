@@ -16,6 +16,7 @@ import pytest
 from holdfast_speaker.host.netlink import RequestSocket, address_request
 from holdfast_testing.hosts import Host, eventually
 from holdfast_testing.namespaces import Namespace
+from holdfast_testing.restarts import holder_and_backup
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
@@ -36,13 +37,6 @@ def web(name: str = "web", addresses: str = "[10.77.0.200/24]", vrid: int = 51, 
 
 
 PRIORITIES = {"priorities": [{"nodeName": "n1", "priority": 110}, {"nodeName": "n2", "priority": 100}]}
-
-
-def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
-    n1, n2 = segment.hosts
-    n1.run(document).becomes("Master")
-    n2.run(document).becomes("Backup")
-    return n1, n2
 
 
 def advertisements(namespace: Namespace, seconds: float) -> list[tuple[float, int]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from holdfast_testing import restarts
 from holdfast_testing.hosts import Host
 from holdfast_testing.namespaces import Namespace
 
@@ -47,12 +48,8 @@ KNOWN_TO_EACH_OTHER = ({"externalPeers": ["10.77.0.12"]}, {"externalPeers": ["10
 
 
 def holder_and_backup(lan: Any, *parts: str, **spec: Any) -> tuple[Host, Host]:
-    """n1 is Master, n2 is Backup."""
-    n1, n2 = lan.hosts
-    text = documents(*parts) if parts else document(**spec)
-    n1.run(text).becomes("Master")
-    n2.run(text).becomes("Backup")
-    return n1, n2
+    """n1 is Master, n2 is Backup and hears it."""
+    return restarts.holder_and_backup(lan, documents(*parts) if parts else document(**spec))
 
 
 def moves(host: Host, name: str = "web") -> int:
