@@ -24,9 +24,10 @@ def router_name(number: int) -> str:
     return f"router-{number}"
 
 
-def holdfast_documents(count: int, interval_ms: int) -> str:
-    """VirtualIP documents for `count` virtual routers, one address each."""
-    priorities = [{"nodeName": name, "priority": priority} for name, priority in PRIORITIES.items()]
+def holdfast_documents(count: int, interval_ms: int, alone: str = "") -> str:
+    """VirtualIP documents for `count` virtual routers, one address each; `alone`: the only host that they name."""
+    hosts = [alone] if alone else list(PRIORITIES)
+    nodes = {"names": hosts, "priorities": [{"nodeName": name, "priority": PRIORITIES[name]} for name in hosts]}
     documents = [
         {
             "apiVersion": "holdfast.dev/v1alpha1",
@@ -37,7 +38,7 @@ def holdfast_documents(count: int, interval_ms: int) -> str:
                 "virtualRouterID": number,
                 "interface": "eth0",
                 "advertisementIntervalMilliseconds": interval_ms,
-                "nodes": {"priorities": priorities},
+                "nodes": nodes,
             },
         }
         for number in range(1, count + 1)

@@ -16,6 +16,8 @@ class Statistic(enum.StrEnum):
     """Of the medians, Holdfast's to keepalived's."""
     MAXIMUM = "max"
     """The worst of Holdfast's samples."""
+    MEDIAN = "median"
+    """Of Holdfast's samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,13 @@ class Goal:
 
     def __str__(self) -> str:
         """As the table has it."""
-        return f"{self.statistic} <= {self.limit:.2f}" if self.statistic is Statistic.RATIO else f"<= {self.limit:g}"
+        match self.statistic:
+            case Statistic.RATIO:
+                return f"ratio <= {self.limit:.2f}"
+            case Statistic.MAXIMUM:
+                return f"<= {self.limit:g}"
+            case Statistic.MEDIAN:
+                return f"median <= {self.limit:g}"
 
 
 @dataclass(slots=True)
@@ -54,8 +62,13 @@ class Series:
         """Whether the goal is; None without a goal, or without what it is held against."""
         if self.goal is None or not self.holdfast:
             return None
-        value = self.ratio if self.goal.statistic is Statistic.RATIO else max(self.holdfast)
-        return None if value is None else value <= self.goal.limit
+        match self.goal.statistic:
+            case Statistic.RATIO:
+                return None if self.ratio is None else self.ratio <= self.goal.limit
+            case Statistic.MAXIMUM:
+                return max(self.holdfast) <= self.goal.limit
+            case Statistic.MEDIAN:
+                return statistics.median(self.holdfast) <= self.goal.limit
 
 
 def percentile(samples: Sequence[float], share: float) -> float:

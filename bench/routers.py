@@ -31,8 +31,8 @@ class Routers(abc.ABC):
         self._running: dict[str, ProcessIdentity] = {}
 
     @abc.abstractmethod
-    def start(self, host: str, count: int, interval_ms: int) -> None:
-        """Begin with so many virtual routers, without waiting for anything."""
+    def start(self, host: str, count: int, interval_ms: int, *, alone: bool = False) -> None:
+        """Begin with so many virtual routers, without waiting for anything. `alone`: no other host is to run them."""
 
     @abc.abstractmethod
     def is_backup(self, host: str, count: int) -> bool:
@@ -83,10 +83,10 @@ class Routers(abc.ABC):
 class Holdfast(Routers):
     """`holdfast run`, without the journal, as a user starts it."""
 
-    def start(self, host: str, count: int, interval_ms: int) -> None:
+    def start(self, host: str, count: int, interval_ms: int, *, alone: bool = False) -> None:
         """Write the file and start."""
         file = self._folder(host) / "vip.yaml"
-        file.write_text(holdfast_documents(count, interval_ms), encoding="utf-8")
+        file.write_text(holdfast_documents(count, interval_ms, host if alone else ""), encoding="utf-8")
         self._spawn(host, self._run(host))
 
     def _run(self, host: str) -> list[str]:
@@ -140,8 +140,8 @@ class Holdfast(Routers):
 class Keepalived(Routers):
     """keepalived in the foreground, otherwise as it is by default (no real-time scheduling)."""
 
-    def start(self, host: str, count: int, interval_ms: int) -> None:
-        """Write the file and start."""
+    def start(self, host: str, count: int, interval_ms: int, *, alone: bool = False) -> None:  # noqa: ARG002
+        """Write the file, which has no word for `alone`, and start."""
         text = keepalived_configuration(host, count, interval_ms)
         (self._folder(host) / "keepalived.conf").write_text(text, encoding="utf-8")
         self._run(host)

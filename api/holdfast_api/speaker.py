@@ -79,6 +79,8 @@ class VirtualRouterConfiguration(
     """The node is being emptied: it counts as failing, and goes on as the holder of last resort if nobody else can."""
     last_holder_elsewhere: bool = False
     """The last known holder is another node: be slow to believe in silence when starting."""
+    sole_member: bool = False
+    """No other node is to run it, although routers that are not known are obeyed: a plain host's `nodes.names`."""
     virtual_ips: Annotated[list[SharingVirtualIP], Meta(max_length=SHARED_ADDRESSES_MAX)] = field(default_factory=list)
     """The VirtualIPs that share it. Empty: it is that of one VirtualIP, whose name it has."""
 

@@ -40,6 +40,12 @@ def test_one_bad_sample_misses_a_maximum() -> None:
     assert series([0] * 9 + [1], [], goal).is_reached is False
 
 
+def test_one_bad_sample_of_three_does_not_miss_a_median() -> None:
+    goal = Goal(Statistic.MEDIAN, 120)
+    assert series([119, 120, 400], [], goal).is_reached
+    assert series([119, 121, 400], [], goal).is_reached is False
+
+
 def test_nothing_is_said_to_be_reached_without_samples_or_without_a_goal() -> None:
     assert series([], [1.0], Goal(Statistic.MAXIMUM, 5)).is_reached is None
     assert series([1.0], [1.0]).is_reached is None

@@ -171,6 +171,19 @@ def test_a_host_that_is_not_among_the_names_does_not_run_the_virtual_ip_and_says
     assert made.warnings == ("vip.yaml: VirtualIP web: spec.nodes.names: n1 is not among them: not run on this host",)
 
 
+@pytest.mark.parametrize(
+    ("rest", "sole"),
+    [
+        ("nodes: {names: [n1]}", True),
+        ("nodes: {names: [n1, n2]}", False),
+        ("nodes: {priorities: [{nodeName: n1, priority: 100}]}", False),
+        ("nodes: {names: [n1]}, externalPeers: [10.0.0.12]", False),
+    ],
+)
+def test_a_host_that_is_named_alone_waits_for_no_other(rest: str, sole: bool):
+    assert router(f"{WEB}, {rest}").sole_member is sole
+
+
 def test_a_selector_is_ignored_and_that_is_said():
     made = plan(vip("web", WEB + ", nodes: {selector: {matchLabels: {edge: 'true'}}}"))
     assert len(made.configuration.virtual_routers) == 1

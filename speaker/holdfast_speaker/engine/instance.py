@@ -510,15 +510,18 @@ class Instance:
         """
         asked = self.configuration
         elsewhere = asked.last_holder_elsewhere
+        obey_foreign = asked.foreign_routers is ForeignRouters.OBEY
+        families = tuple(self.family(width, own) for width in self.served_widths)
+        has_no_others = not obey_foreign and all(family.members == frozenset() for family in families)
         return Configuration(
             vrid=asked.virtual_router_id,
-            families=tuple(self.family(width, own) for width in self.served_widths),
+            families=families,
             version=asked.version,
             priority=asked.priority,
             interval=self.interval,
             nopreempt=asked.nopreempt,
             preempt_delay=Duration(asked.preempt_delay_milliseconds * MILLISECOND),
-            obey_foreign=asked.foreign_routers is ForeignRouters.OBEY,
+            obey_foreign=obey_foreign,
             password=asked.simple_password.encode() if asked.simple_password else None,
             release_when_failing=asked.when_failing is WhenFailing.RELEASE and not self._only_drains,
             recovery_hold=Duration(asked.recovery_hold_milliseconds * MILLISECOND),
@@ -526,6 +529,7 @@ class Instance:
             start_delay=Duration(asked.start_delay_milliseconds * MILLISECOND),
             announcement_interval=Duration(asked.announcement_interval_seconds * SECOND),
             partial=self.partial,
+            alone=(asked.sole_member or has_no_others) and not elsewhere,
             unlisted=lists_this_node
             and bool(self.members)
             and any(source not in self.members for source in self.sources.values()),

@@ -60,6 +60,8 @@ class Configuration:
     """How often a Master announces its addresses after the first few times; ZERO: no more."""
     partial: bool = False
     """This node can serve only some of the VIP's families now, and `families` are those. It counts as failing."""
+    alone: bool = False
+    """No other node is to take part: a short silence is evidence enough."""
     unlisted: bool = False
     """The others refuse what this node sends, because its address is not among the members' (ADR 0028)."""
 

@@ -344,25 +344,28 @@ class VirtualRouter:
         delayed_until = self._delayed_until(now)
         if self._own_priority == PRIORITY_OWNER and delayed_until is None:
             return self._promote(now, Reason.ADDRESS_OWNER)
-        known = Listening(self._down_at(now, self.configuration.interval))
-        not_before = None if trusts_silence or self._hears else self._quiet_until(now)
-        backup = Backup((known,) * len(self.configuration.families), not_before, delayed_until)
-        return (self._enter(backup, now, reason, detail=detail),)
+        down_at, not_before = self._down_at(now, self.configuration.interval), None
+        if self.configuration.alone:
+            down_at = self._after_an_interval(now)
+        elif not trusts_silence and not self._hears:
+            not_before = self._quiet_until(now)
+        known = (Listening(down_at),) * len(self.configuration.families)
+        return (self._enter(Backup(known, not_before, delayed_until), now, reason, detail=detail),)
+
+    def _after_an_interval(self, now: Instant) -> Instant:
+        """And a little more, as no Master is ever quite on time."""
+        interval = self.configuration.interval
+        return Instant(now + interval + interval // 16)
 
     def _with_first_hold(self, state: Backup, first_hold: FirstHold, now: Instant) -> Backup:
-        """Who was chosen listens for an interval, and a little more, as no Master is ever quite on time.
+        """Who was chosen listens for an interval.
 
         All others wait for a second at least, as where nobody was heard on the link yet: their configuration may have
         come sooner. So does who was chosen and is not healthy.
         """
         down_at = max(state.due, self._quiet_until(now))
-        interval = self.configuration.interval
-        is_here = first_hold is FirstHold.HERE
-        return replace(
-            state,
-            known=state.all_down_at(down_at),
-            first_hold_at=Instant(now + interval + interval // 16) if is_here else None,
-        )
+        first_hold_at = self._after_an_interval(now) if first_hold is FirstHold.HERE else None
+        return replace(state, known=state.all_down_at(down_at), first_hold_at=first_hold_at)
 
     def _delayed_until(self, now: Instant) -> Instant | None:
         if self.listening_since is None or now >= self.listening_since + self.configuration.start_delay:

@@ -32,6 +32,7 @@ SETTINGS = {
     "preemptDelay": "0s",
     "recoveryHold": "0s",
     "lastHolder": "here",
+    "soleMember": "false",
     "startDelay": "0s",
     "announcementInterval": "60s",
     "password": "",
@@ -135,6 +136,7 @@ class Settings:
             conflict_detection=self._one_of("conflictDetection", {one.value: one for one in ConflictDetection}),
             tracks_services=True,
             recovery_hold_milliseconds=self._span("recoveryHold", MILLISECOND),
+            sole_member=self._one_of("soleMember", {"true": True, "false": False}),
             last_holder_elsewhere=self._one_of("lastHolder", {"here": False, "elsewhere": True}),
         )
         try:

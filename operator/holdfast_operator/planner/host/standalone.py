@@ -152,6 +152,7 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         # Where the members are not known, every router is a stranger, and to refuse strangers is to be alone.
         foreign_routers=spec.foreign_routers if spec.external_peers else ForeignRouters.OBEY,
         source_addresses=[node.address for node in nodes.source_addresses if node.node_name == host.node_name],
+        sole_member=nodes.names == [host.node_name] and not spec.external_peers,
         simple_password=spec.authentication.simple_password if spec.authentication else None,
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,

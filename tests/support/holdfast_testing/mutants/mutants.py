@@ -16,9 +16,23 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "who was chosen to hold first does not listen",
         ROUTER,
-        "first_hold_at=Instant(now + interval + interval // 16) if is_here else None",
-        "first_hold_at=now if is_here else None",
+        "self._after_an_interval(now) if first_hold is FirstHold.HERE else None",
+        "now if first_hold is FirstHold.HERE else None",
         "tests/scenarios/test_scenarios.py::test_scenario[first-hold-of-a-new-virtual-ip]",
+    ),
+    Mutant(
+        "an only member does not listen",
+        ROUTER,
+        "            down_at = self._after_an_interval(now)\n",
+        "            down_at = now\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[alone]",
+    ),
+    Mutant(
+        "an only member does not ask who held before",
+        INSTANCE,
+        "            alone=(asked.sole_member or has_no_others) and not elsewhere,\n",
+        "            alone=asked.sole_member or has_no_others,\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[alone-after-another]",
     ),
     Mutant(
         "who was chosen to hold first does so though it fails",
