@@ -159,7 +159,8 @@ class Driver:
             return
         self._epoch = self._wire.epoch
         wanted = set(self._wire.descriptors())
-        for descriptor in self._watched - wanted:
+        # Of a socket that was closed the kernel may have given the number to a client by now.
+        for descriptor in self._watched - wanted - self._control.connections.keys():
             self._forget(descriptor)
         for descriptor in wanted:
             # A descriptor's number may be another socket's by now: the kernel forgot the closed one by itself.
