@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from holdfast_cli.main import holdfast
+from holdfast_cli.command import holdfast
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vrrp import VRRPv3
 from scapy.utils import PcapNgWriter, wrpcap
 
-from holdfast_cli.main import holdfast
+from holdfast_cli.command import holdfast
 
 PR_CAPBSET_DROP = 24  # linux/prctl.h
 CAP_NET_RAW = 13  # linux/capability.h
@@ -214,7 +214,7 @@ def test_without_scapy_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 def test_the_speaker_and_all_of_scapy_are_not_imported(capture: Path) -> None:
     code = (
-        "import sys\nfrom holdfast_cli.main import holdfast\n"
+        "import sys\nfrom holdfast_cli.command import holdfast\n"
         "holdfast(sys.argv[1:], standalone_mode=False)\n"
         "print([name for name in sys.modules if name == 'scapy.all' or name.startswith('holdfast_speaker')])"
     )
@@ -225,7 +225,7 @@ def test_the_speaker_and_all_of_scapy_are_not_imported(capture: Path) -> None:
 
 def test_help_imports_no_scapy() -> None:
     code = (
-        "import sys\nfrom holdfast_cli.main import holdfast\n"
+        "import sys\nfrom holdfast_cli.command import holdfast\n"
         "holdfast(['sniff', '--help'], standalone_mode=False)\nprint('scapy' in sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

@@ -18,6 +18,7 @@ from holdfast_speaker.engine.door import Door
 from holdfast_speaker.engine.state import PublishedRouter, PublishedState, Snapshot
 from holdfast_speaker.host import __main__ as host
 from holdfast_speaker.host import clock
+from holdfast_speaker.host.arguments import parse
 from holdfast_speaker.host.boot import boot_id
 from holdfast_speaker.host.inheritance import Inheritance
 from holdfast_speaker.host.log import Log
@@ -149,9 +150,8 @@ def test_a_snapshot_that_is_too_large_without_the_past_too_is_none(monkeypatch: 
 
 
 def door(monkeypatch: pytest.MonkeyPatch, *arguments: str, server: str = "10.96.0.1") -> Door:
-    monkeypatch.setattr("sys.argv", ["holdfast-engine", "--node-name=n1", "--state-dir=/nowhere", *arguments])
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", server)
-    return host._door(host._arguments())
+    return host._door(parse(["--node-name=n1", "--state-dir=/nowhere", *arguments]))
 
 
 def test_on_a_host_every_address_may_be_held_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from holdfast_cli.standalone.spawn import Spawned, fork_engine
+
 
 @click.command(short_help="Hold VIPs on this host, from VirtualIP files.")
 @click.option(
@@ -49,7 +51,9 @@ import click
     help="Keep what the engine is told and decides, for why and replay: a few MiB of memory; with 255 VIPs, a pause of "
     "some 6 ms every 13 s.",
 )
+@click.pass_obj
 def command(
+    begun: Spawned | None,
     files: tuple[Path, ...],
     node_name: str,
     interface: str | None,
@@ -69,20 +73,24 @@ def command(
     Example:
       holdfast run -f /etc/holdfast/vip.yaml --node-name n1
     """
-    from holdfast_cli.standalone.spawn import spawn_engine
-
     if not node_name.strip():
         raise click.BadParameter("must not be empty", param_hint="--node-name")
-    spawned = spawn_engine(node_name, state_dir, journal=journal)
+    spawned = begun or fork_engine()
 
     from holdfast_cli.standalone.feed import Feed
+
+    feed = Feed(list(files), node_name, interface)
+    look = feed.look()
+    plan = feed.plan(look)
+    spawned.begin(plan.configuration, state_dir, journal=journal)
+
+    # What takes longest to import, while the engine begins.
     from holdfast_cli.standalone.log import Log
     from holdfast_cli.standalone.supervisor import Supervisor
 
-    feed = Feed(list(files), node_name, interface)
     log = Log(log_level, log_format, node_name)
     try:
-        status = Supervisor(feed, spawned, log).run()
+        status = Supervisor(feed, look, plan, spawned, log).run()
     finally:
         log.close()
     sys.exit(status)

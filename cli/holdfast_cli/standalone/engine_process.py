@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import msgspec
 
@@ -16,14 +17,14 @@ _DECODER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 class EngineProcess:
-    """What `spawn_engine` started, followed by an event loop."""
+    """What `fork_engine` began, followed by an event loop."""
 
     def __init__(self, spawned: Spawned, writer: asyncio.StreamWriter, log: asyncio.StreamReader) -> None:
-        self._process = spawned.process
+        self._pid = spawned.pid
         self._writer = writer
         self._log = log
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        descriptor = os.pidfd_open(self._process.pid)
+        descriptor = os.pidfd_open(self._pid)
         asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
 
     @classmethod
@@ -31,14 +32,15 @@ class EngineProcess:
         """Returns it and the reader of its answers."""
         log = asyncio.StreamReader(limit=_LIMIT)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(log), spawned.process.stderr)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(log), os.fdopen(spawned.log, "rb"))
         reader, writer = await asyncio.open_connection(sock=spawned.control, limit=_LIMIT)
         return cls(spawned, writer, log), reader
 
     def _reap(self, descriptor: int) -> None:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
-        self._ended.set_result(self._process.wait())
+        _, status = os.waitpid(self._pid, 0)
+        self._ended.set_result(os.waitstatus_to_exitcode(status))
 
     def send(self, request: Request) -> None:
         """Queue one request; answers come in order on the reader."""
@@ -63,11 +65,11 @@ class EngineProcess:
         """Tell it to give everything up; one that does not is killed, and the kernel takes its addresses."""
         if self._ended.done():
             return
-        self._process.terminate()
+        os.kill(self._pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(self.wait(), patience_seconds)
         except TimeoutError:
-            self._process.kill()
+            os.kill(self._pid, signal.SIGKILL)
             await self.wait()
 
 

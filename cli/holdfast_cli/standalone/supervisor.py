@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
-from holdfast_api.errors import UNDECODABLE, ConfigurationErrors, EnvironmentFailure
-from holdfast_api.messages import Configure, GetStatus, Refused, ReportHealth, Started
+from holdfast_api.errors import UNDECODABLE, ConfigurationErrors
+from holdfast_api.messages import Configure, Refused, ReportHealth, Started
 from holdfast_api.reasons import Health
 from holdfast_cli.standalone.edits import Look, Looks
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
@@ -24,54 +23,48 @@ from holdfast_speaker.health.threads import in_own_thread
 
 _LOOK_EVERY_SECONDS = 0.5
 _PATIENCE_SECONDS = 3.0
-_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}  # linux/capability.h
 
 
 class Supervisor:
     """One `holdfast run`."""
 
-    def __init__(self, feed: Feed, spawned: Spawned, log: Log) -> None:
+    def __init__(self, feed: Feed, look: Look, plan: HostPlan, spawned: Spawned, log: Log) -> None:
+        """`plan`: of what was seen in the first `look` at the files; the engine that was spawned has begun with it."""
         self._feed = feed
+        self._looks = Looks(look)
+        self._plan = plan
         self._spawned = spawned
         self._log = log
         self._stop = asyncio.Event()
-        self._plan: HostPlan
         self._started = False
+        self._begun_with = plan.configuration.generation
         self._warned: frozenset[str] = frozenset()
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT. Returns the exit status.
-
-        Raises ConfigurationErrors or EnvironmentFailure before anything was touched.
-        """
-        look = self._feed.look()
-        plan = self._feed.plan(look)
-        _require_capabilities()
+        """Until SIGTERM or SIGINT. Returns the exit status."""
         with self._log.taking_what_python_prints():
             try:
-                return asyncio.run(self._run(plan, Looks(look)))
+                return asyncio.run(self._run())
             except Exception:  # noqa: BLE001  # the outermost loop of this process; the engine has been stopped
                 self._log.trace()
                 return 1
 
-    async def _run(self, plan: HostPlan, looks: Looks) -> int:
+    async def _run(self) -> int:
         reread = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, reread.set)
         engine, answers = await EngineProcess.follow(self._spawned)
-        engine.send(GetStatus())  # the word that it waits for; what it shall run is told when it has Started
         monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
-        self._plan = plan
-        self._say_warnings(plan)
-        monitor.replace(plan.probes)
+        self._say_warnings(self._plan)
+        monitor.replace(self._plan.probes)
         stopped = asyncio.create_task(self._stop.wait())
         ended = asyncio.create_task(engine.wait())
         log_relay = asyncio.create_task(engine.relay_log(self._log))
         others = [
             asyncio.create_task(self._read_answers(answers, engine, monitor)),
-            asyncio.create_task(self._follow_files(looks, reread, engine, monitor)),
+            asyncio.create_task(self._follow_files(reread, engine, monitor)),
             asyncio.create_task(monitor.watch()),
         ]
         await asyncio.wait({stopped, ended, *others[1:]}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +115,8 @@ class Supervisor:
                 case Refused(reason=reason):
                     self._log.write("error", f"the engine refused: {reason}")
                 case Started(generation=generation):
-                    self._started = True
+                    if not self._started:  # what it begins with waits for it on its connection
+                        generation, self._started = self._begun_with, True
                     if generation == self._plan.configuration.generation:
                         self._report_all(engine, monitor)
                     else:
@@ -130,9 +124,7 @@ class Supervisor:
                 case _:
                     pass
 
-    async def _follow_files(
-        self, looks: Looks, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor
-    ) -> None:
+    async def _follow_files(self, reread: asyncio.Event, engine: EngineProcess, monitor: HealthMonitor) -> None:
         while True:
             hurried = await _set_within(reread, _LOOK_EVERY_SECONDS)
             try:
@@ -140,7 +132,7 @@ class Supervisor:
             except OSError as error:  # no more threads; what is read says by itself why it cannot be
                 self._log.write("warning", f"cannot look at the files: {error.strerror}")
                 continue
-            if looks.counts(look, at_once=hurried):
+            if self._looks.counts(look, at_once=hurried):
                 self._reread(look, engine, monitor)
 
     def _reread(self, look: Look, engine: EngineProcess, monitor: HealthMonitor) -> None:
@@ -175,15 +167,3 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
 
 def _told(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-
-def _require_capabilities() -> None:
-    fields = dict(
-        line.split(":\t", 1)
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        if ":\t" in line
-    )
-    effective = int(fields["CapEff"], 16)
-    lacking = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
-    if lacking:
-        raise EnvironmentFailure(f"no permission: holdfast run needs {' and '.join(lacking)} (run it as root)")

@@ -1,14 +1,13 @@
 """The speaker's process: `python -m holdfast_speaker.host --node-name NAME --state-dir DIR`.
 
-It is the keeper, which forks the engine; its log goes to standard error, JSON lines. `holdfast run` starts it on a
-plain host and tells the engine its configuration on an inherited socket (--control-descriptor). In a pod it is a
-container of its own: the engine starts from the last good configuration in the state directory, and an agent of the
-group --agent-group tells it another on the control socket.
+It is the keeper, which forks the engine; its log goes to standard error, JSON lines. `holdfast run` forks it on a plain
+host and tells the engine its configuration on an inherited socket. In a pod it is a container of its own: the engine
+starts from the last good configuration in the state directory, and an agent of the group --agent-group tells it another
+on the control socket.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import os
@@ -28,6 +27,7 @@ from holdfast_speaker.engine.inputs import Inputs
 from holdfast_speaker.engine.state import PublishedState, Snapshot
 from holdfast_speaker.engine.vetting import vet
 from holdfast_speaker.host import clock, realtime
+from holdfast_speaker.host.arguments import Arguments, parse
 from holdfast_speaker.host.boot import boot_id
 from holdfast_speaker.host.control import open_listener
 from holdfast_speaker.host.driver import Driver
@@ -49,16 +49,15 @@ _SNAPSHOTS = msgspec.json.Decoder(Snapshot)
 """Made once, in the keeper: a decoder takes longer to make than to use."""
 
 
-def main() -> int:
+def main(arguments: Arguments) -> int:
     """Run until told to stop. Exit status 0 after SIGTERM, 1 where the machine refuses what an engine needs."""
-    arguments = _arguments()
     _open_standard_descriptors()
     _die_with(arguments.parent)
     if arguments.control_descriptor is not None and not _is_told_something(arguments.control_descriptor):
         return 0
     log = Log()
     log.info(f"may open {realtime.raise_descriptor_limit()}")
-    directory = StateDirectory(Path(arguments.state_dir), log)
+    directory = StateDirectory(Path(arguments.state_directory), log)
     # The first process of a container is not ended by a signal that nobody catches, and this may wait for long.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     follows_another = directory.acquire_lock()
@@ -85,50 +84,14 @@ def main() -> int:
     return Keeper(inheritance, run_engine, log).run()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="holdfast-engine", description=__doc__)
-    parser.add_argument("--node-name", required=True)
-    parser.add_argument("--state-dir", required=True)
-    parser.add_argument("--control-descriptor", type=int)
-    parser.add_argument("--agent-group", type=int, metavar="GID", help="may use the control socket too")
-    parser.add_argument(
-        "--allowed-network",
-        type=_networks,
-        action="extend",
-        default=[],
-        metavar="PREFIX[,PREFIX...]",
-        help="hold addresses of these alone, whatever the configuration says; may be repeated",
-    )
-    parser.add_argument(
-        "--api-server-address",
-        type=_networks,
-        action="extend",
-        default=[],
-        metavar="ADDRESS[,ADDRESS...]",
-        help="never hold these; in a pod KUBERNETES_SERVICE_HOST is one of them",
-    )
-    parser.add_argument("--step-aside-milliseconds", type=int, default=400, help="how long a stop waits for Backups")
-    parser.add_argument("--journal", action="store_true")
-    parser.add_argument("--parent", type=int, default=os.getppid())
-    return parser.parse_args()
-
-
-def _networks(text: str) -> list[str]:
-    """Prefixes with a comma between them; an address is one of full length."""
-    try:
-        return [str(ip_network(item.strip())) for item in text.split(",") if item.strip()]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _door(arguments: argparse.Namespace) -> Door:
+def _door(arguments: Arguments) -> Door:
     """What this node's engine may hold. With an agent, others than who runs the node tell it what to hold."""
     is_in_a_pod = arguments.agent_group is not None
-    servers = list(arguments.api_server_address)
+    servers = list(arguments.api_server_addresses)
     if is_in_a_pod:
         with contextlib.suppress(ValueError):  # a name: the agent resolves it
             servers.append(str(ip_network(os.environ.get("KUBERNETES_SERVICE_HOST", ""))))
-    return Door(tuple(arguments.allowed_network), tuple(servers), refuses_next_hops=is_in_a_pod)
+    return Door(tuple(arguments.allowed_networks), tuple(servers), refuses_next_hops=is_in_a_pod)
 
 
 def _open_standard_descriptors() -> None:
@@ -254,4 +217,4 @@ def _go_by_the_last_good_one(engine: Inputs, node_name: str, configuration: Spea
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(parse()))
