@@ -438,9 +438,16 @@ class VirtualRouter:
         return False
 
     def _released(self, known: Knowledge, now: Instant) -> Released:
-        """Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far."""
-        interval = known.heard.interval if known.heard else self.configuration.interval
-        down_at = Instant(now + self._skew_time(interval))
+        """Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
+
+        Beyond the RFC: who has heard no Master yet does not know whether it was the Master's word, and not that of a
+        node that tries whether it can send. Then it waits for an interval more, in which a Master is heard.
+        """
+        if known.heard is None:
+            own_interval = self.configuration.interval
+            waits_until = Instant(now + own_interval + self._skew_time(own_interval))
+            return Released(min(known.down_at, waits_until), None)
+        down_at = Instant(now + self._skew_time(known.heard.interval))
         if isinstance(known, Challenging) and known.challenge is Challenge.STEPPING_ASIDE:
             down_at = min(known.down_at, down_at)  # it asked before, and that time counts (ADR 0012)
         return Released(down_at, known.heard)
