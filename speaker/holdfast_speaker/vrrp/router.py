@@ -535,7 +535,21 @@ class VirtualRouter:
         if was_unproved and isinstance(self.state, Master) and self.state.asserts_at is None:
             announcement = (action for action in actions if isinstance(action, AnnounceAddresses))
             return (*self._prepare_to_assert(self.state, now), *announcement)
+        if was_unproved and isinstance(self.state, Master) and self._looks_unproved(advertisement.priority):
+            self.state = self._asking_no_longer(self.state, now)
         return actions
+
+    def _asking_no_longer(self, state: Master, now: Instant) -> Master:
+        """Another asks, too, so that the answer that this one waits for does not come: both stood still (ADR 0032).
+
+        Whoever holds the addresses with a right to them has two intervals left to say so. Of those that ask, the one
+        that has been back for longer waits less, and the others follow it.
+        """
+        if state.asserts_at is None or state.asserts_at - now <= 2 * self.configuration.interval:
+            return state
+        until = Instant(now + 2 * self.configuration.interval * (state.asserts_at - now) // ASKS_AFTER_A_LONG_STALL)
+        announce_at = tuple(sorted({*state.announce_at, until, Instant(until + SECOND)}))
+        return replace(state, asserts_at=until, doubts_until=until, announce_at=announce_at)
 
     def _prepare_to_assert(self, state: Master, now: Instant) -> Actions:
         """The first other host is heard by a Master that advertised the lowest healthy priority and may stay one.
@@ -575,17 +589,18 @@ class VirtualRouter:
         self.counters[Counter.LOWER_PRIORITY] += 1
         if family is self.configuration.families[0]:
             self.state = state = replace(state, rival_at=now)
+        if self.unproved and band(theirs) == band(ours):
+            # The other may have the better right, and it is not known yet: the neighbours are left as they are.
+            return self._answer(state, now)
         return self._announce_against(self._answer(state, now), now)
 
     def _announce_against(self, answer: Actions, now: Instant) -> Actions:
         """An answer, and the announcement that takes the neighbours back from a rival: once a second at most.
 
-        Once more a second later: a rival announces the addresses after its advertisement, and perhaps after ours. Who
-        has heard nobody before leaves the neighbours as they are: the other may have the better right, and it is not
-        known yet.
+        Once more a second later: a rival announces the addresses after its advertisement, and perhaps after ours.
         """
         state = self.state
-        if not isinstance(state, Master) or self.unproved:
+        if not isinstance(state, Master):
             return answer
         last = state.answer_announced_at
         if last is not None and now < last:

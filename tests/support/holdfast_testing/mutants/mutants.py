@@ -21,6 +21,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/scenarios/test_scenarios.py::test_scenario[first-hold-of-a-new-virtual-ip]",
     ),
     Mutant(
+        "two that ask wait for each other's answer",
+        ROUTER,
+        "            self.state = self._asking_no_longer(self.state, now)\n",
+        "            pass\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-of-two-one-after-the-other]",
+    ),
+    Mutant(
+        "who asks leaves the neighbours to a failing rival",
+        ROUTER,
+        "        if self.unproved and band(theirs) == band(ours):\n",
+        "        if self.unproved:\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[stall-and-a-failing-rival]",
+    ),
+    Mutant(
+        "who listens takes any farewell for the Master's",
+        ROUTER,
+        "            waits_until = Instant(now + own_interval + self._skew_time(own_interval))\n",
+        "            waits_until = Instant(now + self._skew_time(own_interval))\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[farewell-to-one-that-listens]",
+    ),
+    Mutant(
         "an only member does not listen",
         ROUTER,
         "            down_at = self._after_an_interval(now)\n",
