@@ -64,7 +64,6 @@ def test_words_are_split_as_keepalived_splits_them(line: str, words: list[str]) 
     ("text", "error"),
     [
         ("a {\nb", "k.conf:1: a: opens a block that is never closed"),
-        ("a {\n}\n}", "k.conf:3: }: closes a block that was never opened"),
         ("{\n}", "k.conf:1: {: opens a block that has no keyword"),
         ("a {\n{\n}\n}", "k.conf:2: {: opens a block that has no keyword"),
         ('auth_pass "abc', "k.conf:1: auth_pass: has a quotation mark that is never closed"),

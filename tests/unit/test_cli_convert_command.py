@@ -140,6 +140,11 @@ def test_bad_input_ends_with_2_and_writes_nothing(tmp_path: Path) -> None:
     finished = holdfast(bad, "-o", output)
     assert (finished.returncode, finished.stdout, output.read_text()) == (2, "", "of before")
     assert finished.stderr.splitlines() == [
+        f"error: {bad}:1: vrrp_instance VI_1: must have a virtual_router_id",
+    ]
+    strict = holdfast("--strict", bad, "-o", output)
+    assert (strict.returncode, strict.stdout, output.read_text()) == (2, "", "of before")
+    assert strict.stderr.splitlines() == [
         f"error: {bad}:3: priority: must be a whole number from 1 to 255, not '999'",
         f"error: {bad}:1: vrrp_instance VI_1: must have a virtual_router_id",
     ]

@@ -95,7 +95,7 @@ def test_what_keepalived_complains_about_is_refused_in_the_same_line(
     complaints = said(host, file)
     assert any(re.search(rf"\bLine {line}\)", complaint) for complaint in complaints), complaints
     with pytest.raises(ConfigurationErrors) as refused:
-        convert([Input(file)])
+        convert([Input(file)], strict=True)
     assert f"{file}:{line}" in [error.file for error in refused.value.errors]
 
 
@@ -126,7 +126,7 @@ ACCEPTED = [
     instance("authentication {", "auth_type PASS", 'auth_pass "a#b!c d"', "}"),
     instance("unicast_src_ip 10.77.0.1", "unicast_peer {", "10.77.0.2 min_ttl 3", "}"),
     instance(block=addresses("~SEQ(X, 2, 4) 10.0.0.${X}/24", "~LST(Y, 7, 8) 10.0.1.$Y")),
-    instance("virtual_ipaddress_excluded {", "fd00::1/64 dev eth1 -nodad", "}"),
+    instance("virtual_ipaddress_excluded {", "fd00::1/64 dev eth0 -nodad", "}"),
     instance("virtual_ipaddress {", "10.0.0.7/24 dev eth0 label eth0:7 scope link brd 10.0.0.255", "}"),
     "$VI= \\\n vrrp_instance VI_${N} { \\\n interface eth0 \\\n virtual_router_id ${N} \\\n"
     " virtual_ipaddress { \\\n 10.0.0.${N} \\\n } \\\n }\n$N=1\n$VI\n$N=2\n$VI\n",

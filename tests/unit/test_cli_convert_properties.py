@@ -134,7 +134,14 @@ def test_each_of_two_lines_that_contend_is_carried_over_or_in_the_report(tmp_pat
 def test_every_note_is_in_the_report(text: str) -> None:
     conversion = converted(text)
     if conversion is not None:
-        assert set(map(str, conversion.ledger.notes)) <= set(conversion.report)
+        told = [line.split(": ", 1) for line in conversion.report if ": " in line]
+        for note in conversion.ledger.notes:
+            places = [place for place, text in told if text == f"{note.keyword}: {note.kind}: {note.text}"]
+            assert any(
+                place.rpartition(":")[0] == note.place.file
+                and str(note.place.line) in place.rpartition(":")[2].split(",")
+                for place in places
+            )
 
 
 @settings(max_examples=300, deadline=None)

@@ -13,11 +13,11 @@ from holdfast_testing.keepalived_files import ADDRESS, SCRIPT, addresses, conver
 
 @pytest.fixture
 def errors(tmp_path: Path) -> Callable[..., list[str]]:
-    """The errors of a conversion, without the folder."""
+    """The errors of a strict conversion, without the folder."""
 
-    def run(*texts: str) -> list[str]:
+    def run(*texts: str, strict: bool = True) -> list[str]:
         with pytest.raises(ConfigurationErrors) as refused:
-            convert_texts(tmp_path, *texts)
+            convert_texts(tmp_path, *texts, strict=strict)
         return [str(error).replace(f"{tmp_path}/", "") for error in refused.value.errors]
 
     return run
@@ -79,7 +79,7 @@ def errors(tmp_path: Path) -> Callable[..., list[str]]:
         ("vrrp_script x {\ninterval 2\n}\n", "n1.conf:1: vrrp_script x: must have a script"),
         ('vrrp_script x {\nscript "/bin/x \'a"\n}\n', "n1.conf:2: script: cannot be split into words"),
         ("vrrp_script x {\nscript /x\nfall 0\n}\n", "n1.conf:3: fall: must be a whole number from 1"),
-        ("vrrp_script x y {\n}\n", "n1.conf:1: vrrp_script: must have one name"),
+        ("vrrp_script {\n}\n", "n1.conf:1: vrrp_script: must have one name"),
         (
             instance() + "vrrp_sync_group g {\ngroup {\nVI_9\n}\n}\n",
             "n1.conf:10: group: must have names of vrrp_instances, which 'VI_9' is not",

@@ -50,8 +50,28 @@ def test_parameters_are_replaced_when_they_are_used(tmp_path: Path) -> None:
 
 
 def test_predefined_parameters_have_keepalived_s_values(tmp_path: Path) -> None:
-    lines, _ = read(tmp_path, "a ${_PWD} ${_INSTANCE} x${_HASH}y x${_BANG}y\n", config_id="host7")
-    assert lines == [f"a {tmp_path} host7 x#y x!y"]
+    lines, _ = read(tmp_path, 'a ${_PWD} ${_INSTANCE} "x${_HASH}y x${_BANG}y"\n', config_id="host7")
+    assert lines == [f'a {tmp_path} host7 "x#y x!y"']
+
+
+@pytest.mark.parametrize("name", ["_HASH", "_BANG"])
+def test_what_begins_a_comment_begins_one_out_of_a_parameter_too(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, f"$OFF=${{{name}}}\n$OFF use_vmac\npriority 12${{{name}}}0\n")[0] == ["priority 12"]
+
+
+def test_a_definition_goes_on_after_a_comment_that_ends_in_a_backslash(tmp_path: Path) -> None:
+    text = "$VI= \\\n a { \\\n# a remark \\\n b 1 # another \\\n } \\\n\n$VI\n"
+    assert read(tmp_path, text)[0] == ["a {", "b 1", "}"]
+    assert read(tmp_path, "$VI= # from here \\\n a\n$VI\n")[0] == ["a"]
+    assert read(tmp_path, "$VI= \\\n a \\\n# it ends here\nb\n$VI\n")[0] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["~SEQ(H,$FROM,$TO)", "~SEQ (H,$FROM,${TO})", "~SEQ( H , 10 , $TO )", "~LST (H,10,11,12)"]
+)
+def test_repetitions_take_parameters_and_a_blank_before_the_parenthesis(tmp_path: Path, text: str) -> None:
+    lines, _ = read(tmp_path, f"$FROM=10\n$TO=12\n{text} 192.0.2.${{H}}/24\n")
+    assert lines == [f"192.0.2.{number}/24" for number in (10, 11, 12)]
 
 
 def test_a_definition_of_several_lines_is_taken_up_line_by_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast_api.errors import ConfigurationErrors
 from holdfast_api.resources import Probe, VirtualIP, VirtualIPSpec, WhenFailing
 from holdfast_cli.convert import Conversion
 from holdfast_testing.keepalived_files import SCRIPT, addresses, convert_texts, instance
@@ -63,8 +64,8 @@ CARRIED = [
     (("version 3", "advert_int 0.25"), "advertisement_interval_milliseconds", 250),
     (("version 3",), "version", 3),
     (("priority 140",), "nodes.priorities.0.priority", 140),
-    (("priority 255",), "nodes.priorities.0.priority", 255),
-    (("state MASTER",), "nodes.priorities.0.priority", 255),
+    (("priority 255",), "nodes.priorities.0.priority", 254),
+    (("state MASTER",), "nodes.priorities.0.priority", 254),
     (("nopreempt",), "nopreempt", True),
     (("preempt_delay 5",), "preempt_delay_seconds", 5),
     (("mcast_src_ip 10.77.0.1",), "nodes.source_addresses.0.address", "10.77.0.1"),
@@ -215,11 +216,193 @@ def test_low_priorities_are_lifted_out_of_the_failing_band_in_their_order(conver
     assert len(notes(conversion, "priority")) == 4
 
 
-def test_the_owner_preempts_and_there_is_one(converted: Converter) -> None:
-    conversion = converted(instance("priority 255", "nopreempt"), instance("priority 255"))
-    assert priorities(spec(conversion)) == {"n1": 255, "n2": 254}
+def test_a_priority_of_255_holds_the_addresses_as_in_keepalived_and_stays_the_highest(converted: Converter) -> None:
+    conversion = converted(
+        instance("priority 255", "nopreempt"),
+        instance("priority 254"),
+        instance("priority 253"),
+        instance("priority 90"),
+    )
+    assert priorities(spec(conversion)) == {"n1": 254, "n2": 253, "n3": 252, "n4": 90}
     assert spec(conversion).nopreempt is False
-    assert notes(conversion, "nopreempt")[0].startswith("left out: a node with priority 255 owns the addresses")
+    assert notes(conversion, "nopreempt")[0].startswith("left out: a host with priority 255 always takes")
+    assert [note.partition(":")[0] for note in notes(conversion, "priority")] == ["differs"] * 3
+
+
+def test_two_hosts_with_255_are_equal_and_what_has_a_weight_counts_where_keepalived_ignores_it(
+    converted: Converter,
+) -> None:
+    one = SCRIPT + instance("state MASTER", "track_script {", "chk weight 5", "}")
+    conversion = converted(one, SCRIPT + instance("priority 255", "track_script {", "chk weight 5", "}"))
+    assert priorities(spec(conversion)) == {"n1": 254, "n2": 254}
+    assert any("keepalived ignores what has a weight" in note for note in notes(conversion, "chk"))
+
+
+@pytest.mark.parametrize(
+    ("head", "lines"),
+    [
+        ("global_defs {\nvrrp_strict\n}\n", ()),
+        ("", ("strict_mode",)),
+        ("", ("strict_mode on",)),
+        ("global_defs {\nvrrp_strict\n}\n", ("strict_mode maybe",)),
+    ],
+)
+def test_strict_mode_has_no_password_and_takes_no_packets(
+    converted: Converter, head: str, lines: tuple[str, ...]
+) -> None:
+    secret = ("authentication {", "auth_type PASS", "auth_pass secret", "}")
+    conversion = converted(head + instance(*secret, *lines))
+    assert spec(conversion).authentication is None
+    assert notes(conversion, "authentication") == [
+        "left out: strict mode has no authentication, and keepalived leaves it out too"
+    ]
+    assert any("drops packets to the VIP" in str(note) for note in conversion.ledger.notes)
+
+
+def test_strict_mode_can_be_off_for_one_instance(converted: Converter) -> None:
+    secret = ("authentication {", "auth_type PASS", "auth_pass secret", "}")
+    conversion = converted("global_defs {\nvrrp_strict\n}\n" + instance(*secret, "strict_mode off"))
+    assert spec(conversion).authentication is not None
+    assert not any("drops packets" in str(note) for note in conversion.ledger.notes)
+
+
+@pytest.mark.parametrize("kind", ["", "auth_type PASS;"])
+def test_a_password_without_a_type_that_is_known_is_none_as_in_keepalived(converted: Converter, kind: str) -> None:
+    lines = [line for line in ("authentication {", kind, "auth_pass abc", "}") if line]
+    conversion = converted(instance(*lines))
+    assert spec(conversion).authentication is None
+    assert notes(conversion, "auth_pass")[0].startswith("left out: without an auth_type")
+
+
+def test_a_prefix_length_of_a_router_says_nothing(converted: Converter) -> None:
+    made = spec(converted(instance("unicast_src_ip 192.0.2.1/24", "unicast_peer {", "192.0.2.2/24", "}")))
+    assert made.external_peers == ["192.0.2.2", "192.0.2.1"]
+    assert made.nodes.source_addresses[0].address == "192.0.2.1"
+
+
+def test_of_two_scripts_with_one_name_the_first_counts(converted: Converter) -> None:
+    conversion = converted(
+        "vrrp_script c {\nscript /bin/a\ninterval 2\n}\nvrrp_script c {\nscript /bin/b\ninterval 7\n}\n"
+        + instance("track_script {", "c", "}")
+    )
+    assert probe(conversion).exec is not None
+    assert (probe(conversion).exec.command, probe(conversion).period_seconds) == (["/bin/a"], 2)
+
+
+def test_a_script_that_is_defined_further_down_is_tracked_without_its_weight(converted: Converter) -> None:
+    script = "vrrp_script c {\nscript /bin/a\nweight 20\n}\n"
+    conversion = converted(instance("priority 100", "track_script {", "c", "}") + script)
+    assert probe(conversion).name == "c"
+    assert priorities(spec(conversion)) == {"n1": 100}
+    assert notes(conversion, "c")[0].endswith("keepalived ignores it; Holdfast tracks it")
+    assert priorities(spec(converted(script + instance("priority 100", "track_script {", "c", "}")))) == {"n1": 120}
+
+
+def test_a_start_up_delay_is_each_virtual_ip_s(converted: Converter) -> None:
+    head = "global_defs {\nvrrp_startup_delay 2.5\n}\n"
+    assert spec(converted(head + instance())).start_delay_seconds == 3
+    assert spec(converted(instance())).start_delay_seconds == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "systemctl status httpd.service > /dev/null 2>&1",
+        "/usr/bin/killall -0 haproxy || exit 1",
+        "/usr/bin/pidof nginx >/dev/null",
+        "cd /srv; ./check",
+        "/bin/a | /bin/b",
+        "/bin/test $(/bin/cat /run/x) = ok",
+        "[ `id -u` = 0 ]",
+        "if [ -f /run/x ]; then exit 0; fi",
+        "/usr/bin/curl -f $URL",
+    ],
+)
+def test_what_is_written_for_a_shell_is_given_to_one(converted: Converter, script: str) -> None:
+    conversion = converted(f'vrrp_script c {{\nscript "{script}"\n}}\n' + instance("track_script {", "c", "}"))
+    assert probe(conversion).exec is not None
+    assert probe(conversion).exec.command == ["/bin/sh", "-c", script]
+    assert notes(conversion, "script")[0].startswith("differs: is written for a shell")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("/usr/bin/curl -f http://[::1]/health?x=1&y=2", ["/usr/bin/curl", "-f", "http://[::1]/health?x=1&y=2"]),
+        ("/bin/sh -c 'a && b > c'", ["/bin/sh", "-c", "a && b > c"]),
+        ("/usr/bin/awk '$1 > 3 {exit}' /f", ["/usr/bin/awk", "$1 > 3 {exit}", "/f"]),
+        ("killall -0 haproxy", ["killall", "-0", "haproxy"]),
+    ],
+)
+def test_what_is_a_program_and_its_parameters_stays_that(converted: Converter, script: str, words: list[str]) -> None:
+    conversion = converted(f'vrrp_script c {{\nscript "{script}"\n}}\n' + instance("track_script {", "c", "}"))
+    assert probe(conversion).exec is not None
+    assert probe(conversion).exec.command == words
+    assert notes(conversion, "script") == []
+
+
+GROUPED = (
+    instance("nopreempt", "{priority}", name="A", interface="eth0")
+    + instance("nopreempt", "{priority}", name="B", interface="eth1", block=addresses("198.51.100.10/24"))
+    + "vrrp_sync_group G {\ngroup {\nA\nB\n}\n%s}\n"
+)
+
+
+def test_members_of_a_sync_group_give_their_addresses_up_when_one_fails(converted: Converter) -> None:
+    texts = [(GROUPED % "").replace("{priority}", f"priority {priority}") for priority in (100, 90)]
+    conversion = converted(*texts)
+    assert [made.virtual_ip.spec.track.when_failing for made in conversion.converted] == [WhenFailing.RELEASE] * 2
+    weighed = [(GROUPED % "sync_group_tracking_weight\n").replace("{priority}", "priority 100")] * 2
+    conversion = converted(*weighed)
+    assert [made.virtual_ip.spec.track.when_failing for made in conversion.converted] == [WhenFailing.DEGRADE] * 2
+
+
+def test_an_address_on_another_interface_is_refused_and_not_put_on_the_wrong_network(converted: Converter) -> None:
+    for block in ("virtual_ipaddress", "virtual_ipaddress_excluded"):
+        text = instance(f"{block} {{", "10.0.0.1/24 dev lan0", "}", block=addresses("169.254.0.1/24 dev eth0"))
+        if block == "virtual_ipaddress":
+            text = instance(block=addresses("10.0.0.1/24 dev lan0"))
+        with pytest.raises(ConfigurationErrors) as refused:
+            converted(text)
+        assert "dev lan0 must be the interface of the vrrp_instance (eth0)" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("unicast_src_ip 192.0.2.1", "unicast_peer {", "192.0.2.2", "}"),
+        ("mcast_dst_ip 224.0.0.99",),
+    ],
+)
+def test_two_instances_with_one_id_on_a_link_are_refused_as_holdfast_s_own_limit(
+    converted: Converter, other: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigurationErrors) as refused:
+        converted(instance() + instance(*other, name="b", block=addresses("10.77.0.201")))
+    assert "keepalived runs both, and no two VirtualIPs of a host have one id on a link" in str(refused.value)
+
+
+def test_what_moves_back_is_told_and_sticky_has_it_stay(converted: Converter, tmp_path: Path) -> None:
+    texts = (instance("priority 120"), instance("priority 100"))
+    conversion = converted(*texts)
+    assert spec(conversion).nopreempt is False
+    assert any("moves back" in line and "--sticky" in line for line in conversion.report)
+    sticky = convert_texts(tmp_path, *texts, sticky=True)
+    assert spec(sticky).nopreempt is True
+    assert not any("moves back" in line for line in sticky.report)
+
+
+def test_what_differs_is_told_first_and_what_is_said_twice_once(converted: Converter) -> None:
+    conversion = converted(
+        instance(
+            "garp_master_delay 3", "virtual_routes {", "}", block=addresses("10.77.0.1 label a", "10.77.0.2 label a")
+        )
+        + instance("garp_master_delay 3", "mcast_dst_ip 224.0.0.99", name="b", vrid=9, block=addresses("10.77.0.9"))
+    )
+    kinds = [line.split(": ")[2] for line in conversion.report if line.count(": ") >= 3 and "conf:" in line]
+    assert kinds == sorted(kinds, key=("differs", "left out", "note").index)
+    (told,) = [line for line in conversion.report if ": garp_master_delay: " in line]
+    assert told.partition(": ")[0].endswith("n1.conf:8,18")
 
 
 def test_preempt_delay_is_nothing_with_nopreempt_and_whole_seconds_without(converted: Converter) -> None:

@@ -30,18 +30,22 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Which @ID lines count, as in keepalived. The default is each host's name, as given or as its file's.",
 )
+@click.option("--strict", is_flag=True, help="Refuse what keepalived complains of, also where it runs all the same.")
+@click.option("--sticky", is_flag=True, help="No VIP moves back when a host returns, whatever the files say.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the YAML there, not to stdout.",
 )
-def command(files: Sequence[str], nodes: Sequence[str], config_id: str, output: Path | None) -> None:
+def command(
+    files: Sequence[str], nodes: Sequence[str], config_id: str, strict: bool, sticky: bool, output: Path | None
+) -> None:
     """Make VirtualIPs from keepalived configurations, one FILE for each host.
 
     Instances of several hosts that are one virtual router become one VirtualIP. The YAML goes to stdout; what has no
-    counterpart, or behaves otherwise than in keepalived, goes to stderr with file and line. A host without NAME is
-    called by its router_id, or else by its file's name.
+    counterpart, or behaves otherwise than in keepalived, goes to stderr with file and line, what differs first. A host
+    without NAME is called by its router_id, or else by its file's name.
 
     \b
     Example:
@@ -49,7 +53,7 @@ def command(files: Sequence[str], nodes: Sequence[str], config_id: str, output: 
     """
     from holdfast_cli.convert import convert
 
-    conversion = convert(_inputs(files, nodes), config_id)
+    conversion = convert(_inputs(files, nodes), config_id, strict=strict, sticky=sticky)
     for line in conversion.report:
         click.echo(line, err=True)
     if output is None:

@@ -11,9 +11,9 @@ from holdfast_api.documents import read_text, write_text
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_cli.convert import report
 from holdfast_cli.convert.blocks import everything, statements
-from holdfast_cli.convert.hosts import read_host, router_id
+from holdfast_cli.convert.hosts import read_host, router_id, router_id_statement
 from holdfast_cli.convert.ledger import Kind, Ledger, Note, Place, Statement
-from holdfast_cli.convert.merge import find_routers, join_families, report_groups, share_tracking
+from holdfast_cli.convert.merge import find_routers, join_families, settle_groups, share_tracking
 from holdfast_cli.convert.source import Source
 from holdfast_cli.convert.virtual_ips import Converted, Writer
 
@@ -40,16 +40,20 @@ class Conversion:
     """Every statement of every file, with those in blocks."""
 
 
-def convert(inputs: Sequence[Input], config_id: str = "") -> Conversion:
+def convert(inputs: Sequence[Input], config_id: str = "", *, strict: bool = False, sticky: bool = False) -> Conversion:
     """VirtualIPs from the configurations of one or more hosts.
 
-    `config_id` is keepalived's --config-id, which `@` lines are for; the default is each node's name. Raises
+    `config_id` is keepalived's --config-id, which `@` lines are for; the default is each node's name. `strict` refuses
+    what keepalived complains of, also where it runs all the same. `sticky`: no VIP moves back. Raises
     ConfigurationErrors with everything that keepalived refuses, or that no VirtualIP can say.
     """
-    ledger = Ledger()
+    ledger = Ledger(strict=strict)
     read = [_read(given, config_id, ledger) for given in inputs]
     ledger.raise_errors()
     nodes = _node_names(inputs, read)
+    if len(inputs) == 1 and not inputs[0].node and (found := router_id_statement(read[0])) is not None:
+        text = f"the host is called {nodes[0]}: `holdfast run --node-name` has to say the same; NAME=FILE says another"
+        ledger.remark(found, text)
     hosts = [
         read_host(node, Place(str(given.path), 1), tree, ledger)
         for node, given, tree in zip(nodes, inputs, read, strict=True)
@@ -58,8 +62,8 @@ def convert(inputs: Sequence[Input], config_id: str = "") -> Conversion:
     for host in hosts:
         share_tracking(host, ledger)
     routers = join_families(find_routers(hosts), hosts)
-    report_groups(hosts, routers, ledger)
-    writer = Writer(ledger, len(hosts))
+    settle_groups(hosts, routers, ledger)
+    writer = Writer(ledger, len(hosts), sticky=sticky)
     converted = [made for router in routers for made in writer.convert(router)]
     files = [str(given.path) for given in inputs]
     if not converted:

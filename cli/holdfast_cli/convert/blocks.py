@@ -43,7 +43,7 @@ def statements(lines: list[Line], ledger: Ledger) -> list[Statement]:
                     open_blocks.pop().last_line = line.place.line
                     current = (open_blocks[-1].block or []) if open_blocks else top
                 else:
-                    ledger.refuse(line.place, "}", "closes a block that was never opened")
+                    ledger.complain_at(line.place, "}", "closes a block that was never opened", "passes over it")
             elif piece == '"':
                 ledger.refuse(line.place, _first_word(line.text), "has a quotation mark that is never closed")
                 break

@@ -40,20 +40,24 @@ def _shown(value: object) -> str:
     return str(value) if value != "" else "none"
 
 
-def preemption(router: Router, ledger: Ledger) -> tuple[bool, int]:
-    """nopreempt and the preempt delay in seconds."""
+def preemption(router: Router, ledger: Ledger, *, sticky: bool) -> tuple[bool, int]:
+    """nopreempt and the preempt delay in seconds. `sticky`: as if every host had nopreempt."""
     owner = any(member.priority == PRIORITY_OWNER for member in router.members)
     wanted = any(member.nopreempt for member in router.everyone)
     if owner and wanted:
         for member in router.everyone:
             if member.nopreempt:
-                text = (
-                    f"a node with priority {PRIORITY_OWNER} owns the addresses and always takes them, as in keepalived"
-                )
+                text = f"a host with priority {PRIORITY_OWNER} always takes the addresses back, in keepalived too"
                 ledger.leave_out(member.where("nopreempt"), text)
-    nopreempt = wanted and not owner
-    if nopreempt:
+    nopreempt = sticky or (wanted and not owner)
+    if nopreempt and not sticky:
         _explain_nopreempt(router, ledger)
+    elif not nopreempt and len(router.members) > 1:
+        text = (
+            "moves back: the host with the highest priority takes the VIP when it returns, from one that serves well, "
+            "as in keepalived (`nopreempt: false`); --sticky leaves it where it is"
+        )
+        ledger.remark(router.members[0].statement, text)
     return nopreempt, _preempt_delay(router, ledger, nopreempt=nopreempt)
 
 
@@ -90,37 +94,67 @@ def _preempt_delay(router: Router, ledger: Ledger, *, nopreempt: bool) -> int:
     return rounded
 
 
+def start_delay(router: Router, ledger: Ledger) -> int:
+    """How long a host that starts takes nothing over, in seconds: vrrp_startup_delay."""
+    delay = settled(router, "vrrp_startup_delay", lambda member: member.start_delay, ledger, max)
+    rounded = int(delay.to_integral_value(ROUND_CEILING))
+    if rounded != delay:
+        for member in router.everyone:
+            if member.start_delay == delay:
+                ledger.differs(
+                    member.where("vrrp_startup_delay"), f"becomes {rounded} s, as Holdfast has whole seconds"
+                )
+    return rounded
+
+
 def priorities(router: Router, ledger: Ledger) -> list[NodePriority]:
     """Of each node, in its healthy state, with the order among the hosts kept.
 
     keepalived adds a positive weight to a healthy node's priority, so that sum is what it advertises. Below 50 is
-    Holdfast's failing band: lower ones are lifted above it, and as many others as it takes to keep their order.
+    Holdfast's failing band: lower ones are lifted above it, and as many others as it takes to keep their order. 255 is
+    the owner of the addresses, which keepalived puts on the interface like any other's, and Holdfast does not.
     """
     advertised = {member: _when_healthy(member, ledger) for member in router.members}
-    lifted: dict[int, int] = {}
-    least = HEALTHY_PRIORITY_MIN
-    for priority in sorted(set(advertised.values())):
-        lifted[priority] = max(priority, least)
-        least = lifted[priority] + 1
+    moved = _within_the_healthy_band(sorted(set(advertised.values())))
     result = []
-    owner: Instance | None = None
     for member, priority in advertised.items():
-        value = lifted[priority]
-        if value != priority:
+        value = moved[priority]
+        if priority == PRIORITY_OWNER:
+            text = (
+                f"{priority} becomes {value}: keepalived puts the addresses of a 255 on the interface as it does any "
+                "other's; Holdfast leaves those of their owner (RFC 9568 section 5.2.4) alone"
+            )
+            ledger.differs(member.where("priority" if "priority" in member.said else "state"), text)
+        elif value < priority:
+            text = f"{priority} becomes {value}, so that the order of the nodes stays"
+            ledger.differs(member.where("priority"), text)
+        elif value > priority:
             text = f"{priority} becomes {value}: 1 to 49 say that a node is failing, and the order of the nodes stays"
             ledger.differs(member.where("priority"), text)
-        if value == PRIORITY_OWNER and owner is not None:
-            value = HEALTHY_PRIORITY_MAX
-            text = f"{PRIORITY_OWNER} becomes {value}: {owner.node} owns the addresses already"
-            ledger.differs(member.where("priority"), text)
-        elif value == PRIORITY_OWNER:
-            owner = member
         result.append(NodePriority(node_name=member.node, priority=value))
     return result
 
 
+def _within_the_healthy_band(ascending: list[int]) -> dict[int, int]:
+    """Where each goes between 50 and 254, in their order, and as near to where it was as that allows."""
+    moved: dict[int, int] = {}
+    least = HEALTHY_PRIORITY_MIN
+    for priority in ascending:
+        moved[priority] = max(priority, least)
+        least = moved[priority] + 1
+    most = HEALTHY_PRIORITY_MAX
+    for priority in reversed(ascending):
+        moved[priority] = min(moved[priority], most)
+        most = moved[priority] - 1
+    return moved
+
+
 def _when_healthy(member: Instance, ledger: Ledger) -> int:
     if member.priority == PRIORITY_OWNER:
+        for entry in member.tracked:
+            if entry.weight:
+                text = "with priority 255 keepalived ignores what has a weight; in Holdfast the node fails with it"
+                ledger.differs(entry.statement, text)
         return PRIORITY_OWNER
     gained = sum(entry.weight for entry in member.tracked if entry.weight > 0)
     if not gained:
@@ -139,7 +173,7 @@ def source_addresses(router: Router, ledger: Ledger) -> list[NodeSourceAddress]:
         if member.source is None:
             continue
         usable = not (member.source.is_loopback or member.source.is_multicast or member.source.is_unspecified)
-        if usable and (member.source not in taken or member.priority == PRIORITY_OWNER):
+        if usable and member.source not in taken:
             sources.append(NodeSourceAddress(node_name=member.node, address=str(member.source)))
         else:
             keyword = "unicast_src_ip" if "unicast_src_ip" in member.said else "mcast_src_ip"

@@ -2,7 +2,7 @@
 
 The keywords are those of keepalived.conf(5) of keepalived 2.2.7, those of its parser that the manual lacks, and a few
 that newer versions have.
-A keyword that is neither here nor in a reader's table is refused, as keepalived refuses it.
+A keyword that is neither here nor in a reader's table is left out with a complaint, as in keepalived.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ GLOBAL: Mapping[str, str] = {
             "vrrp_gna_interval",
             "vrrp_min_garp",
             "vrrp_garp_extra_if",
+            "vrrp_vmac_garp_intvl",
         ),
         _GARP,
     ),
@@ -110,7 +111,13 @@ GLOBAL: Mapping[str, str] = {
             "tmp_config_directory",
             "config_save_dir",
             "data_use_instance",
-            "vrrp_startup_delay",
+            "vrrp_delay_after_boot",
+            "state_dump_file",
+            "stats_dump_file",
+            "json_dump_file",
+            "json_version",
+            "iproute_etc_dir",
+            "iproute_usr_dir",
             *(
                 f"{process}_{word}"
                 for process in ("vrrp", "checker", "bfd")
@@ -153,11 +160,14 @@ GLOBAL: Mapping[str, str] = {
             "enable_snmp_checker",
             "enable_dbus",
             "dbus_service_name",
+            "dbus_no_interface_name",
+            "snmp_rs_stats_update_interval",
+            "snmp_vs_stats_update_interval",
         ),
         _SNMP,
     ),
     **dict.fromkeys(("reload_check_config", "reload_time_file", "reload_repeat", "reload_file"), _RELOAD),
-    **dict.fromkeys(("script_user", "enable_script_security"), _SCRIPT_USER),
+    **dict.fromkeys(("script_user", "enable_script_security", "set_supplementary_groups"), _SCRIPT_USER),
     **dict.fromkeys(
         (
             "lvs_sync_daemon",
@@ -176,7 +186,6 @@ GLOBAL: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "vrrp_skip_check_adv_addr",
-            "vrrp_strict",
             "vrrp_lower_prio_no_advert",
             "vrrp_higher_prio_send_advert",
             "vrrp_owner_ignore_adverts",
@@ -251,6 +260,7 @@ INSTANCE: Mapping[str, str] = {
             "garp_master_refresh",
             "garp_master_refresh_repeat",
             "garp_extra_if",
+            "vmac_garp_intvl",
         ),
         _GARP,
     ),
@@ -260,7 +270,6 @@ INSTANCE: Mapping[str, str] = {
             "lower_prio_no_advert",
             "higher_prio_send_advert",
             "skip_check_adv_addr",
-            "strict_mode",
             "owner_ignore_adverts",
             "v3_checksum_as_v2",
         ),
@@ -271,6 +280,9 @@ INSTANCE: Mapping[str, str] = {
     "no_accept": f"{_ACCEPT}; a firewall rule is the counterpart",
     "debug": _DEBUG,
     "kernel_rx_buf_size": _BUFFERS,
+    "no_virtual_ipaddress": "an instance without addresses elects nobody: there is no VirtualIP without one",
+    **dict.fromkeys(("thread_timer_expired", "timer_expired_backup"), _DEBUG),
+    "auth_hmac": "Holdfast has no HMAC: peers that ask for it do not obey, and none is asked",
     "linkbeat_use_polling": "Holdfast hears of the carrier from the kernel (netlink)",
     "lvs_sync_daemon_interface": _LVS,
 }

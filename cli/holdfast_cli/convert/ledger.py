@@ -69,6 +69,8 @@ class Note:
 class Ledger:
     """Collects what happens with each statement; errors too, so that all of them can be mended in one go."""
 
+    strict: bool = False
+    """Refuse what keepalived complains of, also where it runs all the same."""
     errors: list[ConfigurationError] = field(default_factory=list)
     _notes: dict[Note, None] = field(default_factory=dict)
     _settled: set[Statement] = field(default_factory=set)
@@ -105,6 +107,20 @@ class Ledger:
     def refuse(self, place: Place, keyword: str, reason: str) -> None:
         """Something that keepalived refuses, or that no VirtualIP can say; reading goes on."""
         self.errors.append(ConfigurationError(reason, file=str(place), field=keyword))
+
+    def complain(
+        self, statement: Statement, reason: str, instead: str, *, keyword: str = "", kind: Kind = Kind.LEFT_OUT
+    ) -> None:
+        """Something that keepalived complains of, and runs all the same: `instead` says how, after "keepalived"."""
+        self._settled.add(statement)
+        self.complain_at(statement.place, keyword or statement.keyword, reason, instead, kind=kind)
+
+    def complain_at(self, place: Place, keyword: str, reason: str, instead: str, *, kind: Kind = Kind.LEFT_OUT) -> None:
+        """The same of a line that never became a statement."""
+        if self.strict:
+            self.refuse(place, keyword, reason)
+        else:
+            self.note(Note(place, keyword, kind, f"{reason}: keepalived {instead}"))
 
     def settles(self, statement: Statement) -> bool:
         """Whether anything was said about this statement."""

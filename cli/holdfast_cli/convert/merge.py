@@ -20,6 +20,8 @@ class Router:
 
     members: list[Instance]
     partners: list[Instance] = field(default_factory=list)
+    releases: bool = False
+    """A node that fails gives the addresses up, whoever else can have them: of a sync group."""
 
     @property
     def everyone(self) -> list[Instance]:
@@ -133,8 +135,12 @@ def _are_grouped(one: Instance, other: Instance, hosts: list[Host]) -> bool:
     return any(one in group.members and other in group.members for host in hosts for group in host.groups)
 
 
-def report_groups(hosts: list[Host], routers: list[Router], ledger: Ledger) -> None:
-    """Say what became of each sync group's shared fate."""
+def settle_groups(hosts: list[Host], routers: list[Router], ledger: Ledger) -> None:
+    """Say what became of each sync group's shared fate.
+
+    Where its members are several VirtualIPs and have no weights, each gives its addresses up with what the others
+    fail with: one that would go on as a failing Master keeps them from a keepalived that does not preempt.
+    """
     router_of = {instance: router for router in routers for instance in router.everyone}
     for group in (group for host in hosts for group in host.groups):
         names = ", ".join(member.name for member in group.members)
@@ -144,8 +150,11 @@ def report_groups(hosts: list[Host], routers: list[Router], ledger: Ledger) -> N
         if len({id(router_of.get(member)) for member in group.members}) == 1:
             ledger.remark(group.statement, f"{names}: one VirtualIP, whose addresses of both families move together")
             continue
+        releases = "" if group.weights_count else " and give their addresses up (`track.whenFailing: Release`)"
+        for member in group.members if releases else []:
+            router_of[member].releases = True
         text = (
-            f"{names}: each tracks the scripts and interfaces of all, so that they fail together; "
+            f"{names}: each tracks the scripts and interfaces of all, so that they fail together{releases}; "
             "a move for another reason (a switchover, lost advertisements) moves only the VirtualIP concerned"
         )
         if len({member.family for member in group.members}) == 2 and any(m.version == 2 for m in group.members):

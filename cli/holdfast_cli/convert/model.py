@@ -39,6 +39,18 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Globals:
+    """What global_defs says of all instances of the host."""
+
+    version: int | None = None
+    strict: Statement | None = None
+    """vrrp_strict."""
+    start_delay: Statement | None = None
+    start_delay_seconds: Decimal = Decimal(0)
+    """vrrp_startup_delay."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedScript:
     """An entry of track_script: the weight that counts here, of the entry or else of the script."""
 
@@ -46,6 +58,8 @@ class TrackedScript:
     weight: int
     reverse: bool
     statement: Statement
+    ignored: bool = False
+    """keepalived does not track it, as the script is defined further down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +94,12 @@ class Instance:
     nopreempt: bool = False
     preempt_delay: Decimal = Decimal(0)
     """Seconds."""
+    start_delay: Decimal = Decimal(0)
+    """Seconds."""
     interval_ms: int = 1000
     password: str = ""
+    strict: bool | None = None
+    """strict_mode; None where it is not there."""
     addresses: list[Address] = field(default_factory=list)
     scripts: list[TrackedScript] = field(default_factory=list)
     interfaces: list[TrackedInterface] = field(default_factory=list)

@@ -11,7 +11,9 @@ DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=(.*)", re.ASCII | re.DOTALL)
 CONDITION = re.compile(r"@(\^?)([^ \t]*)[ \t]*(.*)", re.DOTALL)
 
 _USE = re.compile(r"\$(?:\{([A-Za-z_]\w*)([ \t][^}]*)?\}|([A-Za-z_]\w*)(?=[ \t]|$))", re.ASCII)
-_SEQUENCE = re.compile(r"~SEQ(x?)\(([^)]*)\)[ \t]*(.*)", re.DOTALL)
+_USE_IN_SEQUENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)([ \t][^}]*)?\}|([A-Za-z_]\w*)(?=[ \t,]|$))", re.ASCII)
+_SEQUENCE = re.compile(r"~SEQ(x?)[ \t]*\(([^)]*)\)[ \t]*(.*)", re.DOTALL)
+_LIST = re.compile(r"~LST[ \t]*\((.*)", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,8}|[0-9]{1,9})", re.ASCII)
 _LIST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}]*))[ \t]*(?:,|$)")
 
@@ -63,16 +65,16 @@ def repetitions(text: str, parameters: Parameters) -> tuple[list[Row], str] | No
     Raises ValueError with the reason where it does and cannot be read.
     """
     if match := _SEQUENCE.fullmatch(text):
-        return _sequence(_filled_in(match[2], parameters), hexadecimal=bool(match[1])), match[3]
-    if text.startswith("~LST("):
-        inside, remainder = _parenthesis(text.removeprefix("~LST("))
-        return _list(_filled_in(inside, parameters)), remainder
+        return _sequence(_filled_in(match[2], _USE_IN_SEQUENCE, parameters), hexadecimal=bool(match[1])), match[3]
+    if match := _LIST.fullmatch(text):
+        inside, remainder = _parenthesis(match[1])
+        return _list(_filled_in(inside, _USE, parameters)), remainder
     if text.startswith("~"):
         raise ValueError("must be ~SEQ(...), ~SEQx(...) or ~LST(...)")
     return None
 
 
-def _filled_in(text: str, parameters: Parameters) -> str:
+def _filled_in(text: str, use: re.Pattern[str], parameters: Parameters) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[3]
         body = parameters.bodies.get(name)
@@ -81,7 +83,7 @@ def _filled_in(text: str, parameters: Parameters) -> str:
         parameters.unused.pop(name, None)
         return body.lines[0][1]
 
-    return _USE.sub(value, text)
+    return use.sub(value, text)
 
 
 def _sequence(inside: str, *, hexadecimal: bool) -> list[Row]:

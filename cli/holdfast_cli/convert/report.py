@@ -9,17 +9,14 @@ from holdfast_cli.convert.virtual_ips import Converted
 
 
 def lines(converted: Sequence[Converted], notes: Sequence[Note], files: Sequence[str]) -> Iterator[str]:
-    """The VirtualIPs with where they come from, every note in the order of the files, and a summary."""
+    """The VirtualIPs with where they come from, the notes, what differs first, and a summary."""
     for made in converted:
         origins = ", ".join(
             f"{member.node} ({member.statement.place}, {member.name})" for member in made.router.everyone
         )
         addresses = ", ".join(made.virtual_ip.spec.addresses)
         yield f"VirtualIP {made.virtual_ip.metadata.name}: {addresses}, from {origins}"
-    order = {file: index for index, file in enumerate(files)}
-    # A file that is included comes after those that were asked for.
-    for note in sorted(notes, key=lambda note: (order.get(note.place.file, len(order)), note.place)):
-        yield str(note)
+    yield from _once_each(notes, files)
     if len(files) == 1:
         yield (
             "note: only one host is known, so every node may hold these VirtualIPs, the others with the priority 100; "
@@ -28,3 +25,18 @@ def lines(converted: Sequence[Converted], notes: Sequence[Note], files: Sequence
     counts = {kind: sum(note.kind is kind for note in notes) for kind in Kind}
     summary = ", ".join(f"{kind} {count}" for kind, count in counts.items())
     yield f"VirtualIPs {len(converted)}, files {len(files)}: {summary}"
+
+
+def _once_each(notes: Sequence[Note], files: Sequence[str]) -> Iterator[str]:
+    """By kinds, then in the order of the files; what is said of several lines of a file with all of their numbers."""
+    order = {file: index for index, file in enumerate(files)}
+    kinds = list(Kind)
+    # A file that is included comes after those that were asked for.
+    ordered = sorted(
+        notes, key=lambda note: (kinds.index(note.kind), order.get(note.place.file, len(order)), note.place)
+    )
+    lines_of: dict[tuple[Kind, str, str, str], list[int]] = {}
+    for note in ordered:
+        lines_of.setdefault((note.kind, note.place.file, note.keyword, note.text), []).append(note.place.line)
+    for (kind, file, keyword, text), numbers in lines_of.items():
+        yield f"{file}:{','.join(map(str, dict.fromkeys(numbers)))}: {keyword}: {kind}: {text}"

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 from holdfast_cli.convert.keywords import SCRIPT
-from holdfast_cli.convert.ledger import Ledger, Statement
+from holdfast_cli.convert.ledger import Kind, Ledger, Statement
 from holdfast_cli.convert.model import Script, TrackedInterface, TrackedScript
-from holdfast_cli.convert.values import argument, block_of, seconds, settings, weight, whole
+from holdfast_cli.convert.values import argument, block_of, no_more, seconds, settings, weight, whole
 
-_SHELL_WORDS = frozenset(("|", "||", "&&", "&", ";", ">", "<", ">>", "2>&1"))
+_SHELL_OPERATORS = frozenset(("|", "||", "&&", "&", ";"))
+_REDIRECTION = re.compile(r"[0-9]*(>>?|<<?|[<>]&|<>)\S*|&>>?\S*")
+_SUBSTITUTION = re.compile(r"\$[A-Za-z_{(]|`")
+_SHELL_BUILTINS = frozenset(
+    ("if", "for", "while", "until", "case", "exit", "cd", "source", ".", "export", "ulimit", "{", "[[", "return")
+)
+_OF_BASH = re.compile(r"/dev/(tcp|udp)/|(^|\s)(\[\[|source)\s")
 _PERIOD_MAX = Decimal(3600)
 _WORDS_MAX = 64
 _THRESHOLD_MAX = 1000
@@ -22,20 +29,22 @@ _INTERFACE_NAME = re.compile(r"[^/\s]{1,15}")
 
 def read_script(statement: Statement, ledger: Ledger) -> Script | None:
     """One vrrp_script, or None and errors."""
-    if len(statement.words) != 2:
+    if len(statement.words) < 2:
         ledger.refuse(statement.place, statement.keyword, "must have one name")
         return None
+    no_more(statement, 1, ledger)
     said = {}
     for line in settings(block_of(statement, ledger), frozenset(), ledger):
         said[line.keyword] = line
         if line.keyword in SCRIPT:
             ledger.leave_out(line, SCRIPT[line.keyword])
         elif line.keyword not in ("script", "interval", "timeout", "weight", "rise", "fall"):
-            ledger.refuse(line.place, line.keyword, "is no keyword of vrrp_script")
-    if "script" not in said:
-        ledger.refuse(statement.place, f"vrrp_script {statement.words[1]}", "must have a script")
+            ledger.complain(line, "is no keyword of vrrp_script", "goes on without it")
+    command = _command(said["script"], ledger) if "script" in said else ()
+    if not command:
+        name = f"vrrp_script {statement.words[1]}"
+        ledger.complain(statement, "must have a script", "removes it", keyword=name)
         return None
-    command = _command(said["script"], ledger)
     weighed = (0, False)
     if "weight" in said:
         ledger.carry(said["weight"])
@@ -57,7 +66,7 @@ def read_script(statement: Statement, ledger: Ledger) -> Script | None:
 def _milliseconds(statement: Statement | None, ledger: Ledger) -> int | None:
     if statement is None:
         return None
-    value = seconds(statement, ledger, Decimal("0.001"), Decimal(4_294))
+    value = seconds(statement, ledger, Decimal("0.001"), Decimal(4_294), "takes its default")
     if value is None:
         return None
     if value > _PERIOD_MAX:
@@ -77,7 +86,7 @@ def _milliseconds(statement: Statement | None, ledger: Ledger) -> int | None:
 def _threshold(statement: Statement | None, ledger: Ledger) -> int:
     if statement is None:
         return 1
-    value = whole(statement, ledger, 1, 2**29) or 1
+    value = whole(statement, ledger, 1, 2**29, "takes 1") or 1
     if value > _THRESHOLD_MAX:
         ledger.differs(statement, f"{value} becomes {_THRESHOLD_MAX}, the highest threshold of a probe")
     return min(value, _THRESHOLD_MAX)
@@ -91,35 +100,77 @@ def _command(statement: Statement, ledger: Ledger) -> tuple[str, ...]:
     ledger.carry(statement)
     if text.lstrip()[:1] in tuple("<>|&;(!"):
         # keepalived finds no such program and leaves the string to system(3).
-        shell = "/bin/bash" if re.search(r"/dev/(tcp|udp)/", text) else "/bin/sh"
-        ledger.remark(statement, f"is no program: keepalived leaves it to /bin/sh, Holdfast runs {shell} -c with it")
-        return (shell, "-c", text)
+        told = "is no program: keepalived leaves it to /bin/sh, Holdfast runs {shell} -c with it"
+        return _for_a_shell(statement, text, told, ledger)
     try:
         words = shlex.split(text)
     except ValueError as error:
         ledger.refuse(statement.place, statement.keyword, f"cannot be split into words: {error}")
         return ()
-    if not words or not all(words) or len(words) > _WORDS_MAX:
+    if _is_for_a_shell(text):
+        told = (
+            "is written for a shell: keepalived up to 1.3.0 gave it to one, 2.x gives all of it to the program as "
+            "parameters; Holdfast runs {shell} -c with it"
+        )
+        return _for_a_shell(statement, text, told, ledger)
+    if not words:
+        return ()
+    if not all(words) or len(words) > _WORDS_MAX:
         reason = f"must be a program with at most {_WORDS_MAX - 1} parameters, none of them empty"
         ledger.refuse(statement.place, statement.keyword, reason)
         return ()
-    if found := _SHELL_WORDS.intersection(words):
-        text = f"neither keepalived nor Holdfast starts a shell for it: the program gets {min(found)!r} as a parameter"
-        ledger.remark(statement, text)
     return tuple(words)
 
 
+def _is_for_a_shell(text: str) -> bool:
+    """Whether a word that is not quoted is an operator, a redirection or a substitution of sh(1)."""
+    words = shlex.split(text, posix=False)
+    return words[:1] != [] and (
+        words[0] in _SHELL_BUILTINS
+        or any(
+            word in _SHELL_OPERATORS or _REDIRECTION.fullmatch(word) or (word.endswith(";") and word[0] not in "\"'")
+            for word in words
+        )
+        or any(not word.startswith("'") and _SUBSTITUTION.search(word) for word in words)
+    )
+
+
+def _for_a_shell(statement: Statement, text: str, told: str, ledger: Ledger) -> tuple[str, ...]:
+    shell = "/bin/bash" if _OF_BASH.search(text) else "/bin/sh"
+    ledger.differs(statement, told.format(shell=shell))
+    return (shell, "-c", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The vrrp_scripts of a host; None is one that keepalived removes."""
+
+    by_name: Mapping[str, Script | None]
+    order: Mapping[Statement, int]
+    """Of the statements at the top of the configuration."""
+
+    def is_known_to(self, owner: Statement, script: Script) -> bool:
+        """Whether keepalived has read the script when it reads who tracks it."""
+        return self.order[script.statement] < self.order[owner]
+
+
 def read_tracked_scripts(
-    statement: Statement, scripts: Mapping[str, Script | None], ledger: Ledger
+    statement: Statement, owner: Statement, scripts: Scripts, ledger: Ledger
 ) -> list[TrackedScript]:
-    """The entries of a track_script block; one that names an unknown script is an error, as in keepalived."""
+    """The entries of a track_script block of `owner`. Unknown scripts are ignored, as in keepalived."""
     tracked = []
     for entry in block_of(statement, ledger):
-        script = scripts.get(entry.keyword)
+        script = scripts.by_name.get(entry.keyword)
         own = _entry_weight(entry, ledger)
-        if entry.keyword not in scripts:
-            ledger.refuse(entry.place, entry.keyword, "must be the name of a vrrp_script")
-        elif script is not None:
+        if entry.keyword not in scripts.by_name:
+            ledger.complain(entry, "must be the name of a vrrp_script", "ignores it")
+        elif script is None:
+            ledger.leave_out(entry, "has no script to run, and is removed")
+        elif not scripts.is_known_to(owner, script):
+            reason = f"must be defined before it is tracked, which is at {script.statement.place}"
+            ledger.complain(entry, reason, "ignores it; Holdfast tracks it", kind=Kind.DIFFERS)
+            tracked.append(TrackedScript(script, 0, script.reverse, entry, ignored=True))
+        else:
             value, reverse = own or (script.weight, script.reverse)
             tracked.append(TrackedScript(script, value, reverse, entry))
     return tracked
@@ -140,7 +191,8 @@ def _entry_weight(entry: Statement, ledger: Ledger) -> tuple[int, bool] | None:
     if not entry.arguments:
         return None
     if entry.arguments[0] != "weight":
-        ledger.refuse(entry.place, entry.keyword, f"may be followed by weight, not by {entry.arguments[0]!r}")
+        reason = f"may be followed by weight, not by {entry.arguments[0]!r}"
+        ledger.complain(entry, reason, "passes over that", kind=Kind.DIFFERS)
         return None
     return weight(entry, entry.arguments[1:], ledger)
 

@@ -20,7 +20,7 @@ _REPLACEMENTS_MAX = 1000
 """In one line. Parameters that refer to one another without end reach each bound; no configuration of people does."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_OPEN_DEFINITION = re.compile(r"(?:@\^?[^ \t]*[ \t]+)*\$[A-Za-z_]\w*=.*\\", re.ASCII)
+_DEFINITION = re.compile(r"(?:@\^?[^ \t]*[ \t]+)*\$[A-Za-z_]\w*=.*", re.ASCII)
 _INCLUDE = re.compile(r"(include[rmwba]?)[ \t]+(.*)")
 
 STRICT_INCLUDES = {
@@ -99,7 +99,9 @@ class Source:
                 self._ledger.give_up(chunk.place, "parameters", "make the configuration longer than anybody can mean")
             for name, value in chunk.settings:
                 self._parameters.bodies[name] = Body(((chunk.place, value),))
-            chunk = replace(chunk, text=chunk.text.strip(" \t"), settings=())
+            # A parameter may stand for what begins a comment (${_HASH}).
+            text = without_comment(chunk.text) if chunk.replacements else chunk.text
+            chunk = replace(chunk, text=text.strip(" \t"), settings=())
             if found := _UNPRINTABLE.search(chunk.text):
                 reason = "is not UTF-8 text" if found[0] >= "\ud800" else f"has the control character {found[0]!r}"
                 self._ledger.refuse(chunk.place, f"column {found.start() + 1}", reason)
@@ -197,13 +199,17 @@ def _chunks(file: str, text: str) -> Iterator[_Chunk]:
     for number, raw in lines:
         line = without_comment(raw).strip(" \t\r")
         further: list[tuple[Place, str]] = []
-        if _OPEN_DEFINITION.fullmatch(line):
+        # A backslash at the end of a comment counts, too.
+        if _DEFINITION.fullmatch(line) and _goes_on(raw):
             for next_number, next_raw in lines:
-                next_line = without_comment(next_raw).strip(" \t\r")
-                further.append((Place(file, next_number), next_line))
-                if not next_line.endswith("\\"):
+                further.append((Place(file, next_number), without_comment(next_raw).strip(" \t\r")))
+                if not _goes_on(next_raw):
                     break
         yield _Chunk(Place(file, number), line, tuple(further))
+
+
+def _goes_on(raw: str) -> bool:
+    return raw.rstrip(" \t\r").endswith("\\")
 
 
 def without_comment(line: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from holdfast_api.resources import ExecAction, Probe, Track
+from holdfast_api.resources import ExecAction, Probe, Track, WhenFailing
 from holdfast_cli.convert.ledger import Ledger, Statement
 from holdfast_cli.convert.merge import Router
 from holdfast_cli.convert.model import Instance, Script, Tracked, TrackedScript
@@ -24,13 +24,20 @@ def track(router: Router, *, nopreempt: bool, ledger: Ledger) -> Track:
     """The probes and interfaces of the VirtualIP. Each member's difference from them is reported."""
     for member in router.everyone:
         for entry in member.tracked:
-            if entry.statement.keyword != "interface":  # of another member of the sync group, which is told there
-                _explain(entry, nopreempt=nopreempt, ledger=ledger)
-    return Track(probes=_probes(router, ledger), interfaces=_interfaces(router, ledger))
+            # What is ignored is told where it is read; another sync group member's interface is told there.
+            if entry.statement.keyword != "interface" and not (isinstance(entry, TrackedScript) and entry.ignored):
+                _explain(entry, nopreempt=nopreempt, releases=router.releases, ledger=ledger)
+    return Track(
+        probes=_probes(router, ledger),
+        interfaces=_interfaces(router, ledger),
+        when_failing=WhenFailing.RELEASE if router.releases else WhenFailing.DEGRADE,
+    )
 
 
-def _explain(entry: Tracked, *, nopreempt: bool, ledger: Ledger) -> None:
+def _explain(entry: Tracked, *, nopreempt: bool, releases: bool, ledger: Ledger) -> None:
     if entry.weight == 0:
+        if releases:
+            return
         text = (
             "without a weight keepalived gives the VIP up when this fails, and if it fails everywhere nobody has it; "
             "in Holdfast the last node keeps it then (`track.whenFailing: Release` is keepalived's way)"
@@ -58,7 +65,8 @@ def _probes(router: Router, ledger: Ledger) -> list[Probe]:
         router,
         lambda member: [entry.script.name for entry in member.scripts],
         {name: entry.statement for name, entry in chosen.items()},
-        "the probe runs on every node, so the program must be there",
+        "the probe runs on every node, and one where it fails, as without the program, counts as failing: the VIP does "
+        "not move there when it fails elsewhere",
         ledger,
     )
     entries = list(chosen.values())
@@ -72,7 +80,10 @@ def _probes(router: Router, ledger: Ledger) -> list[Probe]:
 def _compare(first: TrackedScript, entry: TrackedScript, ledger: Ledger) -> None:
     one, other = _essence(first), _essence(entry)
     if one != other:
-        text = f"is another one at {first.script.statement.place}: every node has the probe that is written there"
+        text = (
+            f"is another one at {first.script.statement.place}: every node has the probe that is written there, so "
+            "that this host checks what that one checks"
+        )
         ledger.differs(entry.script.statement, text)
 
 

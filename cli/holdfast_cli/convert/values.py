@@ -55,30 +55,38 @@ def no_more(statement: Statement, expected: int, ledger: Ledger) -> None:
         )
 
 
-def whole(statement: Statement, ledger: Ledger, low: int, high: int) -> int | None:
-    """The argument as a whole number from low to high, or None and an error."""
+def whole(statement: Statement, ledger: Ledger, low: int, high: int, instead: str = "") -> int | None:
+    """The argument as a whole number from low to high, or None, and an error: a complaint where keepalived does
+    something `instead`."""
     text = argument(statement, ledger)
     if text is None:
         return None
     value = int(text) if _WHOLE.fullmatch(text) else None
     if value is None or not low <= value <= high:
-        ledger.refuse(statement.place, statement.keyword, f"must be a whole number from {low} to {high}, not {text!r}")
+        _bad_value(statement, f"must be a whole number from {low} to {high}, not {text!r}", instead, ledger)
         return None
     ledger.carry(statement)
     return value
 
 
-def seconds(statement: Statement, ledger: Ledger, low: Decimal, high: Decimal) -> Decimal | None:
-    """The argument as seconds, with fractions, from low to high, or None and an error."""
+def seconds(statement: Statement, ledger: Ledger, low: Decimal, high: Decimal, instead: str = "") -> Decimal | None:
+    """The argument as seconds, with fractions, from low to high, or None, as whole() has it."""
     text = argument(statement, ledger)
     if text is None:
         return None
     value = Decimal(text) if _DECIMAL.fullmatch(text) else None
     if value is None or not low <= value <= high:
-        ledger.refuse(statement.place, statement.keyword, f"must be seconds from {low} to {high}, not {text!r}")
+        _bad_value(statement, f"must be seconds from {low} to {high}, not {text!r}", instead, ledger)
         return None
     ledger.carry(statement)
     return value
+
+
+def _bad_value(statement: Statement, reason: str, instead: str, ledger: Ledger) -> None:
+    if instead:
+        ledger.complain(statement, reason, instead)
+    else:
+        ledger.refuse(statement.place, statement.keyword, reason)
 
 
 def weight(statement: Statement, words: list[str], ledger: Ledger) -> tuple[int, bool] | None:
@@ -87,7 +95,7 @@ def weight(statement: Statement, words: list[str], ledger: Ledger) -> tuple[int,
     plain = words[1:] in ([], ["noreverse"], ["no_reverse"])
     if not words or not _WHOLE.fullmatch(words[0]) or not (reverse or plain) or not -253 <= int(words[0]) <= 253:
         reason = f"must have a weight from -253 to 253, with or without reverse, not {' '.join(words)!r}"
-        ledger.refuse(statement.place, statement.keyword, reason)
+        ledger.complain(statement, reason, "goes on all the same; here it is without a weight")
         return None
     return int(words[0]), reverse
 

@@ -17,7 +17,7 @@ from holdfast_api.resources import (
     VirtualIP,
     VirtualIPSpec,
 )
-from holdfast_cli.convert.election import preemption, priorities, settled, source_addresses
+from holdfast_cli.convert.election import preemption, priorities, settled, source_addresses, start_delay
 from holdfast_cli.convert.ledger import Ledger, Place
 from holdfast_cli.convert.merge import Router
 from holdfast_cli.convert.model import Address
@@ -40,9 +40,10 @@ class Converted:
 class Writer:
     """Makes the VirtualIPs of all routers, with names that are unique among them."""
 
-    def __init__(self, ledger: Ledger, hosts: int) -> None:
+    def __init__(self, ledger: Ledger, hosts: int, *, sticky: bool) -> None:
         self._ledger = ledger
         self._hosts = hosts
+        self._sticky = sticky
         self._names: set[str] = set()
         self._held: dict[str, str] = {}
         """Which VirtualIP has an address."""
@@ -95,7 +96,7 @@ class Writer:
         """The spec, apart from what depends on the addresses' families."""
         version = settled(router, "version", lambda member: member.version, self._ledger)
         password = settled(router, "authentication", lambda member: member.password, self._ledger)
-        nopreempt, delay = preemption(router, self._ledger)
+        nopreempt, delay = preemption(router, self._ledger, sticky=self._sticky)
         peers = self._peers(router)
         return VirtualIPSpec(
             addresses=[],
@@ -111,6 +112,7 @@ class Writer:
             version=3 if version == 3 else 2,
             interface=self._interface(router),
             preempt_delay_seconds=delay,
+            start_delay_seconds=start_delay(router, self._ledger),
             transport=Transport.UNICAST if peers else Transport.MULTICAST,
             external_peers=peers,
             authentication=Authentication(simple_password=password) if password and version == 2 else None,

@@ -21,11 +21,11 @@ def instance(*lines: str, name: str = "VI_1", vrid: int = 51, interface: str = "
     return f"vrrp_instance {name} {{\n" + "\n".join([*own, *lines]) + "\n}\n"
 
 
-def convert_texts(folder: Path, *texts: str) -> Conversion:
+def convert_texts(folder: Path, *texts: str, strict: bool = False, sticky: bool = False) -> Conversion:
     """Convert the texts as the configurations of n1, n2, ..."""
     inputs = []
     for number, text in enumerate(texts, start=1):
         path = folder / f"n{number}.conf"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         inputs.append(Input(path, f"n{number}"))
-    return convert(inputs)
+    return convert(inputs, strict=strict, sticky=sticky)
