@@ -211,6 +211,8 @@ class VirtualIPStatus(_Model, frozen=True, kw_only=True):
     addresses: Annotated[list[Annotated[str, Meta(max_length=49)]], Meta(max_length=40)] = field(default_factory=list)
     """What it has: as its specification says, or as it was given. It keeps them for as long as it lives."""
     virtual_router_id: Annotated[int, Meta(ge=0, le=255)] | None = None
+    virtual_router: Annotated[str, Meta(max_length=320)] = ""
+    """The virtual router that it shares with others, which move with it; empty: it has one of its own."""
     moves: Annotated[int, Meta(ge=0)] = 0
     last_move: Annotated[str, Meta(max_length=64)] = ""
     last_reason: Reason | None = None
@@ -314,6 +316,8 @@ class SpeakerConfigStatus(_Model, frozen=True, kw_only=True):
     observed_generation: Annotated[int, Meta(ge=0)] = 0
     """The generation that the engine runs."""
     engine_version: Annotated[str, Meta(max_length=64)] = ""
+    shares_virtual_routers: bool = False
+    """Whether the engine takes virtual routers that several VirtualIPs share."""
     links: Annotated[list[Link], Meta(max_length=64)] = field(default_factory=list)
     virtual_routers: Annotated[list[VirtualRouterInForce], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(
         default_factory=list

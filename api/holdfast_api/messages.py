@@ -209,6 +209,8 @@ class Status(_Answer, frozen=True, kw_only=True):
     """How often the keeper had to fork the engine anew."""
     last_death: str = ""
     """When, and what of, the last one died."""
+    shares_virtual_routers: bool = False
+    """Whether it takes virtual routers that several VirtualIPs share. False: an older engine, which refuses them."""
 
 
 class Started(_Answer, frozen=True, kw_only=True):

@@ -85,6 +85,11 @@ class VirtualRouterConfiguration(
     """The VirtualIPs that share it. Empty: it is that of one VirtualIP, whose name it has."""
 
     @property
+    def virtual_ip_names(self) -> list[str]:
+        """namespace/name of its VirtualIP, or of those that share it."""
+        return [one.name for one in self.virtual_ips] or [self.name]
+
+    @property
     def every_address(self) -> list[str]:
         """Those that it has, listed in its advertisements or not."""
         return [text for one in self.virtual_ips for text in one.addresses] or self.addresses

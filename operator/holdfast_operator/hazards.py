@@ -66,11 +66,12 @@ def check_lost(virtual_ips: Collection[str], speakers: Mapping[str, Mapping[str,
     the accident is over, and the next plan gets today's uid.
     """
     lost = sorted(
-        router["name"]
+        name
         for speaker in speakers.values()
         if speaker["metadata"].get("annotations", {}).get(PLANNED_FROM_ANNOTATION, definition_uid) != definition_uid
         for router in speaker.get("spec", {}).get("virtualRouters", ())
-        if router["name"] not in virtual_ips
+        for name in [one["name"] for one in router.get("virtualIPs", ())] or [router["name"]]
+        if name not in virtual_ips
     )
     if lost:
         names = ", ".join(dict.fromkeys(lost))

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from holdfast_testing.hosts import Host, eventually
+from holdfast_testing.keepalived import Keepalived, require_keepalived
+from holdfast_testing.messy import Probes
+from holdfast_testing.namespaces import Namespace
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
@@ -45,8 +48,9 @@ def configuration(node: str, generation: int = 1, **fields: Any) -> dict[str, An
 class Pod:
     """A speaker pod's engine container, and what its agent says to it."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: Host, folder: Path, client: Namespace) -> None:
         self.host = host
+        self.client = client
         self.folder = folder
 
     def start(self, *more: str) -> subprocess.Popen[str]:
@@ -100,9 +104,10 @@ def pods(segment: Any) -> Iterator[list[Pod]]:
     with tempfile.TemporaryDirectory(prefix="holdfast-pod-") as folder:
         Path(folder).chmod(0o755)
         made = []
-        for host in segment("n1", "n2").hosts:
+        lan = segment("n1", "n2")
+        for host in lan.hosts:
             (Path(folder) / host.name).mkdir(mode=0o755)
-            made.append(Pod(host, Path(folder) / host.name))
+            made.append(Pod(host, Path(folder) / host.name, lan.client))
         yield made
 
 
@@ -296,3 +301,86 @@ def test_another_program_on_a_node_is_a_stranger_to_its_own_engine_and_takes_not
     eventually(lambda: n1.say({"type": "GetStatus"})["foreignVirtualRouterIDs"] == foreign, "it is told", 20)
     assert n2.state() == "Master"
     assert n2.host.has(VIP)
+
+
+# ----- VirtualIPs that share a virtual router -----
+
+MEMBERS = ["10.77.0.11", "10.77.0.12"]
+
+
+def share(pod: Pod, generation: int, addresses: dict[str, str], **fields: Any) -> None:
+    """Tell a pod's engine to run these VirtualIPs, one address each, with one virtual router."""
+    entry = {
+        "name": "51@eth0",
+        "addresses": [f"{address}/24" for address in addresses.values()][:20],
+        "virtualIPs": [{"name": f"shop/{name}", "addresses": [f"{address}/24"]} for name, address in addresses.items()],
+        "members": MEMBERS,
+        "foreignRouters": "Refuse",
+        **fields,
+    }
+    assert pod.configure(generation, **entry)["type"] == "Done"
+
+
+def states(pod: Pod) -> dict[str, str]:
+    routers = pod.say({"type": "GetStatus"}).get("routers", [])
+    return {str(item["virtualIP"]): str(item["state"]) for item in routers}
+
+
+def test_virtual_ips_that_share_a_virtual_router_move_together_and_disturb_nobody(pods: list[Pod]) -> None:
+    n1, n2 = pods
+    three = {name: f"10.77.0.{number}" for name, number in (("a", 201), ("b", 202), ("c", 203))}
+    container = n1.start()
+    n2.start()
+    for pod in pods:
+        eventually(lambda pod=pod: pod.say({"type": "GetStatus"})["type"] == "Status", "the engine answers")
+    share(n1, 1, three, priority=150)
+    eventually(lambda: set(states(n1).values()) == {"Master"}, "n1 holds all of them")
+    share(n2, 1, three)
+    client = n1.client
+    probes = {name: Probes(client, address) for name, address in three.items()}
+    time.sleep(1.0)
+    client.ip("address add 10.77.0.205/24 dev eth0")
+    four = three | {"d": "10.77.0.204", "e": "10.77.0.205"}
+    for generation, wanted in enumerate((four, {name: four[name] for name in "acd"} | {"e": four["e"]}), start=2):
+        if generation == 3:
+            assert probes.pop("b").lost() == 0
+        for pod, priority in ((n2, 100), (n1, 150)):
+            share(pod, generation, wanted, priority=priority)
+        time.sleep(1.0)
+    assert states(n1) == {"shop/a": "Master", "shop/c": "Master", "shop/d": "Master", "shop/e": "Initialize"}
+    assert (n1.host.has("10.77.0.202"), n1.host.has("10.77.0.204"), n1.host.has("10.77.0.205")) == (False, True, False)
+    (told,) = [one for one in n1.say({"type": "GetStatus"})["routers"] if one["virtualIP"] == "shop/e"]
+    assert told["obstacles"] == ["AddressConflict"]
+    assert "10.77.0.205 is in use by" in told["obstacleDetail"]
+    client.ip("address del 10.77.0.205/24 dev eth0")
+    eventually(lambda: n1.host.has("10.77.0.205"), "it is held when it is free", 15)
+    assert {name: probe.lost() for name, probe in probes.items()} == {"a": 0, "c": 0}
+    assert set(states(n2).values()) == {"Backup"}
+    container.kill()
+    eventually(lambda: set(states(n2).values()) == {"Master"}, "all of them move")
+    assert all(n2.host.has(four[name]) for name in "acde")
+
+
+def test_keepalived_follows_a_holder_of_more_addresses_than_it_advertises(pods: list[Pod]) -> None:
+    require_keepalived()
+    n1, n2 = pods
+    many = {f"v{number}": f"10.77.0.{number}" for number in range(201, 231)}
+    container = n1.start()
+    eventually(lambda: n1.say({"type": "GetStatus"})["type"] == "Status", "the engine answers")
+    share(n1, 1, many, priority=150, foreignRouters="Obey", members=[])
+    eventually(lambda: set(states(n1).values()) == {"Master"}, "n1 holds all of them")
+    listed, excluded = [*many.values()][:20], [*many.values()][20:]
+    instance = [
+        "state BACKUP",
+        "virtual_router_id 51",
+        "priority 100",
+        "advert_int 0.1",
+        f"virtual_ipaddress {{\n {chr(10).join(f'{address}/24' for address in listed)}\n}}",
+        f"virtual_ipaddress_excluded {{\n {chr(10).join(f'{address}/24' for address in excluded)}\n}}",
+    ]
+    Keepalived(n2.host, "\n".join(instance), 3).start()
+    time.sleep(1.5)
+    assert not n2.host.has(listed[0])
+    assert set(states(n1).values()) == {"Master"}
+    stop(container)
+    eventually(lambda: n2.host.has(listed[0]) and n2.host.has(excluded[-1]), "keepalived holds all of them", 12)

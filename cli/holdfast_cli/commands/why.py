@@ -95,5 +95,5 @@ def _heard_before_each(virtual_ip: str, lines: list[str]) -> list[tuple[str, str
 
 
 def _vrid(virtual_ip: str, configuration: SpeakerConfiguration) -> int | None:
-    asked = (item for item in configuration.virtual_routers if item.name == virtual_ip)
+    asked = (item for item in configuration.virtual_routers if virtual_ip in item.virtual_ip_names)
     return next((item.virtual_router_id for item in asked), None)

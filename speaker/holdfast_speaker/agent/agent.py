@@ -198,7 +198,7 @@ class Agent:
                     planned_from=self._configuration.planned_from,
                 )
             )
-        self._moves.keep_only({router.name for router in taken.spec.virtual_routers})
+        self._moves.keep_only({name for router in taken.spec.virtual_routers for name in router.virtual_ip_names})
 
     def _follow(self, wanted: Wanted | None) -> None:
         if wanted is not None:

@@ -141,7 +141,7 @@ class Publisher:
         newest = self._configuration.newest
         if not self._configuration.is_there or newest is None or newest.is_cached:
             return
-        configured = {router.name for router in newest.spec.virtual_routers}
+        configured = {name for router in newest.spec.virtual_routers for name in router.virtual_ip_names}
         for name in self._entries.with_entry():
             if name not in running and name not in configured:
                 self._entries.want(name, None)
@@ -173,6 +173,7 @@ class Publisher:
                 is_away=is_away,
                 words=engine.words,
                 version=status.version if status else "",
+                shares_virtual_routers=status is not None and status.shares_virtual_routers,
                 generation=status.generation if status else 0,
                 warnings=status.warnings if status else (),
             ),

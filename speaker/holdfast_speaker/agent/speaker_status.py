@@ -42,6 +42,7 @@ class EngineFacts:
     words: str = ""
     """Why it cannot be talked to."""
     version: str = ""
+    shares_virtual_routers: bool = False
     generation: int = 0
     warnings: Sequence[str] = ()
 
@@ -101,6 +102,7 @@ def speaker_status(facts: Facts, now: str) -> SpeakerConfigStatus | None:
         # What runs is another object's, if anything does.
         observed_generation=0 if facts.configuration.awaits_plan else facts.engine.generation,
         engine_version=facts.engine.version[:64],
+        shares_virtual_routers=facts.engine.shares_virtual_routers,
         links=list(facts.links),
         virtual_routers=_in_force(facts.routers),
         planned_from=facts.configuration.planned_from,

@@ -170,6 +170,7 @@ def status(
     return Status(
         node_name=engine.node_name,
         version=__version__,
+        shares_virtual_routers=True,
         pid=pid,
         started=engine.started,
         generation=engine.configuration.generation,

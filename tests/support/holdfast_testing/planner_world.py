@@ -19,6 +19,7 @@ from holdfast_api.cluster import (
 from holdfast_api.services import CLEANUP_FINALIZER
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.plan import plan_cluster
+from holdfast_operator.planner.cluster.sharing import alone
 from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, ClusterView, NodeView
 
 NOW = "2026-11-23T12:00:00.000Z"
@@ -59,7 +60,12 @@ class World:
             metadata=SpeakerConfigMetadata(name=name, generation=1), spec=SpeakerConfigSpec(node_name=name)
         )
         status = SpeakerConfigStatus(
-            **{"observed_generation": speaker.metadata.generation, "links": self.links[name], **changes}
+            **{
+                "observed_generation": speaker.metadata.generation,
+                "links": self.links[name],
+                "shares_virtual_routers": True,
+                **changes,
+            }
         )
         self.speakers[name] = msgspec.structs.replace(speaker, status=status)
 
@@ -251,9 +257,12 @@ class World:
 
 
 def routers(plan: ClusterPlan, key: str = "shop/web") -> dict[str, VirtualRouterConfiguration]:
-    """What the VirtualIP runs with, by node."""
+    """What the VirtualIP runs with, by node; of a virtual router that it shares, its part."""
     return {
-        node: router for node, spec in plan.speakers.items() for router in spec.virtual_routers if router.name == key
+        node: alone(router)[key]
+        for node, spec in plan.speakers.items()
+        for router in spec.virtual_routers
+        if key in router.virtual_ip_names
     }
 
 

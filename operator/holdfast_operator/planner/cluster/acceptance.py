@@ -18,8 +18,9 @@ from holdfast_api.documents import path_and_reason
 from holdfast_api.resources import VirtualIP
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_kube.objects import key_of
-from holdfast_operator.planner.cluster import lenient
+from holdfast_operator.planner.cluster import lenient, sharing
 from holdfast_operator.planner.cluster.claims import (
+    Accepted,
     Candidate,
     Place,
     Refusal,
@@ -50,11 +51,12 @@ Running = Mapping[str, Mapping[str, VirtualRouterConfiguration]]
 
 
 def in_force(speakers: Mapping[str, SpeakerConfig]) -> Running:
-    """What the nodes have been told to run."""
+    """What the nodes have been told to run; of a virtual router that several share, the part of each."""
     running: dict[str, dict[str, VirtualRouterConfiguration]] = {}
     for name, speaker in sorted(speakers.items()):
         for router in speaker.spec.virtual_routers:
-            running.setdefault(router.name, {})[name] = router
+            for key, part in sharing.alone(router).items():
+                running.setdefault(key, {})[name] = part
     return running
 
 
@@ -86,6 +88,8 @@ class Judgement:
     """By key: the addresses of those that were given theirs, which they keep, accepted or not."""
     given_up: Mapping[str, frozenset[Address]]
     """By key: what runs and must run no more, whatever is said of the VirtualIP."""
+    shared: Mapping[str, str]
+    """By key: the name of the virtual router that it shares, or goes on with, if it shares one."""
 
     def kept(self, key: str, router: VirtualRouterConfiguration) -> VirtualRouterConfiguration | None:
         """What goes on of a VirtualIP that is refused; None: nothing."""
@@ -131,6 +135,7 @@ def judge(
             )
         )
     told = vrids_told(view.speakers)
+    record = sharing.recorded(view.speakers, statuses)
     permissions = Permissions(context, requests, kept, pools, forbidden)
     candidates: list[Candidate] = []
     for request in requests:
@@ -142,16 +147,32 @@ def judge(
             known = {*request.own, *request.virtual_ip.spec.addresses}
             new = [text for text in addresses if text not in known] if permit.refusal is None else []
             given[request.key] = [*request.own, *new]
-        candidate = _candidate(request, permit, permissions, context, statuses[request.key], told.get(request.key))
+        candidate = _candidate(
+            request,
+            permit,
+            permissions,
+            context,
+            statuses[request.key],
+            told.get(request.key),
+            shares=request.key in record,
+        )
         if isinstance(candidate, Refusal):
             refused[request.key] = candidate
         else:
             candidates.append(candidate)
     tenures = {key: _tenure(routers, context) for key, routers in running.items()}
     places = {key: _places(addresses) for key, addresses in given.items()}
-    settled = settle(candidates, refused.keys(), tenures, context.segments, places)
+    candidates = sharing.with_homes(candidates, record)
+    shared = {key: one.name for key, one in record.items()}
+    settled = settle(candidates, refused.keys(), tenures, context.segments, places, shared)
     lost = {key: given_up(routers, forbidden) for key, routers in running.items()}
-    return Judgement(refused | settled, given, {key: addresses for key, addresses in lost.items() if addresses})
+    given_back = {key: addresses for key, addresses in lost.items() if addresses}
+    return Judgement(refused | settled, given, given_back, _shared_by(refused | settled, shared))
+
+
+def _shared_by(verdicts: Verdicts, in_force: Mapping[str, str]) -> dict[str, str]:
+    found = {key: v.router if isinstance(v, Accepted) else in_force.get(key, "") for key, v in verdicts.items()}
+    return {key: name for key, name in found.items() if name}
 
 
 def _is_given_addresses(raw: Mapping[str, Any]) -> bool:
@@ -167,6 +188,8 @@ def _candidate(
     context: Context,
     status: VirtualIPStatus,
     told_vrid: int | None,
+    *,
+    shares: bool,
 ) -> Candidate | Refusal:
     if permit.refusal is not None:
         return permit.refusal
@@ -189,7 +212,24 @@ def _candidate(
         created=request.created,
         vrids=permit.vrids,
         tolerated=permit.tolerated,
+        sharing=sharing.inputs_of(
+            virtual_ip,
+            membership,
+            None if permit.nodes is context.view.nodes else {node.name for node in permit.nodes},
+            permit.pools,
+        )
+        if _can_share(membership, request, context, shares=shares)
+        else None,
+        is_edited=virtual_ip.metadata.generation > status.observed_generation,
     )
+
+
+def _can_share(membership: Membership, request: Request, context: Context, *, shares: bool) -> bool:
+    """Whether it can have a virtual router that others share: all of its nodes can run that, or it has one already."""
+    presence, names = context.presence, [member.node.name for member in membership.members]
+    if shares:
+        return not names or any(presence.can_go_on_sharing(name, shares=name in request.running) for name in names)
+    return all(presence.can_share(name) for name in names)
 
 
 def _places(addresses: Sequence[str]) -> frozenset[Place]:

@@ -43,7 +43,7 @@ class Move:
     """One that would make it more even."""
 
     virtual_ip: str
-    """namespace/name."""
+    """namespace/name; those that share its virtual router move with it."""
     from_node: str
     to_node: str
 
@@ -64,19 +64,30 @@ def rebalance(
     pools: Pools,
     pool_statuses: Mapping[str, AddressPoolStatus],
     verdicts: Mapping[str, Verdict],
+    shared: Mapping[str, str],
     olds: Mapping[str, VirtualIPStatus],
     statuses: Mapping[str, VirtualIPStatus],
     now: str,
 ) -> Balance:
-    """How uneven each pool is, and what moves next, if somebody asked for it. One moves at a time, of all pools."""
-    held = {
-        key: held_by(context, verdicts[key], olds[key].nodes, status.holder, len(status.addresses))
-        for key, status in statuses.items()
-        if status.holder
-    }
+    """How uneven each pool is, and what moves next, if somebody asked for it. One moves at a time, of all pools.
+
+    `shared` names the virtual routers of those that share one: these move together, and the first of them that is held
+    stands for all.
+    """
+    virtual_ips: dict[str, list[str]] = {}
+    for key in sorted(statuses):
+        if statuses[key].holder:
+            virtual_ips.setdefault(shared.get(key, key), []).append(key)
+    held: dict[str, Held] = {}
+    of_all: dict[str, Held] = {}
+    """By each VirtualIP, also where another one stands for those that share a virtual router."""
     of_pool: dict[str, set[str]] = {}
-    for key in held:
-        first = next((found for text in statuses[key].addresses if (found := parse_interface(text)) is not None), None)
+    for keys in virtual_ips.values():
+        key, one = keys[0], statuses[keys[0]]
+        addresses = sum(len(statuses[other].addresses) for other in keys)
+        held[key] = held_by(context, verdicts[key], olds[key].nodes, one.holder, addresses)
+        of_all.update(dict.fromkeys(keys, held[key]))
+        first = next((found for text in one.addresses if (found := parse_interface(text)) is not None), None)
         pool = pools.of(first.ip) if first is not None else None
         if pool is not None:
             of_pool.setdefault(pool.name, set()).add(key)
@@ -84,7 +95,7 @@ def rebalance(
     under_way: Rebalance | None = None
     for name, status in sorted(pool_statuses.items()):
         left = moves(held, frozenset(of_pool.get(name, ())))
-        step = next_step(pools.requested(name), pools.last_rebalance(name), left, held, now)
+        step = next_step(pools.requested(name), pools.last_rebalance(name), left, of_all, now)
         if step is not None and step.virtual_ip:
             if under_way is not None:
                 step = structs.replace(step, virtual_ip="", from_node="", to_node="", since="")

@@ -22,6 +22,9 @@ BYTES_MAX: Final = 1_400_000
 _BYTES_EACH = 1_100
 """Of one virtual router without its lists: its fields with their defaults, and managedFields."""
 
+_BYTES_SHARING = 40
+"""Of one VirtualIP in a shared virtual router, without its name and addresses."""
+
 _BYTES_AROUND = 4
 """Of an address in a list: quotes, comma and a blank."""
 
@@ -36,8 +39,15 @@ def within_capacity(
     """The verdicts, so that no node runs more than fits; `created` is when each VirtualIP was made, by its key."""
     number: Counter[str] = Counter()
     size: Counter[str] = Counter()
+    counted: set[tuple[str, str]] = set()
+    """By node: shared virtual routers that are counted already."""
+    shared = {key: verdict.router for key, verdict in verdicts.items() if isinstance(verdict, Accepted)}
     for key in verdicts:
         for node, router in running.get(key, {}).items():
+            if shared.get(key) and (node, shared[key]) in counted:
+                size[node] += _bytes_beside(key, router.addresses)
+                continue
+            counted.add((node, shared.get(key, "")))
             number[node] += 1
             size[node] += _bytes_in_force(router)
     found = dict(verdicts)
@@ -47,8 +57,22 @@ def within_capacity(
         if isinstance(verdict, Accepted)
     ]
     for is_new, _, key, verdict in sorted(waiting, key=lambda one: one[:3]):
-        more = _bytes(verdict)
         new_to = [one.node.name for one in verdict.membership.members if one.node.name not in running.get(key, {})]
+        if verdict.router:
+            beside = _bytes_beside(key, verdict.virtual_ip.spec.addresses)
+            more_of = {
+                name: beside if (name, verdict.router) in counted else beside + _bytes(verdict) for name in new_to
+            }
+            full = {name for name in new_to if size[name] + more_of[name] > BYTES_MAX}
+            if full and is_new:
+                found[key] = _refusal(sorted(full))
+                continue
+            for name in new_to:
+                number[name] += (name, verdict.router) not in counted
+                size[name] += more_of[name]
+                counted.add((name, verdict.router))
+            continue
+        more = _bytes(verdict)
         full = {name for name in new_to if number[name] >= VIRTUAL_ROUTERS_MAX or size[name] + more > BYTES_MAX}
         if full and is_new:
             found[key] = _refusal(sorted(full))
@@ -66,6 +90,11 @@ def within_capacity(
 
 def _bytes_in_force(router: VirtualRouterConfiguration) -> int:
     return _BYTES_EACH + _listed(router.members) + _listed(router.unicast_peers) + _listed(router.addresses)
+
+
+def _bytes_beside(key: str, addresses: Sequence[str]) -> int:
+    """Of one more VirtualIP in a shared virtual router: its name and its addresses."""
+    return _BYTES_SHARING + len(key) + _listed(addresses)
 
 
 def _bytes(verdict: Accepted) -> int:

@@ -8,7 +8,7 @@ new: whoever holds it afterwards keeps it, however uneven that is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -42,7 +42,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class FirstHolds:
-    """What is decided of virtual routers that nobody is known to hold, by the VirtualIP's key."""
+    """What is decided of virtual routers that nobody is known to hold, by their names."""
 
     nominees: Mapping[str, str]
     """The node that is to hold it first."""
@@ -53,6 +53,7 @@ class FirstHolds:
 def first_holds(
     context: Context,
     verdicts: Mapping[str, Verdict],
+    shared: Mapping[str, str],
     running: Mapping[str, Mapping[str, VirtualRouterConfiguration]],
     olds: Mapping[str, VirtualIPStatus],
     holders: Mapping[str, str],
@@ -60,7 +61,9 @@ def first_holds(
 ) -> FirstHolds:
     """A nominee for each new virtual router, and who comes after him, so that a dead node's are spread as evenly.
 
-    Once the nodes were told of one, its nominee stays, until somebody is known to hold it: nobody is told another.
+    `shared` names the virtual routers of those that share one: these have one nominee, and who comes later is held by
+    whoever holds the others. Once the nodes were told of one, its nominee stays, until somebody is known to hold it:
+    nobody is told another.
     """
     speakers = context.view.speakers.values()
     told = {first.virtual_router: first.node_name for one in speakers for first in one.spec.first_holds}
@@ -70,46 +73,66 @@ def first_holds(
     """How much a node leaves to each other one when it dies."""
     nominees: dict[str, str] = {}
     new: list[tuple[str, str, Accepted]] = []
-    for key, verdict in sorted(verdicts.items()):
-        in_force = running.get(key, {})
-        nominee = holders[key] or (told.get(key, "") if in_force else "")
+    virtual_ips = _by_router(verdicts, shared)
+    for name, keys in virtual_ips.items():
+        in_force = next((running[key] for key in keys if running.get(key)), {})
+        holder = next((holders[key] for key in keys if holders[key]), "")
+        nominee = holder or (told.get(name, "") if in_force else "")
+        accepted = next((found for key in keys if isinstance(found := verdicts[key], Accepted)), None)
         if nominee:
-            size = size_of(verdict, in_force)
+            size = _size(keys, verdicts, running)
             load.add(nominee, size)
-            others = [name for name in in_force if name != nominee]
+            others = [node for node in in_force if node != nominee]
             if others:
-                after[nominee, max(others, key=lambda name: in_force[name].priority)] += size
-            if not holders[key]:
-                nominees[key] = nominee
-        elif isinstance(verdict, Accepted) and not in_force:
-            new.append((created.get(key, ""), key, verdict))
+                after[nominee, max(others, key=lambda node: in_force[node].priority)] += size
+            if not holder:
+                nominees[name] = nominee
+        elif accepted is not None and not in_force:
+            new.append((min(created.get(key, "") for key in keys), name, accepted))
     orders: dict[str, Sequence[str]] = {}
-    for _, key, verdict in sorted(new, key=lambda one: one[:2]):
-        size = size_of(verdict, {})
-        is_unheld = key not in known_to_run and not olds[key].nodes
+    for _, name, verdict in sorted(new, key=lambda one: one[:2]):
+        keys = virtual_ips[name]
+        size = _size(keys, verdicts, running)
+        is_unheld = all(key not in known_to_run and not olds[key].nodes for key in keys)
         able = candidates(context, verdict) if is_unheld else ()
-        names = [member.node.name for member in verdict.membership.members]
-        first = min(able, key=lambda name: (load.of(name), lot(key, name)), default="")
+        nodes = [member.node.name for member in verdict.membership.members]
+        first = min(able, key=lambda node: (load.of(node), lot(name, node)), default="")
         if first:
-            nominees[key] = first
+            nominees[name] = first
             load.add(first, size)
-        ordered = sorted(names, key=lambda name: (name != first, after[first, name], lot(key, name)))
-        orders[key] = ordered
+        ordered = sorted(nodes, key=lambda node: (node != first, after[first, node], lot(name, node)))
+        orders[name] = ordered
         if first and len(ordered) > 1:
             after[first, ordered[1]] += size
     return FirstHolds(nominees, orders)
 
 
-def size_of(verdict: Verdict, running: Mapping[str, VirtualRouterConfiguration]) -> int:
-    """How many addresses a virtual router has."""
+def _by_router(keys: Iterable[str], shared: Mapping[str, str]) -> dict[str, list[str]]:
+    """The VirtualIPs of each virtual router, by its name."""
+    found: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        found.setdefault(shared.get(key, key), []).append(key)
+    return found
+
+
+def _size(
+    keys: Iterable[str],
+    verdicts: Mapping[str, Verdict],
+    running: Mapping[str, Mapping[str, VirtualRouterConfiguration]],
+) -> int:
+    """How many addresses a virtual router has, with these VirtualIPs."""
+    return sum(_addresses(verdicts[key], running.get(key, {})) for key in keys)
+
+
+def _addresses(verdict: Verdict, running: Mapping[str, VirtualRouterConfiguration]) -> int:
     if isinstance(verdict, Accepted):
         return len(verdict.virtual_ip.spec.addresses)
     return next((len(router.addresses) for router in running.values()), 0)
 
 
 def lot(key: str, name: str) -> bytes:
-    """Decides between nodes that are alike, for each VirtualIP by itself. A CRC would not do: between two names of one
-    length the same bit of every key decides, so that some orders of three nodes never come."""
+    """Decides between nodes that are alike, for each virtual router by itself. A CRC would not do: between two names of
+    one length the same bit of every key decides, so that some orders of three nodes never come."""
     return blake2b(f"{key} {name}".encode(), digest_size=8).digest()
 
 

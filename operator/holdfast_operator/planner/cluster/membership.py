@@ -66,6 +66,8 @@ class Membership:
     """Nodes that were selected and could hold it, beyond NODES_MAX."""
     full: Sequence[str] = ()
     """Nodes that were selected and have no room for it."""
+    older: Sequence[str] = ()
+    """Nodes that were selected and whose engine takes no virtual router that several VirtualIPs share."""
     leaving: Sequence[Leaving] = ()
     """Nodes that take part no longer, and are known to the others for a while."""
     expected: Sequence[Member] = ()

@@ -127,6 +127,8 @@ class Permit:
     """Those that its pools leave it."""
     vrids: frozenset[int] | None = None
     """Those that its pools leave it; None: all."""
+    pools: frozenset[str] = frozenset()
+    """The names of those pools."""
 
     @property
     def refusal(self) -> Refusal | None:
@@ -205,7 +207,7 @@ class Permissions:
             for link in speaker.status.links
         }
         routers = [router for speaker in view.speakers.values() for router in speaker.spec.virtual_routers]
-        self._running = dict.fromkeys(addresses_of({text for router in routers for text in router.addresses}), "")
+        self._running = dict.fromkeys(addresses_of({text for router in routers for text in router.every_address}), "")
         """Of a VirtualIP that was deleted too, as long as it is not gone from the nodes."""
         for key in sorted(kept):
             self._use.reserve(key, kept[key], pools)
@@ -368,7 +370,8 @@ class Permissions:
         if all(objection.is_in_force for objection in objections):
             objections += self._against_quotas(request, frozenset(interface.ip for interface in interfaces), pools)
         nodes, outside = self._nodes(request, pools)
-        return Permit(virtual_ip, (*objections, *outside), nodes, _vrids(pools))
+        names = frozenset(pool.name for pool in pools)
+        return Permit(virtual_ip, (*objections, *outside), nodes, _vrids(pools), names)
 
     def _against_addresses(self, request: Request, interfaces: Sequence[Interface]) -> Iterator[Objection]:
         for index, interface in enumerate(interfaces):

@@ -31,7 +31,7 @@ from holdfast_kube.objects import key_of
 from holdfast_operator.planner.cluster.acceptance import Judgement, Running, in_force, judge, unknown_fields
 from holdfast_operator.planner.cluster.balance import rebalance
 from holdfast_operator.planner.cluster.capacity import within_capacity
-from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict, leads, with_leads
 from holdfast_operator.planner.cluster.departures import Leaving, Stage, leaving
 from holdfast_operator.planner.cluster.first_holds import first_holds, told_of
 from holdfast_operator.planner.cluster.forbidden import Forbidden
@@ -43,6 +43,7 @@ from holdfast_operator.planner.cluster.routers import kept_on, routers_of, track
 from holdfast_operator.planner.cluster.segments import Segments, parsed
 from holdfast_operator.planner.cluster.services import Demand
 from holdfast_operator.planner.cluster.services_status import services_plan
+from holdfast_operator.planner.cluster.sharing import holders_of, joined, listed_before
 from holdfast_operator.planner.cluster.status import (
     Facts,
     agents_that_own,
@@ -72,15 +73,15 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         olds = {key: decode_status(raw) for key, raw in raws.items()}
         created = {key: str(raw["metadata"].get("creationTimestamp", "")) for key, raw in raws.items()}
         judgement = judge(context, olds, pools, forbidden, demand.wants, demand.going)
-        verdicts = within_capacity(judgement.verdicts, running, created)
+        verdicts = with_leads(within_capacity(judgement.verdicts, running, created), running, created, presence)
         if demand.settle(verdicts):
             break
     raws = demand.raws  # a VirtualIP for Services that would be refused is not made
     verdicts = {key: verdict for key, verdict in verdicts.items() if key in raws}
     heard, by_address = heard_nodes(view, context.presence), _nodes_by_address(view)
     hearsay = {key: hearsay_of(raw, olds[key].nodes, heard, by_address) for key, raw in raws.items()}
-    last_holders = {key: _last_holder(olds[key], hearsay[key], now) for key in raws}
-    decided = first_holds(context, verdicts, running, olds, last_holders, created)
+    last_holders = holders_of({key: _last_holder(olds[key], hearsay[key], now) for key in raws}, judgement.shared)
+    decided = first_holds(context, verdicts, judgement.shared, running, olds, last_holders, created)
     assigned = _assign(context, judgement, verdicts, running, olds, created, last_holders, decided.orders)
     statuses: dict[str, VirtualIPStatus] = {}
     departed: dict[str, list[str]] = {}
@@ -93,19 +94,34 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
         gone = sorted(said - {short_name(name) for name in stays})
         if gone:
             departed[key] = gone
-        facts = _facts(
-            raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key], hearsay[key]
+        facts = dataclasses.replace(
+            _facts(
+                raws[key], key, view, verdicts[key], running.get(key, {}), mine, entries, now, olds[key], hearsay[key]
+            ),
+            shares=key in judgement.shared,
         )
         statuses[key], told = next_status(olds[key], facts)
         had = _addresses(verdicts[key], judgement.given.get(key, ()), mine)
-        statuses[key] = structs.replace(statuses[key], addresses=had)
+        statuses[key] = structs.replace(
+            statuses[key], addresses=had, virtual_router=judgement.shared.get(key, "") if mine else ""
+        )
         notices += told
     pool_statuses = pools.statuses(_all_addresses(statuses), forbidden.spans, now)
-    balanced = rebalance(context, pools, pool_statuses, verdicts, olds, statuses, now)
+    balanced = rebalance(context, pools, pool_statuses, verdicts, judgement.shared, olds, statuses, now)
     take_overs = _take_overs(balanced.step, verdicts, assigned)
-    addresses = node_addresses(nodes, view.speakers)
+    addresses, listed = node_addresses(nodes, view.speakers), listed_before(view.speakers)
     speakers = {
-        node: _speaker(node, addresses, routers, decided.nominees, view.speakers.get(node), take_overs.get(node, ()))
+        node: _speaker(
+            SpeakerConfigSpec(
+                node_name=node,
+                node_addresses=addresses,
+                virtual_routers=_entries(routers, judgement.shared, listed),
+                tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
+                take_overs=take_overs.get(node, []),
+            ),
+            decided.nominees,
+            view.speakers.get(node),
+        )
         for node, routers in sorted(assigned.items())
         if _needs_a_configuration(node, routers, context)
     }
@@ -174,14 +190,29 @@ def _assign(
     view = context.view
     nodes = {node.name: node for node in view.nodes}
     assigned: dict[str, dict[str, _Assignment]] = {name: {} for name in [*nodes, *view.speakers]}
+    accepted = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, Accepted)}
+    led = {
+        name: routers_of(accepted[key], running.get(key, {}), last_holders[key], context.presence, orders.get(name, ()))
+        for name, key in leads(accepted, running, created).items()
+    }
     for key, verdict in sorted(verdicts.items()):
         in_force_of = running.get(key, {})
         holder = last_holders[key]
+        common = led.get(judgement.shared.get(key, ""))
         if isinstance(verdict, Accepted):
             tracking = tracking_of(verdict.virtual_ip)
-            order = orders.get(key, ())
-            for name, router in routers_of(verdict, in_force_of, holder, context.presence, order).items():
-                assigned[name][key] = router, tracking
+            addresses = verdict.virtual_ip.spec.addresses
+            own = common or routers_of(verdict, in_force_of, holder, context.presence, orders.get(key, ()))
+            for name, router in own.items():
+                assigned[name][key] = structs.replace(router, name=key, addresses=addresses), tracking
+            continue
+        if common is not None:  # it goes on with its addresses, and with the election of the others
+            left = next((part for router in in_force_of.values() if (part := judgement.kept(key, router))), None)
+            for name, router in common.items():
+                if left is None:
+                    continue
+                told = _tracking_in_force(view.speakers[name], key) if name in view.speakers else None
+                assigned[name][key] = structs.replace(router, name=key, addresses=left.addresses), told
             continue
         leaves = {one.name: one for one in _leaving(context, key, verdict, running, olds[key])}
         for name, router in in_force_of.items():
@@ -191,7 +222,7 @@ def _assign(
                 kept = kept_on(name, left, holder, draining=is_drained)
                 assigned[name][key] = kept, _tracking_in_force(view.speakers[name], key)
     for name, routers in assigned.items():
-        for key in _in_the_way(name, routers, context, running, created):
+        for key in _in_the_way(name, routers, context, running, created, judgement.shared):
             del routers[key]
     return assigned
 
@@ -213,6 +244,7 @@ def _in_the_way(
     context: Context,
     running: Running,
     created: Mapping[str, str],
+    shared: Mapping[str, str],
 ) -> list[str]:
     """What would meet another VirtualIP of its VRID on a link of this node alone: it runs on the others.
 
@@ -227,7 +259,8 @@ def _in_the_way(
         link = place_of(router, speaker)
         versions = {address.version for address in parsed(router.addresses)}
         seats = [(link, version, router.virtual_router_id) for version in versions] if link is not None else []
-        if any(owners.setdefault(seat, key) != key for seat in seats) and node not in running.get(key, {}):
+        owner = shared.get(key, key)
+        if any(owners.setdefault(seat, owner) != owner for seat in seats) and node not in running.get(key, {}):
             out.append(key)
     return out
 
@@ -271,22 +304,30 @@ def _take_overs(
     return {step.to_node: [TakeOver(virtual_router=step.virtual_ip, holder_addresses=told)]} if told else {}
 
 
-def _speaker(
-    node: str,
-    addresses: list[str],
-    routers: Mapping[str, _Assignment],
-    nominated: Mapping[str, str],
-    before: SpeakerConfig | None,
-    take_overs: Sequence[TakeOver],
-) -> SpeakerConfigSpec:
-    spec = SpeakerConfigSpec(
-        node_name=node,
-        node_addresses=addresses,
-        virtual_routers=[router for _, (router, _) in sorted(routers.items())],
-        tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
-        take_overs=list(take_overs),
+def _entries(
+    routers: Mapping[str, _Assignment], shared: Mapping[str, str], listed: Mapping[str, Sequence[str]]
+) -> list[VirtualRouterConfiguration]:
+    """What a node is told to run. `shared` names the virtual routers of those that share one, `listed` is what the
+    advertisements of these list until now."""
+    found: list[VirtualRouterConfiguration] = []
+    parts: dict[str, dict[str, VirtualRouterConfiguration]] = {}
+    for key, (router, _) in sorted(routers.items()):
+        if key in shared:
+            parts.setdefault(shared[key], {})[key] = router
+        else:
+            found.append(router)
+    for name, of_each in parts.items():
+        common = next(iter(of_each.values()))
+        addresses = {key: router.addresses for key, router in of_each.items()}
+        found.append(joined(name, common, addresses, listed.get(name, ())))
+    return sorted(found, key=lambda router: router.name)
+
+
+def _speaker(spec: SpeakerConfigSpec, nominees: Mapping[str, str], before: SpeakerConfig | None) -> SpeakerConfigSpec:
+    """With what the node is told of who holds its virtual routers first."""
+    told = told_of(
+        [router.name for router in spec.virtual_routers], nominees, spec, before.spec if before is not None else None
     )
-    told = told_of(routers, nominated, spec, before.spec if before is not None else None)
     return structs.replace(spec, first_holds=told)
 
 
@@ -355,6 +396,7 @@ def _left_out(verdict: Verdict, view: ClusterView) -> list[str]:
         *(f"{name} ({missing})" for name in sorted(membership.refused)),
         *(f"{name} (no such node)" for name in sorted(set(spec.nodes.names) - known)),
         *(f"{name} (as many VirtualIPs run there as fit)" for name in membership.full),
+        *(f"{name} (its engine has not said that it takes shared virtual routers)" for name in membership.older),
         *(f"{name} ({NODES_MAX} nodes take part, as many as can)" for name in membership.left_out),
     ]
 

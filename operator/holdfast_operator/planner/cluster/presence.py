@@ -68,6 +68,17 @@ class Presence:
             return not self.is_there(name)
         return speaker.status.observed_generation >= speaker.metadata.generation
 
+    def can_share(self, name: str) -> bool:
+        """Whether its engine takes virtual routers that several VirtualIPs share, by the word of its agent."""
+        speaker = self._view.speakers.get(name)
+        return speaker is not None and speaker.status.shares_virtual_routers
+
+    def can_go_on_sharing(self, name: str, *, shares: bool) -> bool:
+        """The same, of one that has said nothing at all: whether it does so already."""
+        speaker = self._view.speakers.get(name)
+        is_silent = speaker is None or not (speaker.status.engine_version or speaker.status.links)
+        return (is_silent and shares) or self.can_share(name)
+
     def is_blank(self, name: str) -> bool:
         """Whether nobody has ever told the node anything, nor heard of it."""
         speaker = self._view.speakers.get(name)

@@ -46,9 +46,9 @@ def priorities_of(
 
     Nodes of equal priority take over at the same moment, and the address decides which of them stays: two holders for
     some milliseconds. So under `nopreempt`, where a priority is nothing but the order in which Backups take over, those
-    that the user left equal get one after another: in the given order, and beyond it in one of each VirtualIP's own. So
-    what a node leaves when it dies is spread over the others. What a node has by now (`running`) it keeps, whoever
-    comes and goes.
+    that the user left equal get one after another: in the given order, and beyond it in one of each virtual router's
+    own. So what a node leaves when it dies is spread over the others. What a node has by now (`running`) it keeps,
+    whoever comes and goes.
     """
     virtual_ip = accepted.virtual_ip
     spec = virtual_ip.spec
@@ -57,7 +57,7 @@ def priorities_of(
     places = {name: place for place, name in enumerate(order)}
     left = sorted(
         (name for name in names if name not in chosen),
-        key=lambda name: (places.get(name, len(places)), lot(virtual_ip.key, name)),
+        key=lambda name: (places.get(name, len(places)), lot(accepted.router or virtual_ip.key, name)),
     )
     if not spec.nopreempt or spec.priority > HEALTHY_PRIORITY_MAX:
         return {**dict.fromkeys(left, spec.priority), **chosen}

@@ -248,7 +248,7 @@ def _is_on_a_node(record: Record, view: ClusterView, presence: Presence) -> bool
 
 def _runs(key: str, node_name: str, view: ClusterView, presence: Presence) -> bool:
     speaker = view.speakers[node_name]
-    is_told = any(router.name == key for router in speaker.spec.virtual_routers)
+    is_told = any(key in router.virtual_ip_names for router in speaker.spec.virtual_routers)
     if not is_told and all(router.name != key for router in speaker.status.virtual_routers):
         return False
     if presence.is_heard(node_name):

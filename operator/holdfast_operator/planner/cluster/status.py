@@ -78,6 +78,8 @@ class Facts:
     hearsay: Hearsay
     tolerated: Refusal | None = None
     """What it would be refused for if it did not run with it already."""
+    shares: bool = False
+    """Whether it shares its virtual router with others: then a Backup follows who holds these."""
 
 
 def decode_status(raw: Mapping[str, Any]) -> VirtualIPStatus:
@@ -310,6 +312,8 @@ def _why_not_held(facts: Facts) -> tuple[ConditionReason, str]:
     details = f" ({'; '.join(told[:_TOLD_MAX])})" if told else ""
     # What a node that is not heard said last is no hindrance any more.
     heard = [entry for entry in facts.entries if entry.node_name in facts.hearsay.heard]
+    if facts.shares:
+        heard = [entry for entry in heard if entry.state is not State.BACKUP]
     shared = set(Obstacle).intersection(*(entry.obstacles for entry in heard)) if heard else set()
     if Obstacle.CANNOT_SEND in shared:
         names = ", ".join(entry.node_name for entry in heard)
