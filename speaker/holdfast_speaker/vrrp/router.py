@@ -681,13 +681,13 @@ class VirtualRouter:
         return (yielded, *last_word)
 
     def _last_word_to(self, winner: int) -> Actions:
-        """An advertisement that loses against the winner, in the band that this router has.
+        """An advertisement that loses against the winner and everybody else in the band that this router has.
 
-        No farewell: other Backups may follow this node, and would take the addresses over from the winner, too.
+        The winner may be gone again, and another be Master. No farewell: other Backups may follow this node, and would
+        take the addresses over from the winner, too.
         """
-        priority = min(self.effective_priority, winner - 1)
-        is_in_band = priority > 0 and band(priority) == band(self.effective_priority)
-        return self._advertise(priority) if is_in_band else NOTHING
+        lowest = {0: 1, 1: HEALTHY_PRIORITY_MIN}.get(band(self.effective_priority), winner)
+        return self._advertise(lowest) if lowest < winner else NOTHING
 
     def _why_yielded(self, state: Master, theirs: int) -> Reason:
         if state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE:

@@ -21,6 +21,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/scenarios/test_scenarios.py::test_scenario[first-hold-of-a-new-virtual-ip]",
     ),
     Mutant(
+        "the last word of who gives way is as high as it can be",
+        ROUTER,
+        "        return self._advertise(lowest) if lowest < winner else NOTHING\n",
+        "        return self._advertise(min(self.effective_priority, winner - 1)) if lowest < winner else NOTHING\n",
+        "tests/scenarios/test_scenarios.py::test_scenario[frozen-holder-and-two-successors]",
+    ),
+    Mutant(
         "two that ask wait for each other's answer",
         ROUTER,
         "            self.state = self._asking_no_longer(self.state, now)\n",
