@@ -41,7 +41,8 @@ KERNEL = Kernel(lambda: 0)
 PORTS = {"kernel", "wire", "clock", "log"}
 
 WITHOUT_CONSEQUENCES = {
-    Engine: {"started", "lateness", "transitions", "is_unpublished", "refusals", "forwards_ipv6"},
+    # Sharers keeps nothing itself.
+    Engine: {"started", "lateness", "transitions", "is_unpublished", "refusals", "forwards_ipv6", "sharers"},
     LinkTable: {"sources", "own", "holding"},
     Instance: {"decoder"},
     Sending: {"told_at"},

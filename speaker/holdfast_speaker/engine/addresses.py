@@ -267,6 +267,10 @@ class HeldAddresses:
                     found.append(place)
         return found
 
+    def sentence_elsewhere(self, place: LinkAddress) -> str:
+        """That an address is there already, for people."""
+        return f"{text(place)} is on {self.table.by_index[place.index].name} already, not put there by Holdfast"
+
     # ----- give and take -----
 
     def claim(self, addresses: Iterable[bytes]) -> None:

@@ -31,7 +31,7 @@ from holdfast_speaker.engine.door import OPEN, Door
 from holdfast_speaker.engine.errnos import told
 from holdfast_speaker.engine.hearing import Hearing, HearingCheckpoint
 from holdfast_speaker.engine.host_ports import HostPorts, HostPortsCheckpoint
-from holdfast_speaker.engine.instance import QUIET_PERIOD, Instance, InstanceCheckpoint, first_by_vrid
+from holdfast_speaker.engine.instance import QUIET_PERIOD, RETRY_AFTER, Instance, InstanceCheckpoint, first_by_vrid
 from holdfast_speaker.engine.lateness import LatenessHistogram
 from holdfast_speaker.engine.links import interface_for
 from holdfast_speaker.engine.listening import Listening, ListeningCheckpoint
@@ -44,7 +44,6 @@ from holdfast_speaker.engine.ports import (
     Event,
     Kernel,
     KernelAddress,
-    LinkAddress,
     LinkChanged,
     Listener,
     Log,
@@ -56,7 +55,8 @@ from holdfast_speaker.engine.ports import (
 from holdfast_speaker.engine.refusals import Refusals
 from holdfast_speaker.engine.reports import find_virtual_ip, published_router, transition_message
 from holdfast_speaker.engine.sending import Sending, SendingCheckpoint
-from holdfast_speaker.engine.sharing import LastMove, Sharer, common_health
+from holdfast_speaker.engine.sharers import Sharers
+from holdfast_speaker.engine.sharing import LastMove, common_health, with_others
 from holdfast_speaker.engine.state import PublishedRouter
 from holdfast_speaker.engine.strangers import Strangers, StrangersCheckpoint
 from holdfast_speaker.vrrp.actions import (
@@ -78,12 +78,6 @@ _NOT_OF_THE_MACHINE = frozenset({Obstacle.SERVICE_FAILED, Obstacle.STOPPED, Obst
 
 _OF_ADDRESSES = frozenset({Obstacle.ADDRESS_CONFLICT, Obstacle.KERNEL_REFUSED})
 """Obstacles of single addresses, found out where they are about to be held."""
-
-RETRY_AFTER = Duration(5 * SECOND)
-"""How long a family stays out after the kernel refused its addresses."""
-
-_OTHERS_TOLD = 8
-"""How many of the VirtualIPs that share a virtual router a sentence names."""
 
 _ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
 """How long after a takeover an answer for the addresses may still be the former holder's."""
@@ -157,6 +151,7 @@ class Engine:
         self._hearing = Hearing(wire)
         self._conflicts = Conflicts(wire)
         self._sending = Sending(wire, log)
+        self._sharers = Sharers(self.addresses, clock, log, self._note_transition)
         self._deadlines = Deadlines()
         self._by_vrid: dict[tuple[int, int, int], Instance] = {}
         self._by_address: dict[bytes, list[Instance]] = {}
@@ -321,12 +316,7 @@ class Engine:
         """Another configuration of the same virtual router. Who shares it no longer is told to be removed."""
         before = instance.sharers
         instance.change(configuration)
-        for name, sharer in before.items():
-            if name not in instance.sharers and name != configuration.name:
-                self._tell_sharer(instance, sharer, State.INITIALIZE, Reason.REMOVED, "", now)
-        for sharer in instance.sharers.values():
-            if sharer.unasked and self.addresses.holds(address for address, _ in sharer.addresses):
-                sharer.unasked = False  # it moves here from another virtual router of this node
+        self._sharers.change(instance, before, now)
         self._ask_first(instance, now)
 
     def _ask_first(self, instance: Instance, now: Instant) -> None:
@@ -345,7 +335,7 @@ class Engine:
             instance.note_what_is_in_force()
             if item.addresses != instance.configuration.addresses:
                 addresses = tuple(map(packed_interface, item.addresses))
-                why = self.door.why_not(addresses) or self._why_no_next_hop(instance, addresses)
+                why = self._why_not_permitted(instance, addresses)
             if why:
                 refused = True
                 wanted[name] = instance.configuration
@@ -358,9 +348,13 @@ class Engine:
         """Find out whether a VirtualIP may be held here now; whether that is new."""
         instance.note_what_is_in_force()
         before = instance.refusal
-        is_new = self._judge_sharers(instance)
-        if not instance.sharers:
+        is_new = False
+        if instance.sharers:
+            is_new = self._sharers.judge(instance, lambda addresses: self._why_not_permitted(instance, addresses))
+        else:
             instance.refusal = instance.outside or self._why_no_next_hop(instance, instance.addresses)
+        if is_new:
+            instance.prepare_announcements(self._forwards_on(instance))
         permitted = instance.permitted_addresses
         led = self._leads_through(instance, [item for item in instance.addresses if item[0] in permitted])
         if led and instance.warnings.get("next hop") != led:
@@ -368,32 +362,8 @@ class Engine:
         instance.warn("next hop", led)
         return is_new or instance.refusal != before
 
-    def _judge_sharers(self, instance: Instance) -> bool:
-        """The same for those that share it, each by itself: whether one of them may, or may not, from now on."""
-        if not instance.sharers:
-            return False
-        is_new = False
-        for sharer in instance.sharers.values():
-            why = self.door.why_not(sharer.addresses) or self._why_no_next_hop(instance, sharer.addresses)
-            if sharer.withheld.get(Obstacle.ADDRESS_NOT_PERMITTED, "") == why:
-                continue
-            is_new = True
-            self._withhold(sharer, Obstacle.ADDRESS_NOT_PERMITTED, why)
-            if why:
-                self._log.error(f"cannot be held: {why}", virtualIP=sharer.name)
-        refused = [sharer.withheld.get(Obstacle.ADDRESS_NOT_PERMITTED, "") for sharer in instance.sharers.values()]
-        instance.refusal = refused[0] if all(refused) else ""
-        if is_new:
-            instance.prepare_announcements(self._forwards_on(instance))
-        return is_new
-
-    @staticmethod
-    def _withhold(sharer: Sharer, obstacle: Obstacle, why: str) -> None:
-        """Withhold one of those that share a virtual router; an empty reason: no longer."""
-        if why:
-            sharer.withheld[obstacle] = why
-        else:
-            sharer.withheld.pop(obstacle, None)
+    def _why_not_permitted(self, instance: Instance, addresses: Sequence[tuple[bytes, int]]) -> str:
+        return self.door.why_not(addresses) or self._why_no_next_hop(instance, addresses)
 
     def _why_no_next_hop(self, instance: Instance, addresses: Iterable[tuple[bytes, int]]) -> str:
         """In a pod a next hop is not held, as all of the node's traffic goes to it. One that was in force before the
@@ -566,7 +536,8 @@ class Engine:
         for instance in instances:
             instance.find_sources(self.table, self._by_address.keys(), now)
             self._find_lacking(instance)
-            self._find_in_use(instance)
+            if self._sharers.find_in_use(instance):
+                instance.prepare_announcements(self._forwards_on(instance))
             instance.work_out_kernel_addresses()
         self._close_host_ports(instances)
         for instance in instances:
@@ -655,24 +626,6 @@ class Engine:
                     lacking[width] = instance.failed[width]
         instance.lacking = lacking
 
-    def _find_in_use(self, instance: Instance) -> None:
-        """Which of those that share a virtual router have an address that is on this host already."""
-        link = instance.link
-        if not instance.sharers or link is None or instance.owner:
-            return
-        is_new = False
-        for sharer in instance.sharers.values():
-            own = (KernelAddress(link.index, address, 8 * len(address)) for address, _ in sharer.addresses)
-            elsewhere = self.addresses.elsewhere(own)
-            why = self._sentence_elsewhere(elsewhere[0]) if elsewhere else ""
-            is_new |= sharer.withheld.get(Obstacle.ADDRESS_IN_USE, "") != why
-            self._withhold(sharer, Obstacle.ADDRESS_IN_USE, why)
-        if is_new:
-            instance.prepare_announcements(self._forwards_on(instance))
-
-    def _sentence_elsewhere(self, place: LinkAddress) -> str:
-        return f"{text(place)} is on {self.table.by_index[place.index].name} already, not put there by Holdfast"
-
     def _take_off(self, instance: Instance) -> None:
         """Take off what is held for a VirtualIP and no longer its own, before anything is given."""
         owned = self.addresses.owned(instance.name)
@@ -699,7 +652,7 @@ class Engine:
         if instance.is_settled(self.table.revision, own):
             if instance.sharers:  # one of them may be held or withheld from now on
                 self._carry_out(instance, NOTHING, now)
-                self._tell_sharers(instance, now)
+                self._sharers.tell(instance, now)
             self._schedule(instance)  # it may be that it is to be looked at again
             return
         in_a_cluster = bool(self.configuration.node_addresses)
@@ -725,7 +678,7 @@ class Engine:
                     self._prove_soon(instance, width, now)
         self._carry_out(instance, NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
-        self._tell_sharers(instance, now)
+        self._sharers.tell(instance, now)
 
     def _first_hold(self, instance: Instance, now: Instant) -> FirstHold | None:
         """Who was chosen to hold a new virtual router first; None: nobody, or it is this node and silence says nothing
@@ -760,7 +713,7 @@ class Engine:
             for obstacle, why in instance.lacking.values():
                 found[obstacle] = f"{found[obstacle]}; {why}" if obstacle in found else why
         if elsewhere := self.addresses.elsewhere(instance.kernel_addresses):
-            found[Obstacle.ADDRESS_IN_USE] = self._sentence_elsewhere(elsewhere[0])
+            found[Obstacle.ADDRESS_IN_USE] = self.addresses.sentence_elsewhere(elsewhere[0])
         if instance.is_withheld:
             for sharer in instance.sharers.values():
                 for obstacle, why in sharer.withheld.items():
@@ -1027,40 +980,13 @@ class Engine:
     def _decide_each(self, instance: Instance, conflict: dict[bytes, bytes], now: Instant) -> bool:
         """The same for those that share it: an address that somebody has withholds its VirtualIP alone."""
         router = instance.router
-        holds, was_out = router.holds_addresses, Obstacle.ADDRESS_CONFLICT in router.obstacles
+        was_out = Obstacle.ADDRESS_CONFLICT in router.obstacles
         instance.warn("conflict", self._why_unasked(instance))
-        if not (holds or was_out or self._is_about_to_hold_first(instance)):
+        if not (router.holds_addresses or was_out or self._is_about_to_hold_first(instance)):
             return True  # a Master was heard meanwhile: it is the one that answered
-        asked = list(instance.sharers.values())
-        if holds:  # new ones alone, where there are any; of what is withheld nothing was asked
-            unasked = [sharer for sharer in asked if sharer.unasked]
-            asked = unasked or [sharer for sharer in asked if not sharer.is_out]
-        for sharer in asked:
-            own = {address: conflict[address] for address, _ in sharer.addresses if address in conflict}
-            sentence = conflicts.sentence(own) if own else ""
-            is_held = holds and not sharer.is_out
-            if sentence and sentence not in (sharer.warning, sharer.withheld.get(Obstacle.ADDRESS_CONFLICT)):
-                self._log.error(f"somebody else answers for it: {sentence}", virtualIP=sharer.name)
-            sharer.unasked = False
-            sharer.warning = sentence if is_held or not instance.refuses_conflicts else ""
-            if is_held:
-                continue
-            before = Obstacle.ADDRESS_CONFLICT in sharer.withheld
-            self._withhold(sharer, Obstacle.ADDRESS_CONFLICT, sentence if instance.refuses_conflicts else "")
-            sharer.retry_at = None
-            if Obstacle.ADDRESS_CONFLICT in sharer.withheld:
-                sharer.retry_at = Instant(now + (ASK_AGAIN_AFTER if before else ASK_AGAIN_FIRST_AFTER))
-        self._plan_retry(instance)
+        self._sharers.decide(instance, conflict, now)
         self._hold_anew(instance, now)
         return not instance.is_withheld
-
-    @staticmethod
-    def _plan_retry(instance: Instance) -> None:
-        """Try again when the first of those that share it is to be."""
-        times = [sharer.retry_at for sharer in instance.sharers.values() if sharer.retry_at is not None]
-        earliest = min(times, default=None)
-        if earliest is not None and (instance.retry_at is None or earliest < instance.retry_at):
-            instance.retry_at = earliest
 
     def _hold_anew(self, instance: Instance, now: Instant) -> None:
         """Others of those that share it are held or withheld from now on: on the kernel, and to the neighbours."""
@@ -1080,7 +1006,7 @@ class Engine:
         is_more = router.holds_addresses and not instance.kernel_addresses <= before
         self._carry_out(instance, router.announce(now) if is_more else NOTHING, now)
         self.addresses.set_routes(instance.name, instance.routes(self.table))
-        self._tell_sharers(instance, now)
+        self._sharers.tell(instance, now)
         self.is_unpublished = True
 
     def _why_unasked(self, instance: Instance) -> str:
@@ -1098,7 +1024,9 @@ class Engine:
     def _try_again(self, instance: Instance, now: Instant) -> None:
         instance.retry_at = None
         if instance.sharers:
-            self._try_sharers_again(instance, now)
+            self._sharers.try_again(instance, now)
+            self._ask_first(instance, now)
+            self._hold_anew(instance, now)
         if Obstacle.ADDRESS_CONFLICT in instance.router.obstacles:
             self._conflicts.begin(instance, now)
         still: dict[int, tuple[Obstacle, str]] = {
@@ -1108,22 +1036,10 @@ class Engine:
         }
         if still:
             instance.retry_at = Instant(now + self._sending.pause(instance.name))
-            self._plan_retry(instance)
+            instance.plan_retry()
         if still != instance.failed:
             instance.failed = still
             self._look([instance], now)
-
-    def _try_sharers_again(self, instance: Instance, now: Instant) -> None:
-        """What the kernel refused is tried, what somebody else had is asked for."""
-        due = [one for one in instance.sharers.values() if one.retry_at is not None and one.retry_at <= now]
-        for sharer in due:
-            sharer.retry_at = None
-            sharer.withheld.pop(Obstacle.KERNEL_REFUSED, None)
-            if Obstacle.ADDRESS_CONFLICT in sharer.withheld and instance.router.holds_addresses:
-                sharer.unasked = True
-        self._plan_retry(instance)
-        self._ask_first(instance, now)
-        self._hold_anew(instance, now)
 
     def _lets_out(self, instance: Instance, width: int, now: Instant) -> bool:
         """Whether this host lets an advertisement out again; without holding anything for that."""
@@ -1140,7 +1056,7 @@ class Engine:
     def _kernel_refused(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
         """A family whose addresses the kernel does not take is not served for a while."""
         if instance.sharers:
-            self._withhold_refused(instance, refused, now)
+            self._sharers.withhold_refused(instance, refused, now)
             self._hold_anew(instance, now)
             return
         for address, code in refused.items():
@@ -1148,17 +1064,6 @@ class Engine:
             instance.failed[len(address.address)] = (Obstacle.KERNEL_REFUSED, detail)
         instance.retry_at = Instant(now + RETRY_AFTER)
         self._look([instance], now)
-
-    def _withhold_refused(self, instance: Instance, refused: dict[KernelAddress, int], now: Instant) -> None:
-        """Of those that share it, the ones whose addresses the kernel does not take are withheld for a while."""
-        codes = {address.address: (address, code) for address, code in refused.items()}
-        for sharer in instance.sharers.values():
-            for own, _ in sharer.addresses:
-                if own in codes:
-                    address, code = codes[own]
-                    sharer.withheld[Obstacle.KERNEL_REFUSED] = f"the kernel refused {text(address)}: {told(code)}"
-                    sharer.retry_at = Instant(now + RETRY_AFTER)
-        self._plan_retry(instance)
 
     def _cannot_send(self, instance: Instance, width: int, now: Instant) -> None:
         instance.failed[width] = (Obstacle.CANNOT_SEND, self._sending.why(instance, width))
@@ -1171,7 +1076,7 @@ class Engine:
         """The level first, then the edges in their order: the contract of vrrp/actions.py."""
         refused = self._enforce(instance, now)
         if refused and instance.sharers:
-            self._withhold_refused(instance, refused, now)
+            self._sharers.withhold_refused(instance, refused, now)
             if not instance.is_withheld:  # what the router says is true of the others
                 instance.work_out_kernel_addresses()
                 instance.prepare_announcements(self._forwards_on(instance))
@@ -1249,12 +1154,10 @@ class Engine:
     def _tell(self, instance: Instance, action: Transitioned, now: Instant) -> None:
         message = transition_message(instance.name, action, self._clock.timestamp())
         instance.remember(message)
-        if action.to_state is State.BACKUP:
-            for sharer in instance.sharers.values():
-                sharer.leave_to_master()
-            if instance.sharers:
-                instance.work_out_kernel_addresses()
-                instance.prepare_announcements(self._forwards_on(instance))
+        if action.to_state is State.BACKUP and instance.sharers:
+            self._sharers.leave_to_master(instance)
+            instance.work_out_kernel_addresses()
+            instance.prepare_announcements(self._forwards_on(instance))
         instance.master_since = now if action.to_state is State.MASTER else None
         self._sending.begin_anew(instance)
         if action.from_state is State.MASTER:
@@ -1271,54 +1174,15 @@ class Engine:
             peer=message.peer,
         )
         if instance.sharers:
-            self._tell_with_router(instance, message, now)
+            self._sharers.tell_with_router(instance, message, now)
         else:
             self.transitions.append(message)
         if action.to_state is not State.INITIALIZE and not instance.router.proven:
             self._hearing.begin_asking(instance, now)
 
-    def _tell_with_router(self, instance: Instance, message: Transition, now: Instant) -> None:
-        """What those that share it do with their virtual router; the log has one line for all of them."""
-        for sharer in instance.sharers.values():
-            state = sharer.shown_state(instance.router.state_name)
-            if state is message.to_state and state is not sharer.state:
-                moved = msgspec.structs.replace(message, virtual_ip=sharer.name, from_state=sharer.state)
-                sharer.remember(moved)
-                self.transitions.append(moved)
-        self._tell_sharers(instance, now)
-
-    def _tell_sharers(self, instance: Instance, now: Instant) -> None:
-        """Which of those that share a virtual router are held or withheld from now on, though it stays what it is."""
-        state = instance.router.state_name
-        for sharer in instance.sharers.values():
-            shown = sharer.shown_state(state)
-            if shown is sharer.state or not instance.started:
-                continue
-            if shown is State.INITIALIZE:
-                obstacle = min(sharer.withheld, default=None)
-                reason = Reason(obstacle.value) if obstacle is not None else Reason.STOPPED
-                detail = sharer.withheld[obstacle] if obstacle is not None else "its addresses are to be asked for"
-                self._tell_sharer(instance, sharer, shown, reason, detail, now)
-            elif sharer.last_move.reason in (None, Reason.REMOVED):
-                self._tell_sharer(instance, sharer, shown, Reason.STARTED, "it shares a virtual router", now)
-            else:
-                self._tell_sharer(instance, sharer, shown, Reason.OBSTACLE_GONE, "", now)
-
-    def _tell_sharer(
-        self, instance: Instance, sharer: Sharer, state: State, reason: Reason, detail: str, now: Instant
-    ) -> None:
-        priority = instance.router.effective_priority
-        action = Transitioned(now, sharer.state, state, reason, priority, detail=detail)
-        message = transition_message(sharer.name, action, self._clock.timestamp())
-        sharer.remember(message)
+    def _note_transition(self, message: Transition) -> None:
         self.transitions.append(message)
         self.is_unpublished = True
-        self._log.info(
-            f"{message.from_state} -> {message.to_state}: {message.message}",
-            virtualIP=sharer.name,
-            virtualRouter=instance.name,
-            reason=message.reason,
-        )
 
     def _schedule(self, instance: Instance) -> None:
         """Have this VirtualIP come up in poll() when it is due."""
@@ -1356,9 +1220,9 @@ class Engine:
             if instance.router.state_name is State.MASTER:
                 return f"{key} is held by {to} already"
             self._carry_out(instance, instance.router.take_over(now), now)
-            return f"{key} is held by {to} now{_with_others(instance, key)}"
+            return f"{key} is held by {to} now{with_others(instance.sharers, key)}"
         self._carry_out(instance, instance.router.step_aside(now), now)
-        return f"{self.node_name} steps aside for the best healthy Backup of {key}{_with_others(instance, key)}"
+        return f"{self.node_name} steps aside for the best healthy Backup of {key}{with_others(instance.sharers, key)}"
 
     def step_aside(self, now: Instant) -> Instant:
         """Ask healthy Backups to take every VIP over, make before break; until when it is worth waiting for them."""
@@ -1408,15 +1272,6 @@ class Engine:
         exposed = self.host_ports.why_exposed(instance.name)
         texts += [exposed] if exposed else []
         return [*instance.warnings.values(), *texts, *self.refusals.warnings(instance.name, now)]
-
-
-def _with_others(instance: Instance, name: str) -> str:
-    """Who else moves with a VirtualIP, for people."""
-    others = [other for other in instance.sharers if other != name]
-    if not others:
-        return ""
-    more = f" and {len(others) - _OTHERS_TOLD} more" if len(others) > _OTHERS_TOLD else ""
-    return f", with all that share its virtual router: {', '.join(others[:_OTHERS_TOLD])}{more}"
 
 
 def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:

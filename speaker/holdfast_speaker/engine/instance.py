@@ -40,6 +40,9 @@ QUIET_PERIOD = SECOND
 QUIET_PERIOD_WITH_HOLDER = Duration(3 * SECOND)
 """The same where the last known holder is another node: its silence is more likely our own deafness."""
 
+RETRY_AFTER = Duration(5 * SECOND)
+"""How long an address, and the family that has it, stays out after the kernel refused it."""
+
 DRAINING = "the node is being emptied"
 """The health detail of a node that serves well and shall not hold anything."""
 
@@ -163,6 +166,13 @@ class Instance:
                 sharer.withheld, sharer.retry_at, sharer.warning = {}, None, ""
                 sharer.unasked = self.started and self.router.holds_addresses
             self.sharers[asked.name] = sharer
+
+    def plan_retry(self) -> None:
+        """Try again when the first of those that share it is to be."""
+        times = [sharer.retry_at for sharer in self.sharers.values() if sharer.retry_at is not None]
+        earliest = min(times, default=None)
+        if earliest is not None and (self.retry_at is None or earliest < self.retry_at):
+            self.retry_at = earliest
 
     def checkpoint(self) -> InstanceCheckpoint:
         """What this VirtualIP knows now."""

@@ -21,6 +21,9 @@ from holdfast_speaker.vrrp.instants import Instant
 HISTORY = 10
 """How many transitions of each VirtualIP are remembered."""
 
+_OTHERS_TOLD = 8
+"""How many of the VirtualIPs that share a virtual router a sentence names."""
+
 _GOES_WITH_MASTER = frozenset({Obstacle.ADDRESS_CONFLICT, Obstacle.KERNEL_REFUSED})
 """What is known by who holds addresses, or is about to, and by nobody else."""
 
@@ -91,6 +94,13 @@ class Sharer:
         self.addresses = tuple(map(packed_interface, asked.addresses))
         return {address for address, _ in before} != {address for address, _ in self.addresses}
 
+    def withhold(self, obstacle: Obstacle, why: str) -> None:
+        """Withhold its addresses for that reason; an empty one: no longer."""
+        if why:
+            self.withheld[obstacle] = why
+        else:
+            self.withheld.pop(obstacle, None)
+
     def leave_to_master(self) -> None:
         """Another node is Master: what was found out while it was held here says nothing any more."""
         self.unasked, self.retry_at, self.warning = False, None, ""
@@ -142,3 +152,12 @@ def common_health(sharers: Mapping[str, Sharer]) -> tuple[Health, str]:
             if sharer.reported_health is health:
                 return health, sharer.reported_detail
     return Health.UNKNOWN, ""
+
+
+def with_others(sharers: Mapping[str, Sharer], name: str) -> str:
+    """Who else moves with a VirtualIP, for people."""
+    others = [other for other in sharers if other != name]
+    if not others:
+        return ""
+    more = f" and {len(others) - _OTHERS_TOLD} more" if len(others) > _OTHERS_TOLD else ""
+    return f", with all that share its virtual router: {', '.join(others[:_OTHERS_TOLD])}{more}"

@@ -9,8 +9,7 @@ from holdfast_api.addresses import packed, packed_interface
 from holdfast_api.messages import Transition
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.resources import HEALTHY_PRIORITY_MIN
-from holdfast_speaker.engine.engine import RETRY_AFTER
-from holdfast_speaker.engine.instance import Instance
+from holdfast_speaker.engine.instance import RETRY_AFTER, Instance
 from holdfast_speaker.engine.ports import ADDRESS_PROTOCOL, Datagram, KernelAddress, RemoveAddress, Request
 from holdfast_speaker.host.closed_ports import CHECK_EVERY as CHECK_RULES_EVERY
 from holdfast_speaker.vrrp.actions import SendAdvertisement

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from holdfast_api.reasons import Health
-from holdfast_speaker.engine.engine import RETRY_AFTER
 from holdfast_speaker.engine.host_ports import WAIT_BEFORE_A_HOLD
+from holdfast_speaker.engine.instance import RETRY_AFTER
 from holdfast_speaker.engine.ports import AddAddress
 from holdfast_speaker.host.closed_ports import CHECK_EVERY as CHECK_RULES_EVERY
 from holdfast_speaker.host.closed_ports import TRY_AGAIN_AFTER
