@@ -161,6 +161,8 @@ class Probe(_Model, frozen=True, kw_only=True):
     exec: ExecAction | None = None
     tcp_socket: TCPSocketAction | None = None
     http_get: HTTPGetAction | None = None
+    nodes: Annotated[list[NodeName], Meta(max_length=64)] = field(default_factory=list)
+    """The nodes that run it; on the others it counts as healthy. Empty: all nodes run it."""
     period_seconds: Annotated[int, Meta(ge=1, le=3600)] | None = None
     period_milliseconds: Annotated[int, Meta(ge=10, le=3_600_000)] | None = None
     timeout_seconds: Annotated[int, Meta(ge=1, le=3600)] = 1
@@ -194,6 +196,10 @@ class Track(_Model, frozen=True, kw_only=True):
     endpoints: spec.healthCheckNodePort of Services with externalTrafficPolicy Local; needs the cluster."""
     interfaces: Annotated[list[InterfaceName], Meta(max_length=16)] = field(default_factory=list)
     when_failing: WhenFailing = WhenFailing.DEGRADE
+
+    def probes_on(self, node_name: str) -> list[Probe]:
+        """The probes that this node runs."""
+        return [probe for probe in self.probes if not probe.nodes or node_name in probe.nodes]
 
 
 class Authentication(_Model, frozen=True, kw_only=True):

@@ -102,6 +102,7 @@ def _named_nodes(virtual_ips: Sequence[VirtualIP]) -> list[str]:
         names |= dict.fromkeys(entry.node_name for entry in nodes.priorities)
         names |= dict.fromkeys(nodes.names)
         names |= dict.fromkeys(entry.node_name for entry in nodes.source_addresses)
+        names |= dict.fromkeys(name for probe in virtual_ip.spec.track.probes for name in probe.nodes)
     return list(names)
 
 

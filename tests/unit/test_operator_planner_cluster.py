@@ -93,6 +93,36 @@ def test_health_check_node_ports_are_what_each_nodes_agent_looks_at() -> None:
         assert plan.speakers[name].tracking[0].health_check_node_ports == [31805, 31806]
 
 
+def test_a_probe_that_names_its_nodes_is_told_to_their_agents_alone() -> None:
+    world = World("n1", "n2", "n3")
+    probes = [{"name": "a", "tcpSocket": {"port": 80}, "nodes": ["n1", "n2"]}]
+    probes += [{"name": "b", "tcpSocket": {"port": 81}, "nodes": ["n2"]}]
+    world.apply("web", track={"probes": probes})
+    plan = world.plan()
+    told = {name: [probe for one in plan.speakers[name].tracking for probe in one.probes] for name in world.nodes}
+    assert {name: [probe.name for probe in of_one] for name, of_one in told.items()} == {
+        "n1": ["a"],
+        "n2": ["a", "b"],
+        "n3": [],
+    }
+    assert {name: router.tracks_services for name, router in routers(plan).items()} == {
+        "n1": True,
+        "n2": True,
+        "n3": False,
+    }
+    assert [probe.nodes for of_one in told.values() for probe in of_one] == [[], [], []], (
+        "an agent of an earlier version does not know the field"
+    )
+
+
+def test_a_command_is_refused_in_a_cluster_whatever_nodes_it_names() -> None:
+    world = World("n1", "n2")
+    world.apply("web", track={"probes": [{"name": "a", "exec": {"command": ["x"]}, "nodes": ["n9"]}]})
+    plan = world.plan()
+    assert routers(plan) == {}
+    assert plan.statuses["shop/web"].conditions[0].reason == "Invalid"
+
+
 def test_nodes_that_were_left_equal_take_over_one_after_another() -> None:
     world = World("n1", "n2", "n3", "n4")
     world.apply("web", nodes={"priorities": [{"nodeName": "n4", "priority": 100}]})

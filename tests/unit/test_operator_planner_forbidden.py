@@ -410,9 +410,10 @@ def test_a_probe_runs_ten_times_a_second_at_most(world: World, period: int, stat
     assert ("spec.track.probes[0].periodMilliseconds: must be at least 100" in words(plan)) == (status == "False")
 
 
-def test_a_probe_in_force_stays_over_the_upgrade_until_it_is_edited(world: World) -> None:
+@pytest.mark.parametrize("nodes", [[], ["n1"]])
+def test_a_probe_in_force_stays_over_the_upgrade_until_it_is_edited(world: World, nodes: list[str]) -> None:
     world.else_seen["rules"] = ClusterRules(allowed_probe_networks=("0.0.0.0/0", "::/0"))
-    world.apply("web", **probing(tcpSocket={"port": 80, "host": "192.0.2.7"}))
+    world.apply("web", **probing(tcpSocket={"port": 80, "host": "192.0.2.7"}, nodes=nodes))
     before = world.settle().speakers
     world.else_seen["rules"] = ClusterRules()
     plan = world.settle()

@@ -298,6 +298,15 @@ def test_probes_have_names_of_their_own():
     ]
 
 
+def test_a_probe_names_a_node_once_and_one_that_takes_part():
+    assert refusals(track={"probes": [probe(nodes=["n1", "n2", "n1"])]}) == [
+        ("spec.track.probes[0].nodes[2]", "must not repeat n1, which is spec.track.probes[0].nodes[0]")
+    ]
+    assert refusals(nodes={"names": ["n1"]}, track={"probes": [probe(nodes=["n1", "n2"])]}) == [
+        ("spec.track.probes[0].nodes[1]", "must be one of spec.nodes.names, which n2 is not")
+    ]
+
+
 @pytest.mark.parametrize(
     ("action", "field", "message"),
     [

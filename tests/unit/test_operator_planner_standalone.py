@@ -155,6 +155,30 @@ def test_probes_are_given_out_by_the_key_of_their_virtual_ip():
     }
 
 
+READER_AND_WRITER = (
+    "track: {probes: [{name: writer, exec: {command: [w]}, nodes: [n1]},"
+    " {name: reader, exec: {command: [r]}, nodes: [n2, n3]}]}"
+)
+
+
+@pytest.mark.parametrize(("node", "names"), [("n1", ["writer"]), ("n2", ["reader"]), ("n3", ["reader"]), ("n4", [])])
+def test_a_probe_that_names_its_nodes_runs_there_and_counts_as_healthy_elsewhere(node, names):
+    made = plan(vip("web", f"{WEB}, {READER_AND_WRITER}"), host=HostView(node))
+    assert [probe.name for probe in made.probes.get("default/web", ())] == names
+    (found,) = made.configuration.virtual_routers
+    assert found.tracks_services == bool(names)
+    assert found.recovery_hold_milliseconds == 20_000, "the holder that recovers too may be another host"
+
+
+def test_a_node_of_a_probe_that_no_other_entry_has_is_warned_of():
+    spec = f"{WEB}, nodes: {{priorities: [{{nodeName: n1, priority: 60}}, {{nodeName: n2, priority: 70}}]}}"
+    assert plan(vip("web", f"{spec}, {READER_AND_WRITER}")).warnings == (
+        "vip.yaml: VirtualIP web: spec.track.probes[1].nodes[1]: n3 is in no entry of nodes.priorities and"
+        " nodes.sourceAddresses: is it spelled as there?",
+    )
+    assert plan(vip("web", f"{spec}, {READER_AND_WRITER}"), host=HostView("n3")).warnings == ()
+
+
 @pytest.mark.parametrize(("period", "hold"), [(10, 40), (500, 1000), (15_000, 30_000), (15_001, 30_000)])
 def test_a_recovered_backup_holds_back_for_two_periods_of_the_slowest_probe_and_half_a_minute_at_most(period, hold):
     assert router(f"{WEB}, {PROBES.format(period)}").recovery_hold_milliseconds == hold
@@ -214,14 +238,15 @@ NAMED = [
     "nodes: {names: [n2, n3], priorities: [{nodeName: n2, priority: 60}]}",
     "nodes: {priorities: [{nodeName: n2, priority: 60}, {nodeName: n3, priority: 70}]}",
     "nodes: {sourceAddresses: [{nodeName: n3, address: 10.0.0.3}, {nodeName: n2, address: 10.0.0.2}]}",
+    "track: {probes: [{name: a, tcpSocket: {port: 80}, nodes: [n3, n2]}]}",
 ]
 
 
 @pytest.mark.parametrize("nodes", NAMED)
 def test_a_node_name_that_is_nowhere_where_others_are_is_warned_of_once(nodes):
     told = (
-        "--node-name: n1 is in no entry of nodes.names, nodes.priorities and nodes.sourceAddresses, which name n2, n3:"
-        " is it spelled as there?"
+        "--node-name: n1 is in no entry of nodes.names, nodes.priorities, nodes.sourceAddresses and the nodes of"
+        " probes, which name n2, n3: is it spelled as there?"
     )
     made = plan(
         *(vip(f"web{number}", f"addresses: [10.0.0.{200 + number}], {nodes}") for number in (1, 2)),

@@ -103,6 +103,26 @@ def test_no_shell_is_involved(tmp_path):
     assert file.read_text() == "$HOME; `id`"
 
 
+def test_a_command_has_what_it_is_given_besides_the_environment_of_this_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("OURS", "of this process")
+    file = tmp_path / "seen"
+    given = {"GIVEN": "first"}
+    command = Command(["/bin/sh", "-c", f'echo "$OURS, $GIVEN" >> {file}'], lambda: given)
+
+    async def twice():
+        results = [await command.run(AMPLE)]
+        given["GIVEN"] = "second"
+        return [*results, await command.run(AMPLE)]
+
+    assert asyncio.run(twice()) == [Result(True), Result(True)]
+    assert file.read_text().splitlines() == ["of this process, first", "of this process, second"]
+
+
+def test_a_variable_that_no_environment_can_have_is_a_failure():
+    command = Command(["true"], lambda: {"GIVEN": "a\0b"})
+    assert asyncio.run(command.run(AMPLE)) == Result(False, "true cannot be started: embedded null byte")
+
+
 def test_at_the_timeout_the_command_and_all_that_it_started_are_killed(tmp_path):
     file = tmp_path / "pids"
     found = shell(f"sleep {LONG} & echo $! >> {file}; echo $$ >> {file}; wait", timeout=0.5)

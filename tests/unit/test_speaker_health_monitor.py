@@ -54,6 +54,22 @@ def play(scene, probes=None):
     return reports
 
 
+def test_commands_have_the_environment_of_their_virtual_ip(tmp_path):
+    async def scene():
+        monitor = HealthMonitor(
+            {key: [probe(f'echo "$FOR" > {tmp_path}/{key[-1]}')] for key in ("a/x", "a/y")},
+            lambda *report: None,
+            environment=lambda virtual_ip: {"FOR": virtual_ip},
+        )
+        try:
+            await until(lambda: all(v == (Health.HEALTHY, "") for v in monitor.current().values()))
+        finally:
+            await monitor.close()
+
+    asyncio.run(scene())
+    assert ((tmp_path / "x").read_text(), (tmp_path / "y").read_text()) == ("a/x\n", "a/y\n")
+
+
 def runs(path):
     """How many lines a script has written so far."""
     return len(path.read_text().splitlines()) if path.exists() else 0

@@ -16,6 +16,7 @@ from holdfast_cli.standalone.edits import Look, Looks
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed
 from holdfast_cli.standalone.log import Log
+from holdfast_cli.standalone.probe_environment import probe_environment
 from holdfast_cli.standalone.spawn import Spawned
 from holdfast_operator.planner.host.standalone import HostPlan
 from holdfast_speaker.health.monitor import HealthMonitor
@@ -56,7 +57,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, reread.set)
         engine, answers = await EngineProcess.follow(self._spawned)
-        monitor = HealthMonitor({}, lambda name, health, detail: self._report(engine, name, health, detail))
+        monitor = HealthMonitor(
+            {},
+            lambda name, health, detail: self._report(engine, name, health, detail),
+            environment=lambda name: probe_environment(self._plan.configuration, name),
+        )
         self._say_warnings(self._plan)
         monitor.replace(self._plan.probes)
         stopped = asyncio.create_task(self._stop.wait())

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from holdfast_speaker.health.policy import Result, failure
 
@@ -21,8 +21,10 @@ _GRACE_SECONDS = 0.5
 class Command:
     """One command that is run again and again, never twice at the same time."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], environment: Callable[[], Mapping[str, str]] = dict) -> None:
+        """`environment`: asked before each run for the variables that the command has besides this process's own."""
         self._words = words
+        self._environment = environment
         self._left_behind: _Process | None = None
 
     async def run(self, timeout_seconds: float) -> Result:
@@ -34,10 +36,10 @@ class Command:
         if self._left_behind is not None and not self._left_behind.ended.is_set():
             return Result(False, f"process {self._left_behind.pid} of an earlier run was killed and does not end")
         try:
-            process = _Process(self._words)
+            process = _Process(self._words, self._environment())
         except OSError as error:
             return failure(f"{self._words[0]} cannot be started: {error.strerror}", error)
-        except ValueError as error:  # characters that no argument can have
+        except ValueError as error:  # characters that no argument and no variable can have
             return Result(False, f"{self._words[0]} cannot be started: {error}")
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -66,7 +68,7 @@ class _Process:
     asyncio's own subprocesses wait in a thread each on Python 3.11, and hang on a pipe that a grandchild keeps open.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._tail = b""
@@ -79,6 +81,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=write_end,
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
         except BaseException:

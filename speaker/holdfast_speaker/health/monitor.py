@@ -32,10 +32,13 @@ class HealthMonitor:
         probes: Mapping[str, Sequence[Probe]],
         report: Report,
         permits: Callable[[str, str], bool] = lambda _virtual_ip, _address: True,
+        environment: Callable[[str], Mapping[str, str]] = lambda _virtual_ip: {},
     ) -> None:
-        """`permits`: whether a probe of a VIP (namespace/name) may connect to an address."""
+        """`permits`: whether a probe of a VIP (namespace/name) may connect to an address. `environment`: the variables
+        that a command of a VIP has besides this process's own, asked for before each run."""
         self._reports = Reports(report)
         self._permits = permits
+        self._environment = environment
         self._loop = asyncio.get_running_loop()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._probes: dict[_Place, Probe] = {}
@@ -101,7 +104,12 @@ class HealthMonitor:
                 self._broken.set_exception(error)
 
     async def _run(self, place: _Place, probe: Probe) -> None:
-        prober = Prober(probe, self._names, functools.partial(self._permits, place[0]))
+        prober = Prober(
+            probe,
+            self._names,
+            functools.partial(self._permits, place[0]),
+            functools.partial(self._environment, place[0]),
+        )
         period = probe.period_ms / 1000
         due = self._loop.time()
         while True:

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from holdfast_api.errors import ConfigurationError, PeerError
 from holdfast_api.resources import HTTPGetAction, Probe, TCPSocketAction
@@ -28,14 +28,19 @@ class Prober:
     """Runs one probe. Its runs follow one another: the caller awaits one before it begins the next."""
 
     def __init__(
-        self, probe: Probe, names: Names | None = None, permits: Callable[[str], bool] = lambda _address: True
+        self,
+        probe: Probe,
+        names: Names | None = None,
+        permits: Callable[[str], bool] = lambda _address: True,
+        environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """`names`: shared with other probes, which wait for the same answers then. `permits`: whether it may connect to
-        an address; a run that may not says nothing of the service."""
+        an address; a run that may not says nothing of the service. `environment`: the variables that a command has
+        besides this process's own."""
         self._probe = probe
         self._permits = permits
         self._names = names or Names()
-        self._command = Command(probe.exec.command) if probe.exec is not None else None
+        self._command = Command(probe.exec.command, environment) if probe.exec is not None else None
 
     async def run(self) -> Result:
         """One run. What goes wrong with the service is a result and no exception."""

@@ -500,7 +500,7 @@ class Permissions:
             for probe in tracking.probes
         ]
         for probe, message in probe_violations(virtual_ip, self._view):
-            yield Objection(ConditionReason.PROBE_NOT_PERMITTED, message, probe in running)
+            yield Objection(ConditionReason.PROBE_NOT_PERMITTED, message, structs.replace(probe, nodes=[]) in running)
 
     def _nodes(self, request: Request, pools: Sequence[Pool]) -> tuple[Sequence[NodeView], list[Objection]]:
         nodes: Sequence[NodeView] = self._view.nodes

@@ -200,10 +200,10 @@ def _assign(
         holder = last_holders[key]
         common = led.get(judgement.shared.get(key, ""))
         if isinstance(verdict, Accepted):
-            tracking = tracking_of(verdict.virtual_ip)
             addresses = verdict.virtual_ip.spec.addresses
             own = common or routers_of(verdict, in_force_of, holder, context.presence, orders.get(key, ()))
             for name, router in own.items():
+                tracking = tracking_of(verdict.virtual_ip, name)
                 assigned[name][key] = structs.replace(router, name=key, addresses=addresses), tracking
             continue
         if common is not None:  # it goes on with its addresses, and with the election of the others

@@ -112,6 +112,7 @@ def routers_of(
             members=[address for address in known.members if address not in unknown],
             priority=priorities[name],
             interface=common.interface or member.interface,
+            tracks_services=tracks_services(accepted.virtual_ip, name),
             source_addresses=chosen.get(name) or (list(member.first_sources) if known.are_sources_told else []),
             draining=member.node.is_cordoned or (bool(unknown) and (before is None or before.draining)),
             last_holder_elsewhere=_is_elsewhere(holder, router_node=name),
@@ -123,6 +124,7 @@ def routers_of(
                 virtual_router_id=one.router.virtual_router_id,
                 priority=one.router.priority,
                 interface=one.router.interface,
+                tracks_services=tracks_services(accepted.virtual_ip, one.name),
                 source_addresses=one.router.source_addresses,
                 draining=True,
                 last_holder_elsewhere=_is_elsewhere(holder, router_node=one.name),
@@ -183,7 +185,6 @@ def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
         simple_password=spec.authentication.simple_password if spec.authentication else None,
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,
-        tracks_services=tracks_services(virtual_ip),
         recovery_hold_milliseconds=max(
             recovery_hold_ms(spec.track.probes),
             PODS_RECOVERY_HOLD_MS if spec.track.pods else 0,
@@ -241,20 +242,21 @@ def _known(accepted: Accepted) -> _Known:
     )
 
 
-def tracks_services(virtual_ip: VirtualIP) -> bool:
-    """Whether an agent has anything to watch for it."""
+def tracks_services(virtual_ip: VirtualIP, node_name: str) -> bool:
+    """Whether the agent of this node has anything to watch for it."""
     track = virtual_ip.spec.track
-    return bool(track.probes) or track.pods is not None or bool(track.health_check_node_ports)
+    return bool(track.probes_on(node_name)) or track.pods is not None or bool(track.health_check_node_ports)
 
 
-def tracking_of(virtual_ip: VirtualIP) -> Tracking | None:
-    """What an agent watches for it; None: nothing."""
-    if not tracks_services(virtual_ip):
+def tracking_of(virtual_ip: VirtualIP, node_name: str) -> Tracking | None:
+    """What the agent of this node watches for it; None: nothing."""
+    if not tracks_services(virtual_ip, node_name):
         return None
     track = virtual_ip.spec.track
     return Tracking(
         virtual_ip=virtual_ip.key,
         pods=track.pods,
-        probes=track.probes,
+        # Without the list of nodes, which an agent of an earlier version does not know.
+        probes=[structs.replace(probe, nodes=[]) for probe in track.probes_on(node_name)],
         health_check_node_ports=track.health_check_node_ports,
     )

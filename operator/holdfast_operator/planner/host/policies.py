@@ -194,7 +194,8 @@ def requirement_violations(requirement: Mapping[str, Any]) -> Iterator[tuple[str
 
 
 def nodes_take_part(virtual_ip: VirtualIP) -> Iterator[Violation]:
-    """Where names is given, priorities and sourceAddresses are of those nodes: another name is a slip of the pen."""
+    """Where names is given, priorities, sourceAddresses and probes are of those nodes: another name is a slip of the
+    pen."""
     nodes = virtual_ip.spec.nodes
     if not nodes.names:
         return
@@ -207,6 +208,13 @@ def nodes_take_part(virtual_ip: VirtualIP) -> Iterator[Violation]:
             if name not in nodes.names:
                 yield Violation(
                     f"spec.nodes.{field}[{index}].nodeName",
+                    f"must be one of spec.nodes.names, which {name} is not",
+                )
+    for index, probe in enumerate(virtual_ip.spec.track.probes):
+        for place, name in enumerate(probe.nodes):
+            if name not in nodes.names:
+                yield Violation(
+                    f"spec.track.probes[{index}].nodes[{place}]",
                     f"must be one of spec.nodes.names, which {name} is not",
                 )
 
@@ -253,7 +261,7 @@ def _why_no_router(virtual_ip: VirtualIP, text: str, address: Address | None, *,
 
 
 def probes_are_complete(virtual_ip: VirtualIP) -> Iterator[Violation]:
-    """Each probe has one action that can be carried out, at most one period, and a name of its own."""
+    """Each probe has one action that can be carried out, at most one period, no node twice, and a name of its own."""
     probes = virtual_ip.spec.track.probes
     for index, probe in enumerate(probes):
         field = f"spec.track.probes[{index}]"
@@ -262,6 +270,7 @@ def probes_are_complete(virtual_ip: VirtualIP) -> Iterator[Violation]:
             yield Violation(field, f"must have exactly one of exec, tcpSocket and httpGet, not {len(actions)}")
         if probe.period_seconds is not None and probe.period_milliseconds is not None:
             yield Violation(f"{field}.periodMilliseconds", "must be left out where periodSeconds is given")
+        yield from _repeated(f"{field}.nodes[{{}}]", probe.nodes)
         yield from _action_violations(field, probe)
     yield from _repeated("spec.track.probes[{}].name", [probe.name for probe in probes])
 

@@ -68,7 +68,7 @@ def plan_host(documents: Sequence[Document], host: HostView, generation: int) ->
             generation=generation,
             virtual_routers=[_virtual_router(vip, vrids[vip.key], host) for vip in virtual_ips],
         ),
-        probes={vip.key: tuple(vip.spec.track.probes) for vip in virtual_ips if vip.spec.track.probes},
+        probes={vip.key: tuple(probes) for vip in virtual_ips if (probes := vip.spec.track.probes_on(host.node_name))},
         warnings=(
             *_unnamed(documents, host),
             *(warning for document in documents for warning in _warnings(document, vrids, host)),
@@ -156,7 +156,7 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
         simple_password=spec.authentication.simple_password if spec.authentication else None,
         when_failing=spec.track.when_failing,
         tracked_interfaces=spec.track.interfaces,
-        tracks_services=bool(spec.track.probes),
+        tracks_services=bool(spec.track.probes_on(host.node_name)),
         recovery_hold_milliseconds=recovery_hold_ms(spec.track.probes),
     )
 
@@ -173,16 +173,18 @@ def recovery_hold_ms(probes: Sequence[Probe]) -> int:
 def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
     """A slip of the pen in --node-name: every VirtualIP would run here with what is meant for nobody in particular."""
     every = [document.virtual_ip.spec.nodes for document in documents]
+    probes = [probe for document in documents for probe in document.virtual_ip.spec.track.probes]
     names = {name for nodes in every for name in nodes.names}
     names |= {entry.node_name for nodes in every for entry in nodes.priorities}
     names |= {entry.node_name for nodes in every for entry in nodes.source_addresses}
+    names |= {name for probe in probes for name in probe.nodes}
     # Of each that does not run here something is said already.
     if any(_runs_on(document.virtual_ip, host) for document in documents) and names and host.node_name not in names:
         told = sorted(names)
         more = f" and {len(told) - _NAMES_TOLD_MAX} more" if len(told) > _NAMES_TOLD_MAX else ""
         yield (
-            f"--node-name: {host.node_name} is in no entry of nodes.names, nodes.priorities and nodes.sourceAddresses,"
-            f" which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as there?"
+            f"--node-name: {host.node_name} is in no entry of nodes.names, nodes.priorities, nodes.sourceAddresses and"
+            f" the nodes of probes, which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as there?"
         )
 
 
@@ -207,6 +209,7 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
             "spec.virtualRouterID",
             f"is {vrids[document.virtual_ip.key]} only because of other VirtualIPs, and may change with them: give one",
         )
+    yield from _unknown_nodes_of_probes(document, host)
     missing = _families_without_peer(document.virtual_ip) if spec.external_peers else frozenset()
     if missing and spec.foreign_routers is ForeignRouters.REFUSE:
         words = " and ".join(f"IPv{family}" for family in sorted(missing))
@@ -218,6 +221,22 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
     if lonely and spec.external_peers and is_closed:
         words = " and ".join(f"IPv{family}" for family in sorted(lonely))
         yield _warning(document, "spec.externalPeers", f"has no {words} address but this host's own: name the others")
+
+
+def _unknown_nodes_of_probes(document: Document, host: HostView) -> Iterator[str]:
+    """A slip of the pen there: the probe would run on fewer hosts than meant, and the others would count as healthy."""
+    nodes = document.virtual_ip.spec.nodes
+    known = {entry.node_name for entry in nodes.priorities} | {entry.node_name for entry in nodes.source_addresses}
+    if not known:
+        return
+    for index, probe in enumerate(document.virtual_ip.spec.track.probes):
+        for place, name in enumerate(probe.nodes):
+            if name not in known | {host.node_name}:
+                yield _warning(
+                    document,
+                    f"spec.track.probes[{index}].nodes[{place}]",
+                    f"{name} is in no entry of nodes.priorities and nodes.sourceAddresses: is it spelled as there?",
+                )
 
 
 def _own_addresses(host: HostView) -> frozenset[Address]:
