@@ -324,3 +324,24 @@ def test_what_this_host_sends_is_heard_where_it_is_asked_for_and_nothing_that_co
         assert cable.vrrp(cable.one, family).send(PAYLOAD, group, here) == 0
         assert select.select([own_host], [], [], 2)[0]
         assert own_host.receive(8) == [Datagram(PAYLOAD, here, group, 255)]
+
+
+def test_announcements_leave_again_when_their_link_was_removed_and_is_back(namespaces: Namespaces) -> None:
+    host = namespaces.add("n1")
+    link = ("link add d0 index 77 type veth peer name d1", "link set d0 up", "link set d1 up")
+    host.ip(*link)
+    frame = bytes(6) + bytes(6) + b"\x08\x06" + bytes(46)
+    with host.inside():
+        announcer = AnnouncementSocket(77)
+    with contextlib.closing(announcer):
+        assert announcer.send(frame) == 0
+        host.ip("link del d0", *link)
+        assert announcer.send(frame) in (errno.ENETDOWN, errno.ENXIO)
+        assert announcer.send(frame) == errno.ENXIO
+        with host.inside():
+            announcer.renew()
+        assert announcer.send(frame) == 0
+        host.ip("link del d0")
+        with host.inside():
+            announcer.renew()  # there is nothing to be of: sending says so
+        assert announcer.send(frame) != 0

@@ -265,6 +265,7 @@ class AnnouncementSocket:
 
     def __init__(self, index: int, opened: socket.socket | None = None) -> None:
         """Open a socket, or go on with one that another process opened so."""
+        self._index = index
         if opened is not None:
             self.socket = opened
             return
@@ -272,9 +273,20 @@ class AnnouncementSocket:
             # With protocol 0 a packet socket receives nothing (packet(7)).
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self.socket.setblocking(False)
-            self.socket.bind((socket.if_indextoname(index), 0))
+            self._bind()
         except OSError as error:
             raise SystemCallFailure("cannot open a socket for announcements", error) from error
+
+    def renew(self) -> None:
+        """Be of the link again, which may have been removed and be back: the kernel unbinds its sockets then.
+
+        Where it cannot be, sending tells why.
+        """
+        with contextlib.suppress(OSError):
+            self._bind()
+
+    def _bind(self) -> None:
+        self.socket.bind((socket.if_indextoname(self._index), 0))
 
     def close(self) -> None:
         """Close the socket."""

@@ -120,6 +120,8 @@ class Wire:
     def renew(self, listeners: Collection[Listener]) -> Mapping[Listener, int]:
         """As ports.Wire has it."""
         memberships = Memberships()
+        for link in {listener.link for listener in listeners} & self._announcers.keys():
+            self._announcers[link].renew()
         codes = {one: self._listeners[one].renew(memberships) for one in listeners if one in self._listeners}
         return {listener: code for listener, code in codes.items() if code}
 

@@ -171,6 +171,8 @@ class SimulatedWire:
         self.transmitted: Callable[[int, Sequence[bytes], int], None] = lambda _index, _frames, _errno: None
         """Called with whole frames of this host's, and the errno."""
         self._sockets: dict[Listener, _Socket] = {}
+        self._kept: set[Listener] = set()
+        """Of a process that died: the next one joins their groups again when it takes them."""
         self._wanted: list[Listener] = []
         self._frame_sockets: dict[int, Interface] = {}
         self._ears: dict[int, tuple[Interface, deque[NeighbourAnswer]]] = {}
@@ -183,12 +185,17 @@ class SimulatedWire:
         """As Wire.listen."""
         for listener in self._sockets.keys() - wanted - overheard:
             del self._sockets[listener]
+            self._kept.discard(listener)
         for index in self._frame_sockets.keys() - {listener.link for listener in wanted}:
             del self._frame_sockets[index]
         refused: dict[Listener, int] = {}
         self._wanted.clear()
         for listener in sorted(wanted | overheard):
-            code = 0 if listener in self._sockets else self._open(listener)
+            if listener in self._kept:
+                self._kept.discard(listener)
+                code = self.renew({listener}).get(listener, 0)
+            else:
+                code = 0 if listener in self._sockets else self._open(listener)
             if code == 0 and listener in wanted:
                 self._wanted.append(listener)
                 self._frame_sockets.setdefault(listener.link, self.kernel.interfaces[listener.link])
@@ -331,10 +338,12 @@ class SimulatedWire:
     def process_dies(self) -> None:
         """The process is killed: another one keeps the sockets that VRRP uses, and what waits in them."""
         self._ears.clear()
+        self._kept = set(self._sockets)
 
     def close(self) -> None:
         """The process ends: its sockets are closed. The kernel answers neighbours as before."""
         self._sockets.clear()
+        self._kept.clear()
         self._wanted.clear()
         self._frame_sockets.clear()
         self._ears.clear()
