@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -153,6 +154,40 @@ class KindCluster:
     def delete(self, manifest: str) -> str:
         """`kubectl delete` of what YAML describes; what is not there is no error."""
         return self.kubectl("delete", "--ignore-not-found", "--filename", "-", stdin=manifest)
+
+    @contextlib.contextmanager
+    def api(self) -> Iterator[Callable[..., dict[str, Any]]]:
+        """The API server without a process for each request: `api("POST", path, object)` gives what it answers.
+
+        What the block is given raises ClusterError with the answer where that is no success.
+        """
+        proxy = subprocess.Popen(
+            [self._kubectl, "--kubeconfig", str(self.kubeconfig), "proxy", "--port=0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert proxy.stdout is not None
+        try:
+            host, _, port = proxy.stdout.readline().split()[-1].partition(":")
+            connection = http.client.HTTPConnection(host, int(port), timeout=COMMAND_SECONDS)
+
+            def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
+                kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+                connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": kind})
+                answer = connection.getresponse()
+                said = answer.read()
+                if answer.status >= 300:
+                    raise ClusterError(f"{method} {path}: {answer.status}: {said.decode(errors='replace')}")
+                found: dict[str, Any] = json.loads(said)
+                return found
+
+            yield ask
+            connection.close()
+        finally:
+            proxy.kill()
+            proxy.wait()
+            proxy.stdout.close()
 
     def helm(self, *words: str, seconds: float = COMMAND_SECONDS) -> str:
         """What helm prints; ClusterError when it fails."""
