@@ -447,7 +447,25 @@ def test_interfaces_that_not_every_host_tracks_are_left_out_and_probes_are_not(c
     assert spec(conversion).track.interfaces == ["eth2"]
     assert probe(conversion).name == "chk"
     assert any("eth1 is not tracked" in note for note in notes(conversion, "eth1"))
-    assert any("n2 does not track it" in note for note in notes(conversion, "chk"))
+    assert probe(conversion).nodes == ["n1"]
+    assert notes(conversion, "chk")[-1] == (
+        "note: the probe chk is that of n1 alone (`nodes`): elsewhere it counts as well"
+    )
+
+
+def test_a_script_with_other_arguments_on_each_host_is_a_probe_of_each(converted: Converter) -> None:
+    def host(last: int) -> str:
+        return f"vrrp_script c {{\nscript '/bin/check 10.77.0.{last}'\n}}\n" + instance("track_script {", "c", "}")
+
+    probes = spec(converted(host(11), host(12), host(11))).track.probes
+    assert [(one.name, one.nodes, one.exec.command[1] if one.exec else "") for one in probes] == [
+        ("c", ["n1", "n3"], "10.77.0.11"),
+        ("c-2", ["n2"], "10.77.0.12"),
+    ]
+
+
+def test_of_a_single_file_every_node_runs_every_probe(converted: Converter) -> None:
+    assert probe(converted(SCRIPT + instance("track_script {", "chk", "}"))).nodes == []
 
 
 def test_instances_are_matched_by_id_and_addresses_whatever_their_order_and_names(converted: Converter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 
 from holdfast_api.resources import ExecAction, Probe, Track, WhenFailing
 from holdfast_cli.convert.ledger import Ledger, Statement
@@ -56,35 +55,29 @@ def _explain(entry: Tracked, *, nopreempt: bool, releases: bool, ledger: Ledger)
 
 
 def _probes(router: Router, ledger: Ledger) -> list[Probe]:
-    chosen: dict[str, TrackedScript] = {}
+    """One for each script, and for each form that it has on the hosts: those that run it are named where not all do."""
+    nodes_of: dict[tuple[str, tuple[object, ...]], list[str]] = {}
+    chosen: dict[tuple[str, tuple[object, ...]], TrackedScript] = {}
     for member in router.everyone:
         for entry in member.scripts:
-            first = chosen.setdefault(entry.script.name, entry)
-            _compare(first, entry, ledger)
-    _report_missing(
-        router,
-        lambda member: [entry.script.name for entry in member.scripts],
-        {name: entry.statement for name, entry in chosen.items()},
-        "the probe runs on every node, and one where it fails, as without the program, counts as failing: the VIP does "
-        "not move there when it fails elsewhere",
-        ledger,
-    )
+            key = (entry.script.name, _essence(entry))
+            chosen.setdefault(key, entry)
+            nodes_of.setdefault(key, []).append(member.node)
+    every = list(dict.fromkeys(member.node for member in router.everyone))
     entries = list(chosen.values())
     if len(entries) > _MOST:
         reason = f"must not be more than {_MOST} scripts for one VirtualIP, with those of its sync group"
         ledger.refuse(entries[_MOST].statement.place, "track_script", reason)
-    names = _unique([entry.script.name for entry in entries])
-    return [_probe(name, entry, ledger) for name, entry in zip(names, entries, strict=True)]
-
-
-def _compare(first: TrackedScript, entry: TrackedScript, ledger: Ledger) -> None:
-    one, other = _essence(first), _essence(entry)
-    if one != other:
-        text = (
-            f"is another one at {first.script.statement.place}: every node has the probe that is written there, so "
-            "that this host checks what that one checks"
-        )
-        ledger.differs(entry.script.statement, text)
+    probes = []
+    for name, (key, entry) in zip(_unique([name for name, _ in chosen]), chosen.items(), strict=True):
+        nodes = [node for node in every if node in nodes_of[key]]
+        if nodes == every:
+            nodes = []
+        else:
+            text = f"the probe {name} is that of {', '.join(nodes)} alone (`nodes`): elsewhere it counts as well"
+            ledger.remark(entry.statement, text)
+        probes.append(_probe(name, nodes, entry, ledger))
+    return probes
 
 
 def _essence(entry: TrackedScript) -> tuple[object, ...]:
@@ -92,11 +85,12 @@ def _essence(entry: TrackedScript) -> tuple[object, ...]:
     return script.command, script.interval_ms, script.timeout_ms, script.rise, script.fall, entry.reverse
 
 
-def _probe(name: str, entry: TrackedScript, ledger: Ledger) -> Probe:
+def _probe(name: str, nodes: list[str], entry: TrackedScript, ledger: Ledger) -> Probe:
     script = entry.script
     seconds, rest = divmod(script.interval_ms, 1000)
     return Probe(
         name=name,
+        nodes=nodes,
         exec=ExecAction(command=_command(entry, ledger)),
         period_seconds=None if rest else seconds,
         period_milliseconds=script.interval_ms if rest else None,
@@ -149,19 +143,6 @@ def _interfaces(router: Router, ledger: Ledger) -> list[str]:
         reason = f"must not be more than {_MOST} interfaces for one VirtualIP, with those of its sync group"
         ledger.refuse(links[common[_MOST]].place, "track_interface", reason)
     return common
-
-
-def _report_missing(
-    router: Router,
-    names_of: Callable[[Instance], Sequence[str]],
-    statements: dict[str, Statement],
-    text: str,
-    ledger: Ledger,
-) -> None:
-    for name, statement in statements.items():
-        lacking = [member.node for member in router.everyone if name not in names_of(member)]
-        if lacking:
-            ledger.differs(statement, f"{', '.join(dict.fromkeys(lacking))} does not track it: {text}")
 
 
 def _unique(names: list[str]) -> list[str]:
