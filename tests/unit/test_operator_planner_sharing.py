@@ -488,6 +488,7 @@ def test_nobody_moves_because_somebody_else_comes_goes_or_is_edited(events):
     before: dict[str, str] = {}
     listed: dict[str, list[str]] = {}
     entry_of: dict[tuple[str, str], VirtualRouterConfiguration] = {}
+    told_first: dict[str, str] = {}
     for verb, number, priority in events:
         key = f"shop/v{number:05}"
         if verb == "delete":
@@ -502,6 +503,8 @@ def test_nobody_moves_because_somebody_else_comes_goes_or_is_edited(events):
         after = homes(plan)
         moved = {one for one in after.keys() & before.keys() if after[one] != before[one]}
         assert moved <= {key}
+        assert all(nominees(plan)[name] == node for name, node in told_first.items() if name in nominees(plan))
+        told_first = nominees(plan)
         before = after
         for node, spec in plan.speakers.items():
             for name, entry in entries(spec).items():

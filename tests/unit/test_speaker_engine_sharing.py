@@ -333,3 +333,57 @@ def test_whoever_comes_goes_and_is_in_conflict_nobody_elses_address_is_away_for_
         assert lan.holders(address) == (["printer"] if address in taken else ["n1"])
     assert set(states(n1).values()) <= {"Master", "Initialize"}
     assert {State(state) for state in states(n2).values()} == {State.BACKUP}
+
+
+def own(name: str, address: str, *, vrid: int, priority: int) -> VirtualRouterConfiguration:
+    """The same virtual router, of one VirtualIP by itself."""
+    one = shared({name: address}, vrid=vrid, priority=priority)
+    return msgspec.structs.replace(one, name=f"shop/{name}", virtual_ips=[])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_moves_to_another_virtual_router_or_comes_to_share_its_own_nobody_elses_address_moves(seed):
+    chance = random.Random(seed)
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    where = {f"v{number}": chance.choice([51, 52]) for number in range(110, 118)}
+    kept = {"k51": 51, "k52": 52, "k53": 53}
+    numbers = {name: f"10.9.0.{name[1:]}" for name in where} | {"k51": "10.9.0.51", "k52": "10.9.0.52"}
+    numbers["k53"] = "10.9.0.53"
+    is_alone = True
+
+    def configurations(host: SimulatedHost) -> list[VirtualRouterConfiguration]:
+        found = []
+        for vrid, best in ((51, n1), (52, n2), (53, n1)):
+            priority = 110 if host is best else 100
+            parts = {name: numbers[name] for name, router in sorted((kept | where).items()) if router == vrid}
+            if vrid == 53 and is_alone:
+                found.append(own("k53", numbers["k53"], vrid=53, priority=priority))
+            else:
+                found.append(shared(parts, vrid=vrid, priority=priority))
+        return found
+
+    for host in (n1, n2):
+        host.start(*configurations(host))
+    lan.run(3.0)
+    for _ in range(25):
+        concerned = ""
+        if chance.random() < 0.3:
+            is_alone = not is_alone
+        else:
+            concerned = chance.choice(sorted({name for name in numbers if name not in kept}))
+            if concerned in where and chance.random() < 0.3:
+                del where[concerned]
+            else:
+                where[concerned] = chance.choice([51, 52])
+        holders = {name: lan.holders(address) for name, address in numbers.items() if name != concerned}
+        for host in chance.sample([n1, n2], 2):
+            host.configure(*configurations(host))
+            for _ in range(chance.randrange(6)):
+                lan.run(0.02)
+                assert {name: lan.holders(address) for name, address in numbers.items() if name != concerned} == holders
+        lan.run(chance.choice([0.0, 0.3, 3.0]))
+        if concerned:
+            lan.run(3.0)
+            wanted = {51: ["n1"], 52: ["n2"], 53: ["n1"]}
+            assert lan.holders(numbers[concerned]) == wanted.get(where.get(concerned, 0), [])
