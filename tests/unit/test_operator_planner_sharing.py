@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast_api.cluster import Link, SpeakerConfigSpec, SpeakerConfigStatus
+from holdfast_api.cluster import VIRTUAL_ROUTERS_MAX, Link, SpeakerConfigSpec, SpeakerConfigStatus
 from holdfast_api.pools import REBALANCE_ANNOTATION
 from holdfast_api.speaker import SHARED_ADDRESSES_MAX, VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.sharing import OF_THE_VRIDS
@@ -446,6 +446,30 @@ def test_when_all_engines_are_older_again_each_has_its_own_again() -> None:
     plan = world.reconcile(observed=False)
     assert homes(plan) == {key: key for key in keys}
     assert not any(router.virtual_ips for spec in plan.speakers.values() for router in spec.virtual_routers)
+
+
+def test_a_node_whose_engine_is_away_keeps_its_part() -> None:
+    world = shared_world(prefix=16)
+    share(world, 0)
+    before = world.settle()
+    world.report("n2", shares_virtual_routers=False, engine_version="")
+    assert world.plan().speakers == before.speakers
+
+
+# ----- room -----
+
+
+def test_a_node_is_told_of_no_more_to_watch_than_it_can_be_told() -> None:
+    world = shared_world(prefix=16)
+    track = {"probes": [{"name": "p", "tcpSocket": {"port": 80}}]}
+    keys = [share(world, number, track=track) for number in range(VIRTUAL_ROUTERS_MAX + 1)]
+    free = share(world, 2000)
+    plan = world.reconcile()
+    assert len(plan.speakers["n1"].tracking) == VIRTUAL_ROUTERS_MAX
+    refused = [key for key in keys if condition(plan, "Accepted", key)[1] == "NodeFull"]
+    assert len(refused) == 1
+    assert condition(plan, "Accepted", free)[1] != "NodeFull"
+    assert condition(world.reconcile(), "Accepted", refused[0])[1] == "NodeFull"
 
 
 # ----- Services -----

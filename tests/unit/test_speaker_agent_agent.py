@@ -557,7 +557,9 @@ def test_links_that_stand_there_stay_while_no_engine_tells_any(engine, monkeypat
 
     async def scene(world):
         prepare(world, "web")
-        world.api.put(SPEAKERS, {**speaker_config(router(WEB, 50)), "status": {"links": stands}})
+        world.api.put(
+            SPEAKERS, {**speaker_config(router(WEB, 50)), "status": {"links": stands, "sharesVirtualRouters": True}}
+        )
         world.engine.links = None
         if engine == "away":
             monkeypatch.setattr(publisher, "ENGINE_AWAY_SECONDS", 0.0)
@@ -566,6 +568,8 @@ def test_links_that_stand_there_stay_while_no_engine_tells_any(engine, monkeypat
         await until(lambda: world.api.condition("Applied"))
         told = [link for _, body in world.api.writes for link in body["status"].get("links", [])]
         assert {(link["name"], *link["addresses"]) for link in told} == {("eth0", "10.0.0.1/24")}
+        # What it can do it says itself: an older one nothing, and of one that is away it is as it was.
+        assert world.api.speaker_status().get("sharesVirtualRouters", False) is (engine == "away")
         monkeypatch.undo()
         await world.engine.start()
         world.engine.links = [LinkStatus(name="eth1", addresses=["10.1.0.1/24"])]

@@ -173,7 +173,7 @@ class Publisher:
                 is_away=is_away,
                 words=engine.words,
                 version=status.version if status else "",
-                shares_virtual_routers=status is not None and status.shares_virtual_routers,
+                shares_virtual_routers=status.shares_virtual_routers if status else self._shared_there(),
                 generation=status.generation if status else 0,
                 warnings=status.warnings if status else (),
             ),
@@ -196,6 +196,10 @@ class Publisher:
         """What a former agent wrote."""
         there = self._statuses.there(self._node_name) or {}
         return _readable(there.get("links", []), Link)
+
+    def _shared_there(self) -> bool:
+        """What a former agent's engine could do: one that is away is no older one."""
+        return (self._statuses.there(self._node_name) or {}).get("sharesVirtualRouters") is True
 
     def _wake(self) -> None:
         for writer in self._writers:

@@ -15,6 +15,7 @@ import msgspec
 from holdfast_api.cluster import VIRTUAL_ROUTERS_MAX, ConditionReason
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
+from holdfast_operator.planner.cluster.routers import tracks_services
 
 BYTES_MAX: Final = 1_400_000
 """Of all virtual routers in one SpeakerConfig, as they are stored: etcd takes 1.5 MiB (--max-request-bytes)."""
@@ -39,11 +40,13 @@ def within_capacity(
     """The verdicts, so that no node runs more than fits; `created` is when each VirtualIP was made, by its key."""
     number: Counter[str] = Counter()
     size: Counter[str] = Counter()
+    tracked: Counter[str] = Counter()
     counted: set[tuple[str, str]] = set()
     """By node: shared virtual routers that are counted already."""
     shared = {key: verdict.router for key, verdict in verdicts.items() if isinstance(verdict, Accepted)}
     for key in verdicts:
         for node, router in running.get(key, {}).items():
+            tracked[node] += router.tracks_services
             if shared.get(key) and (node, shared[key]) in counted:
                 size[node] += _bytes_beside(key, router.addresses)
                 continue
@@ -58,22 +61,34 @@ def within_capacity(
     ]
     for is_new, _, key, verdict in sorted(waiting, key=lambda one: one[:3]):
         new_to = [one.node.name for one in verdict.membership.members if one.node.name not in running.get(key, {})]
+        watched_by = {name for name in new_to if tracks_services(verdict.virtual_ip, name)}
+        all_watched = {name for name in watched_by if tracked[name] >= VIRTUAL_ROUTERS_MAX}
         if verdict.router:
             beside = _bytes_beside(key, verdict.virtual_ip.spec.addresses)
+            if watched_by:
+                beside += _bytes_tracking(verdict)
             more_of = {
                 name: beside if (name, verdict.router) in counted else beside + _bytes(verdict) for name in new_to
             }
-            full = {name for name in new_to if size[name] + more_of[name] > BYTES_MAX}
+            full = all_watched | {
+                name
+                for name in new_to
+                if size[name] + more_of[name] > BYTES_MAX
+                or ((name, verdict.router) not in counted and number[name] >= VIRTUAL_ROUTERS_MAX)
+            }
             if full and is_new:
                 found[key] = _refusal(sorted(full))
                 continue
             for name in new_to:
                 number[name] += (name, verdict.router) not in counted
                 size[name] += more_of[name]
+                tracked[name] += name in watched_by
                 counted.add((name, verdict.router))
             continue
         more = _bytes(verdict)
-        full = {name for name in new_to if number[name] >= VIRTUAL_ROUTERS_MAX or size[name] + more > BYTES_MAX}
+        full = all_watched | {
+            name for name in new_to if number[name] >= VIRTUAL_ROUTERS_MAX or size[name] + more > BYTES_MAX
+        }
         if full and is_new:
             found[key] = _refusal(sorted(full))
             continue
@@ -81,6 +96,7 @@ def within_capacity(
             if name not in full:
                 number[name] += 1
                 size[name] += more
+                tracked[name] += name in watched_by
         if full:
             members = tuple(one for one in verdict.membership.members if one.node.name not in full)
             membership = replace(verdict.membership, members=members, full=tuple(sorted(full)))
@@ -98,8 +114,12 @@ def _bytes_beside(key: str, addresses: Sequence[str]) -> int:
 
 
 def _bytes(verdict: Accepted) -> int:
-    tracking = len(msgspec.json.encode(verdict.virtual_ip.spec.track))
-    return _BYTES_EACH + _listed(verdict.membership.addresses) + _listed(verdict.virtual_ip.spec.addresses) + tracking
+    addresses = _listed(verdict.membership.addresses) + _listed(verdict.virtual_ip.spec.addresses)
+    return _BYTES_EACH + addresses + _bytes_tracking(verdict)
+
+
+def _bytes_tracking(verdict: Accepted) -> int:
+    return len(msgspec.json.encode(verdict.virtual_ip.spec.track))
 
 
 def _listed(addresses: Sequence[str]) -> int:

@@ -74,9 +74,9 @@ class Presence:
         return speaker is not None and speaker.status.shares_virtual_routers
 
     def can_go_on_sharing(self, name: str, *, shares: bool) -> bool:
-        """The same, of one that has said nothing at all: whether it does so already."""
+        """The same; of one that nobody has heard of yet, or that is away: whether it does so already."""
         speaker = self._view.speakers.get(name)
-        is_silent = speaker is None or not (speaker.status.engine_version or speaker.status.links)
+        is_silent = speaker is None or not speaker.status.engine_version
         return (is_silent and shares) or self.can_share(name)
 
     def is_blank(self, name: str) -> bool:
