@@ -111,7 +111,7 @@ class Supervisor:
             engine.send(ReportHealth(virtual_ip=name, health=health, detail=detail))
 
     async def _read_answers(self, answers: asyncio.StreamReader, engine: EngineProcess, monitor: HealthMonitor) -> None:
-        while line := await answers.readline():
+        while line := await _next_line(answers):
             try:
                 answer = decode_answer(line)
             except UNDECODABLE:  # the rest of what a dying engine had begun to say
@@ -153,6 +153,14 @@ class Supervisor:
         monitor.replace(plan.probes)
         if self._started:
             self._put_in_force(engine, monitor)
+
+
+async def _next_line(answers: asyncio.StreamReader) -> bytes:
+    """Empty where the engine is gone, also with something unread: one that waits for another reads nothing."""
+    try:
+        return await answers.readline()
+    except ConnectionResetError:
+        return b""
 
 
 async def _finish(task: asyncio.Task[None]) -> None:
