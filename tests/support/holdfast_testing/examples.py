@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, Self
 from holdfast_testing.hosts import Host, eventually
 from holdfast_testing.namespaces import Namespace
 from holdfast_testing.required import absent
+from holdfast_testing.systemd_unit import bounding_set, confined
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples"
 ADDRESS: Final = "10.77.0.200"
@@ -36,7 +37,7 @@ _PATH = os.pathsep.join(
         *(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
     ]
 )
-_AS_THE_UNIT = ["setpriv", "--bounding-set=-all,+net_admin,+net_raw,+sys_nice,+ipc_lock", "--inh-caps=-all"]
+_AS_THE_UNIT = confined(bounding_set())
 """Holdfast and its probes may do what examples/systemd/holdfast.service lets them, and no more."""
 
 _OWN_RUN = 'mount --bind "$1" /run && shift && exec "$@"'
