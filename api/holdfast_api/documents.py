@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -173,8 +175,8 @@ def _read(text: str, file: str) -> Reading:
             warnings += [f"{file}: {name}: {told}" for told in _misleading(member)]
             try:
                 documents.append(Document(file, _virtual_ip(written, file, name)))
-            except ConfigurationError as error:
-                errors.append(error)
+            except ConfigurationErrors as refused:
+                errors.extend(refused.errors)
     if errors:
         raise ConfigurationErrors(errors)
     return Reading(
@@ -188,7 +190,13 @@ def _read(text: str, file: str) -> Reading:
 _OPEN_END = re.compile(r"(?:^|\n)---[ \t]*\n?\Z")
 
 
+_OF_KEEPALIVED = re.compile(r"^[ \t]*(?:vrrp_instance|vrrp_sync_group|vrrp_script|global_defs)\b[^:\n]*$", re.MULTILINE)
+
+
 def _parse(text: str, file: str) -> list[tuple[yaml.Node, Any]]:
+    if _OF_KEEPALIVED.search(text):
+        reason = "is a configuration of keepalived: make VirtualIPs of it with `holdfast convert`"
+        raise ConfigurationErrors([ConfigurationError(reason, file=file)])
     try:
         loader = _Loader(text)  # a SafeLoader that refuses more
         found = []
@@ -234,18 +242,61 @@ def _members(value: dict[Any, Any], node: yaml.Node, file: str, where: str) -> l
 
 
 def _virtual_ip(written: Any, file: str, name: str) -> VirtualIP:
-    """Raises ConfigurationError."""
-    for lacking in ("apiVersion", "kind"):
-        if isinstance(written, dict) and lacking not in written:
-            raise ConfigurationError("is missing", file=file, field=f"{name}: {lacking}")
+    """Raises ConfigurationErrors with everything that is wrong in it."""
+    left = copy.deepcopy(written)
+    if isinstance(left, dict):  # what else could it be
+        left = {"apiVersion": API_VERSION, "kind": "VirtualIP", **left}
+    errors: list[ConfigurationError] = []
+    while True:
+        try:
+            virtual_ip = msgspec.convert(left, VirtualIP)
+        except msgspec.ValidationError as error:
+            where, reason = path_and_reason(error)
+            errors.append(
+                ConfigurationError(_told(where, reason), file=file, field=f"{name}: {where}" if where else name)
+            )
+            if _without(left, where):
+                continue  # the next thing that is wrong
+        else:
+            if not errors:
+                return virtual_ip
+        raise ConfigurationErrors(errors)
+
+
+def _told(where: str, reason: str) -> str:
+    found = re.fullmatch(r"invalid enum value (.*)", reason)
+    if found and (choices := _choices(where)):
+        return f"must be {' or '.join(choices)}, not {found[1]}"
+    if reason == "unknown field":
+        parent, _, field_name = where.rpartition(".")
+        known = [field.encode_name for field in getattr(_type_at(parent), "fields", ())]
+        close = get_close_matches(field_name, known, n=1) or [one for one in known if one.lower() == field_name.lower()]
+        return f"unknown field; did you mean {close[0]}?" if close else reason
+    return reason
+
+
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+
+
+def _without(written: Any, where: str) -> bool:
+    """Take out what stands there, if it is the value of a field that may be left out, or a member of a list."""
+    steps: list[Any] = [step[1] or int(step[2]) for step in _STEP.finditer(where)]
+    if not steps or "[...]" in where:
+        return False
+    *above, last = steps
+    for step in above:
+        try:
+            written = written[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    parent = _type_at(where[: where.rindex(last)].rstrip(".")) if isinstance(last, str) else None
+    if any(field.encode_name == last and field.required for field in getattr(parent, "fields", ())):
+        return False
     try:
-        return msgspec.convert(written, VirtualIP)
-    except msgspec.ValidationError as error:
-        where, reason = path_and_reason(error)
-        found = re.fullmatch(r"invalid enum value (.*)", reason)
-        if found and (choices := _choices(where)):
-            reason = f"must be {' or '.join(choices)}, not {found[1]}"
-        raise ConfigurationError(reason, file=file, field=f"{name}: {where}" if where else name) from error
+        del written[last]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 _PLAIN_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
@@ -312,19 +363,27 @@ def path_and_reason(error: msgspec.ValidationError) -> tuple[str, str]:
 
 def _choices(where: str) -> list[str]:
     """The values that a field of a VirtualIP can have, by its path; nothing where that is more than a choice."""
+    here = _type_at(where)
+    if isinstance(here, inspect.EnumType):
+        return [str(member.value) for member in here.cls]
+    return [str(value) for value in here.values] if isinstance(here, inspect.LiteralType) else []
+
+
+def _type_at(where: str) -> inspect.Type | None:
+    """What stands at a path in a VirtualIP; None where it has no such field."""
     here: inspect.Type = inspect.type_info(VirtualIP)
     for name in re.sub(r"\[[^]]*]", "", where).split("."):
+        if not name:
+            continue
         found = [field.type for field in getattr(here, "fields", ()) if field.encode_name == name]
         if not found:
-            return []
+            return None
         here = found[0]
         if isinstance(here, inspect.UnionType):  # it may be left out
             here = next(kind for kind in here.types if not isinstance(kind, inspect.NoneType))
         if isinstance(here, inspect.ListType):
             here = here.item_type
-    if isinstance(here, inspect.EnumType):
-        return [str(member.value) for member in here.cls]
-    return [str(value) for value in here.values] if isinstance(here, inspect.LiteralType) else []
+    return here
 
 
 def _name_of(value: Any) -> str:

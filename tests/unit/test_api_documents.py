@@ -49,8 +49,15 @@ def refusal(text: str) -> str:
         (GOOD.replace("100", "300"), "vip.yaml: VirtualIP web: spec.priority: expected `int` <= 254"),
         (GOOD.replace("100", "49"), "vip.yaml: VirtualIP web: spec.priority: expected `int` >= 50"),
         (GOOD.replace("name: web, ", ""), "vip.yaml: document 1: metadata: object missing required field `name`"),
-        (GOOD.replace("kind: VirtualIP\n", ""), "vip.yaml: VirtualIP web: kind: is missing"),
-        (GOOD.replace("apiVersion: holdfast.dev/v1alpha1\n", ""), "vip.yaml: VirtualIP web: apiVersion: is missing"),
+        (
+            GOOD + "  virtualRouterId: 7\n",
+            "vip.yaml: VirtualIP web: spec.virtualRouterId: unknown field; did you mean virtualRouterID?",
+        ),
+        (GOOD + "  adress: []\n", "vip.yaml: VirtualIP web: spec.adress: unknown field; did you mean addresses?"),
+        (
+            "global_defs {\n}\nvrrp_instance VI_1 {\n  state MASTER\n}\n",
+            "vip.yaml: is a configuration of keepalived: make VirtualIPs of it with `holdfast convert`",
+        ),
         (GOOD.replace("VirtualIP\n", "Pod\n"), "vip.yaml: VirtualIP web: kind: must be VirtualIP, not 'Pod'"),
         (
             GOOD + "  conflictDetection: warn\n",
@@ -230,3 +237,31 @@ def test_any_value_anywhere_gives_documents_or_configuration_errors(where: str, 
     document[where] = value
     with contextlib.suppress(ConfigurationErrors):
         read_text(yaml.safe_dump(document, allow_unicode=True), "any")
+
+
+def test_api_version_and_kind_may_be_left_out_and_other_ones_are_refused() -> None:
+    bare = GOOD.replace("apiVersion: holdfast.dev/v1alpha1\n", "").replace("kind: VirtualIP\n", "")
+    assert read_text(bare, "vip.yaml") == read_text(GOOD, "vip.yaml")
+    assert refusal("kind: Service\n" + bare).startswith("vip.yaml: VirtualIP web: ")
+
+
+def test_everything_that_is_wrong_with_a_document_is_told() -> None:
+    text = (
+        "metadata: {name: web}\nspec:\n  adresses: [10.0.0.1]\n  virtualRouterID: 300\n  transport: Carrier\n"
+        "  nodes: {priorities: [{nodeName: n1, priority: 60}, {nodeName: n2, priority: 50}]}\n"
+        "  track: {probes: [{name: a, execc: {}}, {name: b, periodSeconds: often}]}\n"
+    )
+    with pytest.raises(ConfigurationErrors) as refused:
+        read_text(text, "vip.yaml")
+    assert [str(error).removeprefix("vip.yaml: VirtualIP web: spec.") for error in refused.value.errors] == [
+        "adresses: unknown field; did you mean addresses?",
+        "virtualRouterID: expected `int` <= 255",
+        "transport: must be Multicast or Unicast, not 'Carrier'",
+        "track.probes[0].execc: unknown field; did you mean exec?",
+        "track.probes[1].periodSeconds: expected `int | null`, got `str`",
+    ]
+
+
+def test_what_must_be_there_and_is_wrong_ends_what_is_told_of_a_document() -> None:
+    text = GOOD + "  nodes: {priorities: [{nodeName: n1, priority: 3}, {nodename: n2}]}\n"
+    assert refusal(text) == "vip.yaml: VirtualIP web: spec.nodes.priorities[0].priority: expected `int` >= 50"
