@@ -361,6 +361,27 @@ def test_virtual_ips_that_share_a_virtual_router_move_together_and_disturb_nobod
     assert all(n2.host.has(four[name]) for name in "acde")
 
 
+def test_one_that_had_its_virtual_router_by_itself_is_joined_by_others_and_nothing_is_lost(pods: list[Pod]) -> None:
+    n1, n2 = pods
+    n1.start()
+    n2.start()
+    alone = {"name": "shop/a", "addresses": ["10.77.0.201/24"], "members": MEMBERS, "foreignRouters": "Refuse"}
+    for pod, priority in ((n1, 150), (n2, 100)):
+        eventually(lambda pod=pod: pod.say({"type": "GetStatus"})["type"] == "Status", "the engine answers")
+        assert pod.say({"type": "GetStatus"})["sharesVirtualRouters"] is True
+        assert pod.configure(1, priority=priority, **alone)["type"] == "Done"
+    eventually(lambda: set(states(n1).values()) == {"Master"}, "n1 holds it")
+    probe = Probes(n1.client, "10.77.0.201")
+    time.sleep(1.0)
+    for generation, addresses in enumerate(({"a": "10.77.0.201"}, {"a": "10.77.0.201", "b": "10.77.0.202"}), start=2):
+        for pod, priority in ((n1, 150), (n2, 100)):  # one after the other, as their agents are
+            share(pod, generation, addresses, priority=priority)
+            time.sleep(0.7)
+    assert states(n1) == {"shop/a": "Master", "shop/b": "Master"}
+    assert states(n2) == {"shop/a": "Backup", "shop/b": "Backup"}
+    assert probe.lost() == 0
+
+
 def test_keepalived_follows_a_holder_of_more_addresses_than_it_advertises(pods: list[Pod]) -> None:
     require_keepalived()
     n1, n2 = pods

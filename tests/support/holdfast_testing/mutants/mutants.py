@@ -9,6 +9,7 @@ ENGINE = "engine/engine.py"
 ADDRESSES = "engine/addresses.py"
 LISTENING = "engine/listening.py"
 INSTANCE = "engine/instance.py"
+SHARERS = "engine/sharers.py"
 TURN = "engine/turn.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -853,5 +854,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self.host_ports.open_of(former)\n",
         "            pass\n",
         "tests/unit/test_speaker_engine_host_ports.py::test_what_the_one_before_it_closed_and_nobody_asks_for_is_opened_at_the_start",
+    ),
+    # ----- shared virtual routers -----
+    Mutant(
+        "one that moves here from another virtual router of this node is asked for",
+        SHARERS,
+        "                sharer.unasked = False  # it moves here from another virtual router of this node\n",
+        "                pass\n",
+        "tests/unit/test_speaker_engine_sharing.py::test_one_that_moves_from_another_virtual_router_of_the_same_node_does_not_leave_the_kernel",
+    ),
+    Mutant(
+        "what the kernel refused of one stays refused",
+        SHARERS,
+        "            sharer.withheld.pop(Obstacle.KERNEL_REFUSED, None)\n",
+        "            pass\n",
+        "tests/unit/test_speaker_engine_sharing.py::test_an_address_that_the_kernel_refuses_withholds_its_virtual_ip_alone_for_a_while",
+    ),
+    Mutant(
+        "one whose address somebody else had is not asked for again",
+        SHARERS,
+        "                sharer.unasked = True\n",
+        "                pass\n",
+        "tests/unit/test_speaker_engine_sharing.py::test_an_address_that_somebody_else_has_withholds_its_virtual_ip_alone_until_it_is_free",
     ),
 )
