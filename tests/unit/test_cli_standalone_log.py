@@ -205,3 +205,59 @@ def test_an_error_in_the_program_is_told_with_its_traceback(monkeypatch) -> None
         log.trace()
     assert any("Traceback" in line for line in lines.written)
     assert "ZeroDivisionError: planted" in lines.written[-1]
+
+
+def transition(before: str, after: str) -> bytes:
+    entry = {"time": "T", "level": "info", "message": "moved", "fromState": before, "toState": after}
+    return json.dumps(entry).encode()
+
+
+def written(monkeypatch, stream: str | None, say, level: str = "info", form: str = "text") -> list[str]:
+    """The lines of a log whose standard error is a file, with this in JOURNAL_STREAM; None: what systemd would say."""
+    reader, writer = os.pipe()
+    try:
+        found = os.fstat(writer)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}" if stream is None else stream)
+        monkeypatch.setattr("holdfast_cli.standalone.log._STANDARD_ERROR", writer)
+        log = Log(level, form, "n1")
+        say(log)
+        log.close(AMPLE)
+        os.write(writer, b"the end")  # what reads an empty pipe would wait
+        return os.read(reader, 65536).decode().splitlines()[:-1]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize(("level", "priority"), [("info", 6), ("warning", 4), ("error", 3)])
+def test_the_journal_gets_a_priority_and_no_time(monkeypatch, level, priority) -> None:
+    (line,) = written(monkeypatch, None, lambda log: log.write(level, "told"))
+    assert line == f"<{priority}>{level.upper():7} n1 told"
+
+
+def test_the_journal_gets_a_priority_before_json_too(monkeypatch) -> None:
+    (line,) = written(monkeypatch, None, lambda log: log.write("warning", "told"), form="json")
+    assert line.startswith("<4>{")
+    assert json.loads(line[3:])["message"] == "told"
+
+
+@pytest.mark.parametrize("stream", ["", "0:0", "nonsense"])
+def test_a_standard_error_that_is_not_the_journal_gets_a_time_and_no_priority(monkeypatch, stream) -> None:
+    (line,) = written(monkeypatch, stream, lambda log: log.write("warning", "told"))
+    assert line.startswith("20")
+    assert line.endswith("Z WARNING n1 told")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_told"),
+    [
+        ("Backup", "Master", True),
+        ("Master", "Backup", True),
+        ("Master", "Initialize", True),
+        ("Initialize", "Backup", False),
+        ("Backup", "Initialize", False),
+    ],
+)
+def test_a_move_is_above_info(monkeypatch, before, after, is_told) -> None:
+    lines = written(monkeypatch, None, lambda log: log.relay(transition(before, after)), level="notice")
+    assert lines == (["<5>NOTICE  n1 moved"] if is_told else [])

@@ -35,8 +35,8 @@ from holdfast_cli.standalone.spawn import Spawned, fork_engine
     "--log-level",
     default="info",
     show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="The least level that is shown.",
+    type=click.Choice(["debug", "info", "notice", "warning", "error"]),
+    help="The least level that is shown; to become Master and to be it no more is notice.",
 )
 @click.option(
     "--log-format",

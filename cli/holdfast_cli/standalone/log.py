@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,9 +16,13 @@ from typing import Any
 import msgspec
 
 from holdfast_api.errors import UNDECODABLE
+from holdfast_api.reasons import State
 from holdfast_cli.standalone.output import Output
 
-_LEVELS = ("debug", "info", "warning", "error")
+_PRIORITIES = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
+"""The levels, the least first, and what syslog(3) and sd-daemon(3) have for them."""
+
+_LEVELS = tuple(_PRIORITIES)
 _SHOWN_FACTS = ("detail", "address", "linesLost")
 _STANDARD_ERROR = 2
 
@@ -29,6 +34,7 @@ class Log:
         self._least = _LEVELS.index(level)
         self._json = form == "json"
         self._node_name = node_name
+        self._is_journal = _is_the_journal(_STANDARD_ERROR)
         self._output = Output(_STANDARD_ERROR, self._tell_lost)
 
     def write(self, level: str, message: str, **facts: Any) -> None:
@@ -42,6 +48,8 @@ class Log:
         except UNDECODABLE:
             self.write("error", f"engine: {line.decode(errors='replace').rstrip()}")
             return
+        if State.MASTER in (entry.get("fromState"), entry.get("toState")):
+            entry = {**entry, "level": "notice"}
         self._show(entry)
 
     @contextlib.contextmanager
@@ -73,6 +81,11 @@ class Log:
         self._output.put(self._line(entry))
 
     def _line(self, entry: dict[str, Any]) -> bytes:
+        if not self._is_journal:
+            return self._bare_line(entry)
+        return b"<%d>" % _PRIORITIES.get(str(entry.get("level")), _PRIORITIES["info"]) + self._bare_line(entry)
+
+    def _bare_line(self, entry: dict[str, Any]) -> bytes:
         if not self._json:
             return self._text(entry).encode(errors="backslashreplace") + b"\n"
         entry = {"node": self._node_name, **entry}
@@ -83,7 +96,9 @@ class Log:
 
     def _text(self, entry: dict[str, Any]) -> str:
         level = str(entry.get("level", "info"))
-        parts = [entry.get("time", ""), level.upper().ljust(7), self._node_name]
+        parts = [level.upper().ljust(7), self._node_name]
+        if not self._is_journal:
+            parts.insert(0, entry.get("time", ""))
         if entry.get("virtualIP"):
             parts.append(entry["virtualIP"])
         parts.append(entry.get("message", ""))
@@ -92,6 +107,16 @@ class Log:
 
     def _tell_lost(self, lines: int, why: str) -> bytes:
         return self._line(_entry("warning", f"lines of this log were lost: {why}", linesLost=lines))
+
+
+def _is_the_journal(descriptor: int) -> bool:
+    """Whether what is written there goes to systemd's journal, which has time and priority of its own
+    (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # closed
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def _entry(level: str, message: str, **facts: Any) -> dict[str, Any]:
