@@ -24,7 +24,7 @@ _COMMANDS = {
     "why": "Tell why a VIP moved.",
     "replay": "Play a journal again, and compare.",
     "sniff": "Show VRRP on the wire: who is Master, what changes, what is wrong.",
-    "convert": "Make VirtualIPs from keepalived configurations.",
+    "convert": "Make VirtualIPs from keepalived's files, kube-vip's and MetalLB's.",
     "lab": "Hosts as network namespaces on one machine, to try things out.",
     "completion": "Print the shell's completion script.",
 }

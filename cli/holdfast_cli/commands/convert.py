@@ -11,10 +11,13 @@ import click
 from holdfast_api.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from holdfast_cli.convert import Input
+    from holdfast_cli.convert import Conversion, Input
+    from holdfast_cli.convert.manifests import ConvertedManifests
+
+    Converted = Conversion | ConvertedManifests
 
 
-@click.command(short_help="Make VirtualIPs from keepalived configurations.")
+@click.command(short_help="Make VirtualIPs from keepalived's files, kube-vip's and MetalLB's.")
 @click.argument("files", metavar="[NAME=]FILE...", nargs=-1, required=True)
 @click.option(
     "--node",
@@ -47,20 +50,28 @@ def command(
     counterpart, or behaves otherwise than in keepalived, goes to stderr with file and line, what differs first. A host
     without NAME is called by its router_id, or else by its file's name.
 
+    Manifests of kube-vip and of MetalLB (IPAddressPool, L2Advertisement) become AddressPools, and a VirtualIP of the
+    API server.
+
     \b
     Example:
       holdfast convert n1=/tmp/n1/keepalived.conf n2=/tmp/n2/keepalived.conf -o vip.yaml
     """
     from holdfast_cli.convert import convert
+    from holdfast_cli.convert.manifests import are_manifests, convert_manifests
 
-    conversion = convert(_inputs(files, nodes), config_id, strict=strict, sticky=sticky)
-    for line in conversion.report:
+    inputs = _inputs(files, nodes)
+    paths = [given.path for given in inputs]
+    converted: Converted = (
+        convert_manifests(paths) if are_manifests(paths) else convert(inputs, config_id, strict=strict, sticky=sticky)
+    )
+    for line in converted.report:
         click.echo(line, err=True)
     if output is None:
-        click.echo(conversion.yaml, nl=False)
+        click.echo(converted.yaml, nl=False)
         return
     try:
-        output.write_text(conversion.yaml, encoding="utf-8")
+        output.write_text(converted.yaml, encoding="utf-8")
     except OSError as error:
         raise EnvironmentFailure(f"{output} cannot be written: {error.strerror}") from error
 

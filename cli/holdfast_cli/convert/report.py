@@ -16,7 +16,7 @@ def lines(converted: Sequence[Converted], notes: Sequence[Note], files: Sequence
         )
         addresses = ", ".join(made.virtual_ip.spec.addresses)
         yield f"VirtualIP {made.virtual_ip.metadata.name}: {addresses}, from {origins}"
-    yield from _once_each(notes, files)
+    yield from once_each(notes, files)
     if len(files) == 1:
         yield (
             "note: only one host is known, so every node may hold these VirtualIPs, the others with the priority 100; "
@@ -27,7 +27,7 @@ def lines(converted: Sequence[Converted], notes: Sequence[Note], files: Sequence
     yield f"VirtualIPs {len(converted)}, files {len(files)}: {summary}"
 
 
-def _once_each(notes: Sequence[Note], files: Sequence[str]) -> Iterator[str]:
+def once_each(notes: Sequence[Note], files: Sequence[str]) -> Iterator[str]:
     """By kinds, then in the order of the files; what is said of several lines of a file with all of their numbers."""
     order = {file: index for index, file in enumerate(files)}
     kinds = list(Kind)
