@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from hypothesis import strategies as st
 from holdfast_api.documents import read_text
 from holdfast_api.errors import ConfigurationErrors
 from holdfast_cli.convert import Conversion, keywords
-from holdfast_cli.convert.ledger import Kind, Statement
+from holdfast_cli.convert.ledger import Kind
 from holdfast_operator.planner.host.policies import violations
-from holdfast_testing.keepalived_files import ADDRESS, SCRIPT, addresses, convert_texts, instance
+from holdfast_testing.keepalived_files import ADDRESS, SCRIPT, addresses, convert_texts, instance, unsettled
 
 PLAIN = (
     "state MASTER",
@@ -75,22 +74,6 @@ def configurations() -> st.SearchStrategy[str]:
         return "global_defs {\n" + "\n".join(globals_) + "\n}\n" + SCRIPT + OTHER + first + other + sync + "".join(rest)
 
     return st.builds(whole, made, second, group, head, tops)
-
-
-def unsettled(conversion: Conversion) -> Iterator[Statement]:
-    """Statements of which nothing was said, and which are in no block that was left out as a whole."""
-    blocks = [
-        (note.place.file, statement.place.line, statement.last_line)
-        for note in conversion.ledger.notes
-        if note.kind is Kind.LEFT_OUT
-        for statement in conversion.statements
-        if statement.place == note.place and statement.block is not None
-    ]
-    for statement in conversion.statements:
-        place = statement.place
-        inside = any(file == place.file and first <= place.line <= last for file, first, last in blocks)
-        if not conversion.ledger.settles(statement) and not inside:
-            yield statement
 
 
 def converted(*texts: str) -> Conversion | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast_cli.convert import Conversion, Input, convert
+from holdfast_cli.convert.ledger import Kind, Statement
 
 ADDRESS = "virtual_ipaddress {\n10.77.0.200/24\n}"
 SCRIPT = "vrrp_script chk {\nscript /bin/true\n}\n"
@@ -29,3 +31,19 @@ def convert_texts(folder: Path, *texts: str, strict: bool = False, sticky: bool 
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         inputs.append(Input(path, f"n{number}"))
     return convert(inputs, strict=strict, sticky=sticky)
+
+
+def unsettled(conversion: Conversion) -> Iterator[Statement]:
+    """Statements of which nothing was said, and which are in no block that was left out as a whole."""
+    blocks = [
+        (note.place.file, statement.place.line, statement.last_line)
+        for note in conversion.ledger.notes
+        if note.kind is Kind.LEFT_OUT
+        for statement in conversion.statements
+        if statement.place == note.place and statement.block is not None
+    ]
+    for statement in conversion.statements:
+        place = statement.place
+        inside = any(file == place.file and first <= place.line <= last for file, first, last in blocks)
+        if not conversion.ledger.settles(statement) and not inside:
+            yield statement
