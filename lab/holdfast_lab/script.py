@@ -61,12 +61,7 @@ def _examples_folder() -> Path:
 
 
 def _differences(report: str, folder: Path) -> tuple[str, ...]:
-    # The same said of both hosts' files is said once.
-    said: dict[str, str] = {}
-    for line in report.splitlines():
-        if _DIFFERS in line:
-            said.setdefault(line.partition(_DIFFERS)[2], line.removeprefix(f"{folder}/"))
-    return tuple(said.values())
+    return tuple(line.replace(f"{folder}/", "") for line in report.splitlines() if _DIFFERS in line)
 
 
 def _releasing(virtual_ip: VirtualIP) -> VirtualIP:

@@ -117,14 +117,12 @@ def test_each_of_two_lines_that_contend_is_carried_over_or_in_the_report(tmp_pat
 def test_every_note_is_in_the_report(text: str) -> None:
     conversion = converted(text)
     if conversion is not None:
-        told = [line.split(": ", 1) for line in conversion.report if ": " in line]
         for note in conversion.ledger.notes:
-            places = [place for place, text in told if text == f"{note.keyword}: {note.kind}: {note.text}"]
-            assert any(
-                place.rpartition(":")[0] == note.place.file
-                and str(note.place.line) in place.rpartition(":")[2].split(",")
-                for place in places
-            )
+            (told,) = [line for line in conversion.report if line.endswith(f": {note.kind}: {note.text}")]
+            places, _, keywords = told.removesuffix(f": {note.kind}: {note.text}").partition(": ")
+            assert note.keyword in keywords.split(", ")
+            lines = dict(place.rsplit(":", 1) for place in places.split(" "))
+            assert str(note.place.line) in lines[note.place.file].split(",")
 
 
 @settings(max_examples=300, deadline=None)

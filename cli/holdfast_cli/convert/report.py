@@ -28,15 +28,24 @@ def lines(converted: Sequence[Converted], notes: Sequence[Note], files: Sequence
 
 
 def once_each(notes: Sequence[Note], files: Sequence[str]) -> Iterator[str]:
-    """By kinds, then in the order of the files; what is said of several lines of a file with all of their numbers."""
+    """By kinds, then in the order of the files; what is said several times once, with all its places and keywords."""
     order = {file: index for index, file in enumerate(files)}
     kinds = list(Kind)
     # A file that is included comes after those that were asked for.
     ordered = sorted(
         notes, key=lambda note: (kinds.index(note.kind), order.get(note.place.file, len(order)), note.place)
     )
-    lines_of: dict[tuple[Kind, str, str, str], list[int]] = {}
+    alike: dict[tuple[Kind, str], list[Note]] = {}
     for note in ordered:
-        lines_of.setdefault((note.kind, note.place.file, note.keyword, note.text), []).append(note.place.line)
-    for (kind, file, keyword, text), numbers in lines_of.items():
-        yield f"{file}:{','.join(map(str, dict.fromkeys(numbers)))}: {keyword}: {kind}: {text}"
+        alike.setdefault((note.kind, note.text), []).append(note)
+    for (kind, text), said in alike.items():
+        keywords = ", ".join(dict.fromkeys(note.keyword for note in said))
+        yield f"{_places(said)}: {keywords}: {kind}: {text}"
+
+
+def _places(notes: Sequence[Note]) -> str:
+    """Each file with its lines: n1.conf:5,9 n2.conf:5."""
+    lines_of: dict[str, dict[int, None]] = {}
+    for note in notes:
+        lines_of.setdefault(note.place.file, {})[note.place.line] = None
+    return " ".join(f"{file}:{','.join(map(str, numbers))}" for file, numbers in lines_of.items())
