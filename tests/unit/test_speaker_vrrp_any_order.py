@@ -27,7 +27,7 @@ from holdfast_speaker.vrrp.configuration import Configuration, Family, band
 from holdfast_speaker.vrrp.counters import Counter
 from holdfast_speaker.vrrp.instants import CENTISECOND, MILLISECOND, SECOND, Duration, Instant, master_down_interval
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, MULTICAST_GROUP_V6, Advertisement, decode
-from holdfast_speaker.vrrp.router import Checkpoint, VirtualRouter
+from holdfast_speaker.vrrp.router import LONGEST_PATIENCE, Checkpoint, VirtualRouter
 from holdfast_speaker.vrrp.states import TRANSITIONS, Backup, Initialize, Master
 from holdfast_testing.sim.timeline import EPOCH
 
@@ -207,13 +207,17 @@ class AnyOrder(RuleBasedStateMachine):
     def judge_sent(self, sent: SendAdvertisement, winner: int) -> None:
         advertisement = decode(sent.payload, sent.source, sent.destination, 255)
         configuration = self.router.configuration
-        assert (advertisement.vrid, advertisement.interval) == (configuration.vrid, configuration.interval)
+        assert advertisement.vrid == configuration.vrid
         assert advertisement.priority == sent.priority
+        # A late Master says more than its own interval (ADR 38).
+        assert configuration.interval <= advertisement.interval <= LONGEST_PATIENCE * configuration.interval
         match self.router.state_name:
             case State.MASTER:
                 assert sent.priority == self.router.effective_priority
-            case State.BACKUP:  # who yields loses once more
-                assert 0 < sent.priority < winner
+                assert advertisement.interval == self.router.advertised_interval
+            case State.BACKUP:  # who yields loses once more, against everybody in its band
+                assert sent.priority in (1, 50)
+                assert sent.priority < winner
             case State.INITIALIZE:
                 assert sent.priority == 0
         assert not self.router.unproved or sent.priority == 50

@@ -613,7 +613,7 @@ class VirtualRouter:
         return answer
 
     def _announce_again_at(self, state: Master, at: Instant) -> None:
-        self.state = replace(state, answer_announced_at=at, announce_at=tuple(sorted((*state.announce_at, at))))
+        self.state = replace(state, answer_announced_at=at, announce_at=tuple(sorted({*state.announce_at, at})))
 
     def _announce_after_priority_zero(self, answer: Actions, now: Instant) -> Actions:
         """Who gave way has left neighbours with its MAC address: they are told, once a second at most."""
