@@ -102,6 +102,8 @@ class Transition(_Answer, frozen=True, kw_only=True):
     """Address of the router whose advertisement (or silence) decided it."""
     peer_priority: int = 0
     silent_milliseconds: int = 0
+    """Of one that took over from a Master that was silent, or gave the addresses up: since its last advertisement. At
+    most so long nobody held them; after any other move it is 0."""
 
 
 class History(_Answer, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from msgspec import structs
 from holdfast_api import __version__
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.messages import History, LinkStatus, RealTime, RouterStatus, Status, Transition
+from holdfast_api.reasons import Reason
 from holdfast_speaker.engine.instance import Instance
 from holdfast_speaker.engine.links import LinkTable, own_addresses
 from holdfast_speaker.engine.sharing import Sharer
@@ -31,6 +32,10 @@ _ADDRESSES_MAX = 64
 _NEXT_HOPS_MAX = 64
 
 
+_NOBODY_MAY_HAVE_HELD = frozenset((Reason.MASTER_SILENT, Reason.MASTER_RELEASED))
+"""Of every other move who held the addresses did so until the next one had them, whether or not it was heard last."""
+
+
 def transition_message(name: str, action: Transitioned, time: str) -> Transition:
     """A transition of the core with a name and the wall clock."""
     return Transition(
@@ -42,7 +47,7 @@ def transition_message(name: str, action: Transitioned, time: str) -> Transition
         time=time,
         peer=str(ip_address(action.peer)) if action.peer else "",
         peer_priority=action.peer_priority,
-        silent_milliseconds=action.silent // MILLISECOND,
+        silent_milliseconds=action.silent // MILLISECOND if action.reason in _NOBODY_MAY_HAVE_HELD else 0,
     )
 
 
