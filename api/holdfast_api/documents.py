@@ -279,7 +279,7 @@ _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 
 
 def _without(written: Any, where: str) -> bool:
-    """Take out what stands there, if it is the value of a field that may be left out, or a member of a list."""
+    """Take out what stands there; something valid takes the place of what must be there. False: nothing can be done."""
     steps: list[Any] = [step[1] or int(step[2]) for step in _STEP.finditer(where)]
     if not steps or "[...]" in where:
         return False
@@ -289,14 +289,35 @@ def _without(written: Any, where: str) -> bool:
             written = written[step]
         except (KeyError, IndexError, TypeError):
             return False
-    parent = _type_at(where[: where.rindex(last)].rstrip(".")) if isinstance(last, str) else None
-    if any(field.encode_name == last and field.required for field in getattr(parent, "fields", ())):
-        return False
     try:
-        del written[last]
-    except (KeyError, IndexError, TypeError):
+        before = written.pop(last)
+    except (AttributeError, KeyError, IndexError, TypeError):
         return False
+    parent = _type_at(where[: where.rindex(last)].rstrip(".")) if isinstance(last, str) else None
+    needed = [field.type for field in getattr(parent, "fields", ()) if field.encode_name == last and field.required]
+    if not needed:
+        return True
+    instead = _something_valid(needed[0])
+    if instead is None or instead == before:
+        return False
+    written[last] = instead
     return True
+
+
+def _something_valid(kind: inspect.Type) -> Any:
+    """A value of the type, as far as its bounds say; None where they do not."""
+    match kind:
+        case inspect.IntType(ge=least, le=most):
+            return least if least is not None else most if most is not None else 0
+        case inspect.StrType(min_length=length, pattern=None):
+            return "a" * (length or 1)
+        case inspect.ListType(min_length=length, item_type=item):
+            member = _something_valid(item)
+            return [] if not length else None if member is None else [member] * length
+        case inspect.EnumType(cls=choices):
+            return next(iter(choices)).value
+        case _:
+            return None
 
 
 _PLAIN_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)")

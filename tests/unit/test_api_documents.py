@@ -262,6 +262,32 @@ def test_everything_that_is_wrong_with_a_document_is_told() -> None:
     ]
 
 
-def test_what_must_be_there_and_is_wrong_ends_what_is_told_of_a_document() -> None:
-    text = GOOD + "  nodes: {priorities: [{nodeName: n1, priority: 3}, {nodename: n2}]}\n"
-    assert refusal(text) == "vip.yaml: VirtualIP web: spec.nodes.priorities[0].priority: expected `int` >= 50"
+def test_what_must_be_there_and_is_wrong_does_not_hide_the_rest() -> None:
+    text = (
+        "metadata: {name: web}\nSpec: {}\nspec:\n  addresses: 10.0.0.1\n  adress: []\n"
+        "  nodes: {priorities: [{nodeName: n1, priority: 3}, {nodeName: n2, nodename: x, priority: 999}]}\n"
+        "  track: {probes: [{name: 7, exec: {command: []}}]}\n"
+    )
+    with pytest.raises(ConfigurationErrors) as refused:
+        read_text(text, "vip.yaml")
+    told = [str(error).removeprefix("vip.yaml: VirtualIP web: ") for error in refused.value.errors]
+    assert sorted(told) == [
+        "Spec: unknown field; did you mean spec?",
+        "spec.addresses: expected `array`, got `str`",
+        "spec.adress: unknown field; did you mean addresses?",
+        "spec.nodes.priorities[0].priority: expected `int` >= 50",
+        "spec.nodes.priorities[1].nodename: unknown field; did you mean nodeName?",
+        "spec.nodes.priorities[1].priority: expected `int` <= 255",
+        "spec.track.probes[0].exec.command: expected `array` of length >= 1",
+        "spec.track.probes[0].name: expected `str`, got `int`",
+    ]
+
+
+def test_what_is_missing_is_told_and_ends_what_is_told_of_a_document() -> None:
+    text = GOOD + "  nodes: {priorities: [{nodename: n2, priority: 60}]}\n"
+    with pytest.raises(ConfigurationErrors) as refused:
+        read_text(text, "f")
+    assert [str(error).partition("priorities[0]")[2] for error in refused.value.errors] == [
+        ".nodename: unknown field; did you mean nodeName?",
+        ": object missing required field `nodeName`",
+    ]
