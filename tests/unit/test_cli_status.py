@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from holdfast_api.reasons import Reason, State
+from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_cli.commands import status
 from holdfast_testing.agent_fixtures import FakeEngine, router_status
@@ -63,3 +63,38 @@ def test_a_master_without_proof_that_it_hears_says_what_it_waits_for(lines: Any)
 
 def test_a_failing_priority_is_told_as_advertised(lines: Any) -> None:
     assert "  priority   100, advertised as 7" in lines(effective_priority=7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "exit_status", "told"),
+    [
+        ({"state": State.MASTER}, 0, ["OK: 1 VIPs, 1 held by"]),
+        ({"state": State.BACKUP, "master": "10.0.0.2"}, 0, ["OK: 1 VIPs, 0 held by"]),
+        ({"state": State.BACKUP, "master": ""}, 2, ["CRITICAL: 1 VIPs", "CRITICAL: shop/web: no Master is heard"]),
+        (
+            {"state": State.INITIALIZE, "obstacle_detail": "eth0 is down", "warnings": ["eth0 is down", "another"]},
+            2,
+            ["CRITICAL: 1 VIPs", "CRITICAL: shop/web: eth0 is down", "WARNING: shop/web: another"],
+        ),
+        (
+            {"state": State.MASTER, "health": Health.FAILING, "health_detail": "http: refused"},
+            1,
+            ["WARNING: 1 VIPs", "WARNING: shop/web: Failing: http: refused"],
+        ),
+    ],
+)
+def test_a_check_says_how_it_is_with_its_exit_status(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], exit_status: int, told: list[str]
+) -> None:
+    answer = structs.replace(FakeEngine(Path("unused")).status(), routers=[router_status(WEB, **fields)], warnings=[])
+    monkeypatch.setattr(status, "ask", lambda *_: answer)
+    checked = CliRunner().invoke(status.command, ["--check"])
+    assert checked.exit_code == exit_status
+    lines = checked.output.splitlines()
+    assert [line.startswith(start) for line, start in zip(lines, told, strict=True)] == [True] * len(told), lines
+
+
+def test_a_check_where_no_engine_answers_is_unknown(tmp_path: Path) -> None:
+    checked = CliRunner().invoke(status.command, ["--check", f"--state-dir={tmp_path}"])
+    assert checked.exit_code == 3
+    assert checked.output.startswith("UNKNOWN: no engine answers on ")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,23 +31,72 @@ _COLOURS = {State.MASTER: "green", State.BACKUP: "blue", State.INITIALIZE: "red"
 @click.command(short_help="Show what the engine on this host does.")
 @STATE_DIRECTORY
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
-def command(state_dir: Path, output: str) -> None:
+@click.option(
+    "--check", is_flag=True, help="Say how it is in a line, and with the exit status, as monitoring plugins do."
+)
+def command(state_dir: Path, output: str, check: bool) -> None:
     """Show each virtual router of this host: state, why, priority, health, who holds it, counters, and the timers.
+
+    With --check the exit status is 0 where each VIP is held here or by a Master that is heard, 1 where there is a
+    warning besides, 2 where a VIP is neither, and 3 where no engine answers.
 
     \b
     Example:
       holdfast status
       holdfast status -o json | jq '.routers[].state'
+      holdfast status --check
     """
-    answer = ask(state_dir, GetStatus())
+    try:
+        answer = ask(state_dir, GetStatus())
+    except EnvironmentFailure as failure:
+        if not check:
+            raise
+        click.echo(f"{Verdict.UNKNOWN.name}: {failure}")
+        sys.exit(Verdict.UNKNOWN)
     if not isinstance(answer, Status):
         raise EnvironmentFailure("the engine answered something else than its status")
+    if check:
+        verdict, lines = judge(answer)
+        click.echo("\n".join(lines))
+        sys.exit(verdict)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
     elif output == "yaml":
         click.echo(yaml.safe_dump(msgspec.to_builtins(answer), sort_keys=False), nl=False)
     else:
         click.echo("\n".join(_lines(answer)))
+
+
+class Verdict(enum.IntEnum):
+    """Exit statuses, as those of monitoring plugins."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+def judge(status: Status) -> tuple[Verdict, list[str]]:
+    """How it is, and a line that says so; where it is not well, a line for each reason."""
+    found = [(Verdict.WARNING, warning) for warning in status.warnings]
+    for router in status.routers:
+        found += [(verdict, f"{router.virtual_ip}: {reason}") for verdict, reason in _judge(router)]
+    verdict = max((one for one, _ in found), default=Verdict.OK)
+    held = sum(router.state is State.MASTER for router in status.routers)
+    first = f"{verdict.name}: {len(status.routers)} VIPs, {held} held by {status.node_name}"
+    return verdict, [first, *(f"{one.name}: {reason}" for one, reason in sorted(found, reverse=True))]
+
+
+def _judge(router: RouterStatus) -> Iterator[tuple[Verdict, str]]:
+    if router.state is State.INITIALIZE:
+        yield Verdict.CRITICAL, router.obstacle_detail or "it takes no part"
+    elif router.state is State.BACKUP and not router.master:
+        yield Verdict.CRITICAL, "no Master is heard"
+    if router.health is not Health.HEALTHY:
+        yield Verdict.WARNING, f"{router.health}: {router.health_detail}".removesuffix(": ")
+    for warning in router.warnings:
+        if warning != router.obstacle_detail:
+            yield Verdict.WARNING, warning
 
 
 def _lines(status: Status) -> list[str]:
