@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": "Hold VIPs on this host, from VirtualIP files.",
+    "validate": "Say what `holdfast run` would say of VirtualIP files.",
     "status": "Show what the engine on this host does.",
     "switchover": "Move a VIP to another host, make before break.",
     "why": "Tell why a VIP moved.",
