@@ -146,6 +146,7 @@ def test_a_release_by_keepalived_and_the_takeover_by_holdfast_as_text(segment: A
     eventually(lambda: any("ROUTER" in line for line in sniff.lines), "sniff hears keepalived")
     password = {"authentication": {"simplePassword": "sesame"}}
     n2.run(web(100, version=2, advertisementIntervalMilliseconds=1000, **password)).becomes("Backup")
+    n2.hears_a_master()  # a farewell of nobody known is waited out for an interval
     keepalived.stop()
     n2.becomes("Master")
     eventually(lambda: any("MASTER" in line and "10.77.0.12" in line for line in sniff.lines), "n2 is Master")
