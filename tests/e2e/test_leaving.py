@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pyroute2 import NetNS
 
 from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import ROOT, KindCluster
@@ -243,3 +245,22 @@ def test_an_address_watch_reads_what_the_kernel_tells(cluster: KindCluster) -> N
             time.sleep(0.1)
     assert [stretch.node for stretch in watch.stretches(address)] == [first.name, second.name]
     assert watch.shared_ms(address)[0] > 100
+
+
+def test_an_address_watch_has_the_order_of_the_kernel_however_late_it_reads(cluster: KindCluster) -> None:
+    first, second, _ = cluster.workers()
+    address = cluster.free_address()
+    moves = 50
+    with AddressWatch(cluster) as watch, contextlib.ExitStack() as doors:
+        links = [
+            doors.enter_context(NetNS(f"/proc/{cluster.process_of(node.name)}/ns/net")) for node in (first, second)
+        ]
+        numbers = [link.link_lookup(ifname="eth0")[0] for link in links]
+        for move in range(moves):
+            newcomer, holder = move % 2, 1 - move % 2
+            links[newcomer].addr("add", index=numbers[newcomer], address=address, prefixlen=32)
+            if move:
+                links[holder].addr("delete", index=numbers[holder], address=address, prefixlen=32)
+        links[newcomer].addr("delete", index=numbers[newcomer], address=address, prefixlen=32)
+    assert [stretch.node for stretch in watch.stretches(address)] == [first.name, second.name] * (moves // 2)
+    assert len(watch.shared_ms(address)) == moves - 1
