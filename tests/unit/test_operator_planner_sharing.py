@@ -537,7 +537,6 @@ def test_nobody_moves_because_somebody_else_comes_goes_or_is_edited(events):
                     assert entry == told
                 elif told is not None and entry.virtual_ips and verb != "edit":
                     assert election(entry) == election(told)
-            entry_of |= {(node, name): entry for name, entry in entries(spec).items()}
             addresses = [text for router in spec.virtual_routers for text in router.every_address]
             assert len(addresses) == len(set(addresses))
             vrids = [router.virtual_router_id for router in spec.virtual_routers]
@@ -547,4 +546,6 @@ def test_nobody_moves_because_somebody_else_comes_goes_or_is_edited(events):
                 assert len(router.every_address) <= SHARED_ADDRESSES_MAX
                 gone = set(listed.get(router.name, ())) - set(router.addresses)
                 assert not gone & set(router.every_address)
+        # What is gone and comes again is new.
+        entry_of = {(node, name): one for node, spec in plan.speakers.items() for name, one in entries(spec).items()}
         listed = {router.name: router.addresses for router in plan.speakers["n1"].virtual_routers}
