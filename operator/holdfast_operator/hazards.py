@@ -32,7 +32,6 @@ class Cause(enum.StrEnum):
     DEFINITION_BEING_DELETED = "CustomResourceDefinitionBeingDeleted"
     VIRTUAL_IPS_LOST = "VirtualIPsLost"
     NO_NODES = "NoNodes"
-    UNREADABLE = "SpeakerConfigUnreadable"
 
 
 class Held(EnvironmentFailure):

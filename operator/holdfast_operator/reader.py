@@ -10,7 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast_api.cluster import GROUP, POOLS_REQUIRED_ANNOTATION, VERSION, SpeakerConfig, SpeakerConfigStatus
+from holdfast_api.cluster import (
+    GROUP,
+    POOLS_REQUIRED_ANNOTATION,
+    VERSION,
+    SpeakerConfig,
+    SpeakerConfigMetadata,
+    SpeakerConfigSpec,
+    SpeakerConfigStatus,
+)
 from holdfast_api.errors import EnvironmentFailure
 from holdfast_kube.api_server import NOT_FOUND, APIFailure, APIServer, Object
 from holdfast_kube.objects import goes_back, key_of
@@ -74,7 +82,7 @@ class Cluster:
         )
 
     def view(self, rules: ClusterRules) -> ClusterView:
-        """The planner's input. Raises Held where a SpeakerConfig cannot be read."""
+        """The planner's input."""
         return ClusterView(
             virtual_ips=tuple(self.virtual_ips.values()),
             nodes=tuple(node_view(node) for node in self.nodes),
@@ -165,16 +173,12 @@ async def _definition(api: APIServer, plural: str) -> Object | None:
 
 
 def _speaker_config(name: str, raw: Mapping[str, Any]) -> SpeakerConfig:
-    try:
-        found = msgspec.convert({name: value for name, value in raw.items() if name != "status"}, SpeakerConfig)
-    except msgspec.ValidationError as error:
-        raise Held(
-            Cause.UNREADABLE,
-            f"SpeakerConfig {name} cannot be read ({error}): is it of another version of Holdfast?",
-        ) from error
-    # What one agent says cannot hold up what the others run.
-    status = lenient.read(raw.get("status") or {}, SpeakerConfigStatus)
-    return msgspec.structs.replace(found, status=status or SpeakerConfigStatus())
+    """What this version can read of it: another one may have written it, and no word of it holds up what others run."""
+    return SpeakerConfig(
+        metadata=msgspec.convert(raw["metadata"], SpeakerConfigMetadata),
+        spec=lenient.read(raw.get("spec"), SpeakerConfigSpec) or SpeakerConfigSpec(node_name=name),
+        status=lenient.read(raw.get("status"), SpeakerConfigStatus) or SpeakerConfigStatus(),
+    )
 
 
 def node_view(node: Mapping[str, Any]) -> NodeView:

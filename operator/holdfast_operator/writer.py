@@ -353,7 +353,11 @@ def _is_in_force(spec: SpeakerConfigSpec, marks: Mapping[str, str], there: Objec
     """Whether the API server has it. Compared as models: the API server fills in defaults, which we leave out."""
     if there is None or _marks(there) != marks:
         return False
-    return msgspec.convert(there["spec"], SpeakerConfigSpec).in_order() == spec.in_order()
+    try:
+        written = msgspec.convert(there["spec"], SpeakerConfigSpec)
+    except msgspec.ValidationError:  # another version's
+        return False
+    return written.in_order() == spec.in_order()
 
 
 def _origin(speaker: Object | None) -> str | None:

@@ -36,11 +36,16 @@ def read(raw: Any, model: type[_Model]) -> _Model | None:
 
 
 def _value(raw: Any, kind: Any) -> Any:
-    """A value of that type; of a list the items that can be read, as many as it may have. Raises ValidationError."""
+    """A value of that type; of a list the items that can be read, as many as it may have; of an object its fields.
+
+    Raises ValidationError.
+    """
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError:
         inner, most = _list_of(kind)
+        if inner is None and (model := _struct_in(kind)) is not None and (part := read(raw, model)) is not None:
+            return part
         if inner is None or not isinstance(raw, list):
             raise
     items = []
