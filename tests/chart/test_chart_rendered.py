@@ -352,9 +352,14 @@ def test_replicas_of_the_operator_stay_apart_and_one_is_left_at_a_drain(render: 
     (preferred,) = term["preferredDuringSchedulingIgnoredDuringExecution"]
     assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
     spread = operator["spec"]["template"]["spec"]["topologySpreadConstraints"]
-    assert {each["topologyKey"] for each in spread} == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
-    # During a rolling update the old pods do not count: on three nodes both new ones were seen to land on the third.
+    # A preference alone did not keep them apart: on three nodes both were seen to land on one, which was then killed.
+    assert {each["topologyKey"]: each["whenUnsatisfiable"] for each in spread} == {
+        "topology.kubernetes.io/zone": "ScheduleAnyway",
+        "kubernetes.io/hostname": "DoNotSchedule",
+    }
+    # During a rolling update the old pods do not count, nor do nodes whose taints keep both away.
     assert [each["matchLabelKeys"] for each in spread] == [["pod-template-hash"]] * 2
+    assert [each["nodeTaintsPolicy"] for each in spread] == ["Honor"] * 2
     assert one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert of(render({"operator": {"replicas": 1}}), "PodDisruptionBudget") == []
 
