@@ -43,6 +43,10 @@ class Reachability:
         """Whether this resource's watch is up."""
         return resource in self._heard and resource not in self._away and resource not in self._refused
 
+    def has_answered(self, resource: str) -> bool:
+        """Whether the API server tells of this resource, or has said that it does not."""
+        return resource in (self._heard.keys() | self._refused.keys()) - self._away
+
     def staleness_seconds(self) -> dict[str, float]:
         """For each resource that was heard of: how long ago the API server last said something."""
         now = self._wall()

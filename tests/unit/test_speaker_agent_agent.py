@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from holdfast_api.messages import LinkStatus
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
-from holdfast_speaker.agent import publisher
+from holdfast_speaker.agent import agent, alive, publisher
 from holdfast_testing.agent_fixtures import (
     HOLDFAST,
     NODE,
@@ -30,6 +31,7 @@ from holdfast_testing.agent_fixtures import (
 from holdfast_testing.service_proxy import ServiceProxy
 
 WEB = "shop/web"
+WEB_STATUS = f"{HOLDFAST}/namespaces/shop/virtualips/web/status"
 
 
 def play(scene: Callable[[World], Awaitable[None]]) -> None:
@@ -664,5 +666,67 @@ def test_the_last_words_of_an_engine_that_stops_with_the_agent_are_written():
         world.engine.hang_up()
         await stopping
         assert world.api.entry("web")["reason"] == "Stopped"
+
+    play(scene)
+
+
+# ----- ready -----
+
+
+def not_ready(world: World) -> str:
+    """Why the agent's pod would not be Ready; empty: it would."""
+    return alive.obstacle((world.root / "cache" / "alive").read_text(encoding="utf-8"), ready=True)
+
+
+def test_an_agent_is_ready_when_what_its_engine_says_stands_in_the_api_server():
+    async def scene(world):
+        prepare(world, "web")
+        world.api.refuse(WEB_STATUS, 503)
+        await world.start_agent()
+        await until(lambda: world.engine.is_connected and (world.root / "cache" / "alive").exists())
+        await asyncio.sleep(1.2)
+        assert "does not stand in the API server" in not_ready(world)
+        world.api.refuse(WEB_STATUS, 0)
+        await until(lambda: not_ready(world) == "")
+        assert world.api.entry("web")["state"] == "Backup"
+
+    play(scene)
+
+
+def test_an_agent_that_stood_still_is_ready_again_only_with_its_engine_s_words_of_now(monkeypatch):
+    monkeypatch.setattr(agent, "_ALIVE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(agent, "_CATCH_UP_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(alive, "FRESH_SECONDS", 2.0)
+
+    async def scene(world):
+        prepare(world, "web")
+        await world.start_agent()
+        await until(lambda: world.api.entry("web") and not_ready(world) == "")
+        world.engine.move(WEB, State.MASTER, Reason.NO_MASTER_HEARD)
+        await until(lambda: world.api.entry("web")["state"] == "Master")
+        world.api.refuse(WEB_STATUS, 503)
+        world.engine.move(WEB, State.BACKUP, Reason.HIGHER_PRIORITY)
+        time.sleep(2.5)  # as a process that was stopped
+        await asyncio.sleep(0.3)
+        assert world.api.entry("web")["state"] == "Master"
+        assert "does not stand in the API server" in not_ready(world)
+        world.api.refuse(WEB_STATUS, 0)
+        await until(lambda: not_ready(world) == "")
+        assert world.api.entry("web")["state"] == "Backup"
+
+    play(scene)
+
+
+def test_an_api_server_that_is_away_makes_an_agent_no_less_ready(monkeypatch):
+    monkeypatch.setattr(agent, "_ALIVE_EVERY_SECONDS", 0.1)
+
+    async def scene(world):
+        prepare(world, "web")
+        await world.start_agent()
+        await until(lambda: world.api.entry("web") and not_ready(world) == "")
+        await world.api.stop()
+        world.engine.move(WEB, State.MASTER, Reason.NO_MASTER_HEARD)
+        await asyncio.sleep(1)
+        assert not_ready(world) == ""
 
     play(scene)

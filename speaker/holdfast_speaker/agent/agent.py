@@ -41,7 +41,10 @@ from holdfast_speaker.health.node_ports import NodePorts
 LOOPBACK: Final = ("127.0.0.1", "::1")
 
 _RESOURCES = ("speakerconfigs", "pods", "virtualips")
+_WRITTEN = ("speakerconfigs", "virtualips")
 _ALIVE_EVERY_SECONDS = 2.0
+_CATCH_UP_EVERY_SECONDS = 0.5
+_NOT_CAUGHT_UP = "what the engine says does not stand in the API server yet"
 _PUBLISH_EVERY_SECONDS = 5.0
 _READ_AGAIN_EVERY_SECONDS = 5.0
 _ENGINE_ENDS_WITHIN_SECONDS = 3.0
@@ -80,6 +83,7 @@ class Agent:
         self._pods = PodStore(self._wake_engine)
         self._health = HealthBook(self._pods, clock)
         self._kept_health: dict[str, Verdict] = {}
+        self._has_caught_up = False
         targets = ProbeTargets(settings.allowed_probe_networks, self._addresses_of)
         self._monitor = HealthMonitor({}, self._take_probes, targets.permits)
         self._node_ports = NodePorts(settings.host_addresses, self._take_node_ports)
@@ -256,13 +260,34 @@ class Agent:
     # ----- what others look at -----
 
     async def _say_alive(self) -> None:
+        turned = time.monotonic()
         while True:
-            self._cache.save_alive(alive.words(self._engine.words))
+            stood_still, turned = time.monotonic() - turned, time.monotonic()
+            if stood_still > alive.FRESH_SECONDS:
+                self._has_caught_up = False
+            self._cache.save_alive(alive.words(self._engine.words or ("" if self._has_caught_up else _NOT_CAUGHT_UP)))
             remembered = self._health.remembered()
             if remembered != self._kept_health:
                 self._kept_health = remembered
                 self._cache.save_health(remembered)
-            await asyncio.sleep(_ALIVE_EVERY_SECONDS)
+            if self._has_caught_up:
+                await asyncio.sleep(_ALIVE_EVERY_SECONDS)
+            else:
+                self._has_caught_up = await self._catch_up()
+                await asyncio.sleep(_CATCH_UP_EVERY_SECONDS)
+
+    async def _catch_up(self) -> bool:
+        """Ask the engine now; whether all that it says stands in the API server.
+
+        What a former agent wrote, or this one before it stood still, may be long untrue, and counts as heard as soon as
+        the pod is Ready. An API server that is away later makes nobody less ready.
+        """
+        try:
+            await self._engine.look()
+        except EngineAway:
+            return False
+        has_answered = all(self._reachability.has_answered(resource) for resource in _WRITTEN)
+        return has_answered and self._publisher.is_up_to_date
 
     async def _publish_in_time(self) -> None:
         """That an engine is away becomes news without anything that happens."""

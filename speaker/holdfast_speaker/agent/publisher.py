@@ -96,6 +96,11 @@ class Publisher:
             (writer.resource, result): count for writer in self._writers for result, count in writer.results.items()
         }
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether all that was published stands there, of what the API server has told of."""
+        return not self._entries.due() and not self._statuses.due()
+
     async def run(self) -> None:
         """Write, for ever."""
         async with asyncio.TaskGroup() as group:
