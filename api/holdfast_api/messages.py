@@ -158,6 +158,9 @@ class RouterStatus(
     """The name of the virtual router that it shares with others; empty: it has one of its own."""
     advertised_interval_milliseconds: int = 0
     """What its advertisements say as Master: longer than configured while they leave late. 0: an older engine."""
+    takes_over_after_milliseconds: int = 0
+    """Of a Backup that hears a Master: how long after its last advertisement it takes over. 0: it does not, or an older
+    engine."""
 
 
 class Lateness(Struct, frozen=True, kw_only=True, rename=kubernetes_name):

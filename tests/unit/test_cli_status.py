@@ -65,6 +65,12 @@ def test_a_failing_priority_is_told_as_advertised(lines: Any) -> None:
     assert "  priority   100, advertised as 7" in lines(effective_priority=7)
 
 
+def test_a_backup_says_after_what_it_takes_over(lines: Any) -> None:
+    told = lines(takes_over_after_milliseconds=72)
+    assert "  master     10.0.0.2 with priority 100; this host takes over after 72 ms of silence" in told
+    assert "  master     10.0.0.2 with priority 100" in lines(), "an older engine does not say"
+
+
 @pytest.mark.parametrize(
     ("fields", "exit_status", "told"),
     [

@@ -443,3 +443,20 @@ def test_more_virtual_ips_than_ids_are_refused_with_the_way_out():
 def test_no_documents_are_an_empty_plan():
     made = plan_host([], N1, 1)
     assert made.configuration == SpeakerConfiguration(node_name="n1", generation=1)
+
+
+def test_who_can_hold_a_vip_is_who_the_files_name():
+    made = plan(
+        vip("web", f"{WEB}, nodes: {{priorities: [{{nodeName: n1, priority: 100}}, {{nodeName: n2, priority: 99}}]}}"),
+        vip("db", "addresses: [10.0.0.201/24], nodes: {names: [n3, n1]}"),
+        vip("log", "addresses: [10.0.0.202/24]"),
+    )
+    assert made.configuration.node_names == {
+        "default/web": ["n1", "n2", "n3"],
+        "default/db": ["n1", "n3"],
+        "default/log": ["n1", "n2", "n3"],
+    }
+
+
+def test_where_the_files_name_nobody_it_is_not_known_who_can_hold_a_vip():
+    assert plan(vip("web", WEB)).configuration.node_names == {}

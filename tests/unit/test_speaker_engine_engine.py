@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address
 
 import pytest
+from msgspec import structs
 
 from holdfast_api.errors import ConfigurationError
 from holdfast_api.reasons import Health, Obstacle, Reason
 from holdfast_api.resources import ForeignRouters
 from holdfast_speaker.engine.ports import Datagram, Listener
+from holdfast_speaker.engine.reports import virtual_ip_statuses
 from holdfast_speaker.vrrp.instants import MILLISECOND, Duration
 from holdfast_speaker.vrrp.packet import MULTICAST_GROUP_V4, encode
 from holdfast_testing.engine_lan import Lan, SimulatedHost, packed, router
@@ -197,6 +199,53 @@ def test_a_wish_for_a_virtual_ip_that_is_not_there_is_refused_and_changes_nothin
     with pytest.raises(ConfigurationError, match="there is no VirtualIP other"):
         n1.running.switchover("other", "n2", lan.clock.now())
     assert n1.state() == "Master"
+
+
+def test_a_wish_for_a_host_that_nobody_knows_is_refused_and_changes_nothing():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.start(router(priority=110))
+    n2.start(router())
+    lan.run(5.0)
+    known = {router().name: ["n1", "n2"]}
+    n1.running.configure(structs.replace(n1.running.configuration, node_names=known), lan.clock.now())
+    with pytest.raises(ConfigurationError, match=r"no host of \S+ is named n9; known are: n1, n2"):
+        n1.running.switchover("web", "n9", lan.clock.now())
+    lan.run(2.0)
+    assert n1.state() == "Master"
+    n1.running.switchover("web", "n2", lan.clock.now())
+    lan.run(2.0)
+    assert n2.state() == "Master"
+
+
+def test_a_wish_of_a_preempting_router_says_that_the_vip_will_come_back_and_it_does():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.start(router(priority=110, nopreempt=False))
+    n2.start(router(nopreempt=False))
+    lan.run(5.0)
+    assert "it will come back to the healthy host" in n1.running.switchover("web", "n2", lan.clock.now())
+    lan.run(10.0)
+    assert n1.state() == "Master"
+    told = n2.running.switchover("web", "n2", lan.clock.now())
+    assert "it will come back to the healthy host with the highest priority when n2 gives it up" in told
+    lan.run(10.0)
+    assert n2.state() == "Master"
+
+
+def test_a_backup_says_after_how_much_silence_it_takes_over():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    for host in lan.hosts:
+        host.start(router(advertisement_interval_milliseconds=20, priority=110 if host is n1 else 100))
+    lan.run(5.0)
+
+    def told(host: SimulatedHost) -> int:
+        (status,) = virtual_ip_statuses(host.instance(), [])
+        return status.takes_over_after_milliseconds
+
+    assert told(n2) == 73, "three intervals and the skew of 12.1875 ms, rounded up"
+    assert told(n1) == 0
 
 
 def test_an_engine_without_virtual_ips_takes_in_what_happens_and_is_never_due():

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,10 @@ def test_replay_prints_every_transition(tmp_path: Path) -> None:
         ["same", "poll"],
         ["same", "stop"],
     ]
+    _, _, time, virtual_ip, addresses, move, why = told.output.splitlines()[1].split("  ")
+    assert datetime.fromisoformat(time)
+    assert (virtual_ip, addresses, move) == ("default/web", "10.0.0.200/24", "Backup -> Master")
+    assert why == "NoMasterHeard: no Master was heard"
 
 
 def test_replay_prints_both_where_this_version_decides_otherwise(tmp_path: Path) -> None:

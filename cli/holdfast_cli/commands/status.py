@@ -141,7 +141,9 @@ def _router_lines(router: RouterStatus) -> list[str]:
         moves = "1 move" if router.transitions == 1 else f"{router.transitions} moves"
         lines.append(f"  last move  {router.reason}: {router.message} ({moves})")
     if router.master:
-        lines.append(f"  master     {router.master} with priority {router.master_priority}")
+        after = router.takes_over_after_milliseconds
+        patience = f"; this host takes over after {after} ms of silence" if after else ""
+        lines.append(f"  master     {router.master} with priority {router.master_priority}{patience}")
     if router.obstacle_detail:
         lines.append(click.style(f"  obstacle   {router.obstacle_detail}", fg="red"))
     warnings = [warning for warning in router.warnings if warning != router.obstacle_detail]

@@ -25,7 +25,8 @@ def command(virtual_ip: str, to: str, timeout: int, state_dir: Path) -> None:
     """Move a VIP to HOST: it holds the addresses before the old holder lets them go, so that nothing is lost.
 
     Run it on HOST itself. On the holder, with another host's name, it steps aside for the best healthy Backup, which is
-    HOST where there are two of them.
+    HOST where there are two of them. Where the files name hosts, another HOST than those is refused. With nopreempt:
+    false the VIP comes back to the healthy host with the highest priority, and that is said.
 
     \b
     Example: on n2

@@ -79,6 +79,15 @@ _NOT_OF_THE_MACHINE = frozenset({Obstacle.SERVICE_FAILED, Obstacle.STOPPED, Obst
 _OF_ADDRESSES = frozenset({Obstacle.ADDRESS_CONFLICT, Obstacle.KERNEL_REFUSED})
 """Obstacles of single addresses, found out where they are about to be held."""
 
+_COMES_BACK = (
+    "; it has nopreempt: false, and so it will come back to the healthy host with the highest priority"
+    " (on {} itself, the same command has it stay)"
+)
+_COMES_BACK_LATER = (
+    "; it has nopreempt: false, and so it will come back to the healthy host with the highest priority"
+    " when {} gives it up or starts anew"
+)
+
 _ASK_WHILE_HELD_AFTER = Duration(4 * SECOND)
 """How long after a takeover an answer for the addresses may still be the former holder's."""
 
@@ -1216,13 +1225,23 @@ class Engine:
     def switchover(self, name: str, to: str, now: Instant) -> str:
         """Carry out a switchover on the user's wish; returns what was done. Raises ConfigurationError if it cannot."""
         instance, key = find_virtual_ip(self.instances, name)
+        self._require_known(key, to)
+        others = with_others(instance.sharers, key)
         if to == self.node_name:
             if instance.router.state_name is State.MASTER:
                 return f"{key} is held by {to} already"
             self._carry_out(instance, instance.router.take_over(now), now)
-            return f"{key} is held by {to} now{with_others(instance.sharers, key)}"
+            is_lent = not instance.configuration.nopreempt and instance.router.outranks_by_wish
+            return f"{key} is held by {to} now{others}{_COMES_BACK_LATER.format(to) if is_lent else ''}"
         self._carry_out(instance, instance.router.step_aside(now), now)
-        return f"{self.node_name} steps aside for the best healthy Backup of {key}{with_others(instance.sharers, key)}"
+        comes_back = "" if instance.configuration.nopreempt else _COMES_BACK.format(to)
+        return f"{self.node_name} steps aside for the best healthy Backup of {key}{others}{comes_back}"
+
+    def _require_known(self, virtual_ip: str, node_name: str) -> None:
+        """Where the nodes are known, somebody who is none of them is a slip of the pen, and would move it elsewhere."""
+        known = self.configuration.node_names.get(virtual_ip)
+        if known is not None and node_name not in known:
+            raise ConfigurationError(f"no host of {virtual_ip} is named {node_name}; known are: {', '.join(known)}")
 
     def step_aside(self, now: Instant) -> Instant:
         """Ask healthy Backups to take every VIP over, make before break; until when it is worth waiting for them."""

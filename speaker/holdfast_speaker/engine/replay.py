@@ -6,7 +6,7 @@ import re
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -112,6 +112,8 @@ class Played:
     difference: str = ""
     """Where this engine asks its ports something else than was recorded, a sentence with the number of the line. No
     answer is known to what it asks, so nothing is played after that."""
+    addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of each VirtualIP, by namespace/name, as it was configured by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +142,23 @@ def play(lines: Iterable[bytes]) -> Iterator[Played]:
         engine.restore(head.checkpoint)
     except (*_UNPLAYABLE, ConfigurationError) as error:
         raise _refusal(1, f"its checkpoint cannot be taken up: {error}") from error
+    addresses = _addresses(head.checkpoint.configuration)
     for recorded in inputs:
+        if recorded.verb == "configure":
+            addresses |= _addresses(recorded.arguments[0])  # what is removed with it is told after it
         difference = _do(engine, ports, recorded)
         replayed = encode(engine.transitions)
         engine.transitions.clear()
         if difference or recorded.transitions != b"[]" or replayed != b"[]":
-            yield Played(recorded.verb, recorded.transitions, replayed, difference)
+            yield Played(recorded.verb, recorded.transitions, replayed, difference, addresses)
         if difference:
             return
+
+
+def _addresses(configuration: SpeakerConfiguration) -> dict[str, list[str]]:
+    routers = configuration.virtual_routers
+    alone = {router.name: router.addresses for router in routers if not router.virtual_ips}
+    return alone | {one.name: one.addresses for router in routers for one in router.virtual_ips}
 
 
 def _do(engine: Engine, ports: _Answers, recorded: Recorded) -> str:

@@ -109,6 +109,7 @@ def router_status(instance: Instance, warnings: list[str], *, host_ports_exposed
         unproved=router.unproved,
         host_ports_exposed=host_ports_exposed,
         advertised_interval_milliseconds=router.advertised_interval // MILLISECOND,
+        takes_over_after_milliseconds=-(-router.patience // MILLISECOND),
     )
 
 

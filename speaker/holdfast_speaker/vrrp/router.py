@@ -210,6 +210,15 @@ class VirtualRouter:
         return self._said_interval(self.state) if isinstance(self.state, Master) else self.configuration.interval
 
     @property
+    def patience(self) -> Duration:
+        """How long after the last advertisement of the Master that it hears it takes over from silence; 0: it hears
+        none, or is Master itself."""
+        state = self.state
+        heard = [known.heard.interval for known in state.known if known.heard] if isinstance(state, Backup) else []
+        version, priority = self.configuration.version, self._own_priority
+        return max((master_down_interval(version, priority, interval) for interval in heard), default=ZERO)
+
+    @property
     def unproved(self) -> bool:
         """Whether this Master may be one only because it hears nobody: it advertises the lowest healthy priority then.
 
@@ -1016,6 +1025,11 @@ class VirtualRouter:
         # Without nopreempt the old holder would take the VIP back as soon as the wish ended.
         ends_at = self._down_at(now, heard.interval) if self.configuration.nopreempt else None
         return self._promote(now, Reason.SWITCHOVER, heard, Wish(WishKind.TAKE_OVER, heard.priority + 1, ends_at))
+
+    @property
+    def outranks_by_wish(self) -> bool:
+        """Whether it is Master only because a user wished it: somebody else has a higher priority."""
+        return isinstance(self.state, Master) and self.state.wish is not None
 
     def step_aside(self, now: Instant) -> Actions:
         """Switchover away from this Master: advertise a lower band until a healthy Backup takes over (or none).

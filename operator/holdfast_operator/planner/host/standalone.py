@@ -67,6 +67,7 @@ def plan_host(documents: Sequence[Document], host: HostView, generation: int) ->
             node_name=host.node_name,
             generation=generation,
             virtual_routers=[_virtual_router(vip, vrids[vip.key], host) for vip in virtual_ips],
+            node_names=_node_names(documents, virtual_ips, host),
         ),
         probes={vip.key: tuple(probes) for vip in virtual_ips if (probes := vip.spec.track.probes_on(host.node_name))},
         warnings=(
@@ -86,6 +87,26 @@ def _vrids(documents: Sequence[Document]) -> dict[str, int]:
 def _runs_on(virtual_ip: VirtualIP, host: HostView) -> bool:
     names = virtual_ip.spec.nodes.names
     return not names or host.node_name in names
+
+
+def _node_names(
+    documents: Sequence[Document], virtual_ips: Sequence[VirtualIP], host: HostView
+) -> dict[str, list[str]]:
+    """Who can hold each: those of its nodes.names, else whoever the files name. Where they name nobody, it is not
+    known: another host may read a file without its name in it."""
+    named = _named(documents)
+    if not named:
+        return {}
+    return {vip.key: sorted({host.node_name, *(vip.spec.nodes.names or named)}) for vip in virtual_ips}
+
+
+def _named(documents: Sequence[Document]) -> set[str]:
+    every = [document.virtual_ip.spec.nodes for document in documents]
+    probes = [probe for document in documents for probe in document.virtual_ip.spec.track.probes]
+    names = {name for nodes in every for name in nodes.names}
+    names |= {entry.node_name for nodes in every for entry in nodes.priorities}
+    names |= {entry.node_name for nodes in every for entry in nodes.source_addresses}
+    return names | {name for probe in probes for name in probe.nodes}
 
 
 def _document_errors(document: Document) -> Iterator[ConfigurationError]:
@@ -172,12 +193,7 @@ def recovery_hold_ms(probes: Sequence[Probe]) -> int:
 
 def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
     """A slip of the pen in --node-name: every VirtualIP would run here with what is meant for nobody in particular."""
-    every = [document.virtual_ip.spec.nodes for document in documents]
-    probes = [probe for document in documents for probe in document.virtual_ip.spec.track.probes]
-    names = {name for nodes in every for name in nodes.names}
-    names |= {entry.node_name for nodes in every for entry in nodes.priorities}
-    names |= {entry.node_name for nodes in every for entry in nodes.source_addresses}
-    names |= {name for probe in probes for name in probe.nodes}
+    names = _named(documents)
     # Of each that does not run here something is said already.
     if any(_runs_on(document.virtual_ip, host) for document in documents) and names and host.node_name not in names:
         told = sorted(names)
