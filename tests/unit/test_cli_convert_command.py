@@ -17,9 +17,9 @@ EXAMPLES = ROOT / "examples" / "keepalived"
 DATA = ROOT / "tests" / "data" / "keepalived"
 
 
-def holdfast(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def holdfast(*words: str | Path, piped: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "holdfast_cli.main", "convert", *map(str, words)]
-    return subprocess.run(command, text=True, capture_output=True, check=False)
+    return subprocess.run(command, text=True, input=piped, capture_output=True, check=False)
 
 
 def virtual_ips(conversion: Conversion) -> dict[str, VirtualIP]:
@@ -132,6 +132,22 @@ def test_output_goes_to_a_file_and_the_report_to_stderr(tmp_path: Path) -> None:
     assert (finished.returncode, finished.stdout) == (0, "")
     assert len(read_text(output.read_text(encoding="utf-8"), "vip.yaml")) == 1
     assert finished.stderr.splitlines()[-1] == "VirtualIPs 1, files 2: differs 4, left out 4, note 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (EXAMPLES / "n1.conf").read_text(encoding="utf-8"),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kubevip, namespace: kube-system}\n"
+        "data: {range-global: 192.168.0.200-192.168.0.210}\n",
+    ],
+)
+def test_what_comes_through_a_pipe_is_converted_as_from_a_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "file"
+    file.write_text(text, encoding="utf-8")
+    piped, read = holdfast("n1=/dev/stdin", piped=text), holdfast(f"n1={file}")
+    assert (piped.returncode, piped.stderr) == (0, read.stderr.replace(str(file), "/dev/stdin"))
+    assert piped.stdout == read.stdout
 
 
 def test_bad_input_ends_with_2_and_writes_nothing(tmp_path: Path) -> None:

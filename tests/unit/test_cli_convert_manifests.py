@@ -13,6 +13,7 @@ import yaml
 from holdfast_api.errors import ConfigurationErrors
 from holdfast_api.pools import AddressPool
 from holdfast_api.resources import VirtualIP
+from holdfast_cli.convert import Input
 from holdfast_cli.convert.manifests import ConvertedManifests, are_manifests, convert_manifests
 
 POOL = """\
@@ -56,8 +57,9 @@ spec:
 def converted(folder: Path, text: str) -> ConvertedManifests:
     file = folder / "manifest.yaml"
     file.write_text(text, encoding="utf-8")
-    assert are_manifests([file])
-    return convert_manifests([file])
+    inputs = [Input(file)]
+    assert are_manifests(inputs)
+    return convert_manifests(inputs)
 
 
 def refusal(folder: Path, text: str) -> list[str]:
@@ -197,7 +199,7 @@ def test_the_command_tells_manifests_from_keepalived_s_files(tmp_path: Path) -> 
     manifest, keepalived = tmp_path / "manifest.yaml", tmp_path / "n1.conf"
     manifest.write_text(POOL + ALL, encoding="utf-8")
     keepalived.write_text("vrrp_instance V {\n}\n", encoding="utf-8")
-    assert not are_manifests([keepalived])
+    assert not are_manifests([Input(keepalived)])
     command = [sys.executable, "-P", "-m", "holdfast_cli.main", "convert"]
     made = subprocess.run([*command, str(manifest)], capture_output=True, text=True, check=True)
     assert made.stdout.startswith("apiVersion: holdfast.dev/v1alpha1\nkind: AddressPool\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from holdfast_api.errors import ConfigurationErrors
+from holdfast_cli.convert import Input, convert
 from holdfast_cli.convert.ledger import Ledger
 from holdfast_cli.convert.source import Source, without_comment
 
@@ -15,7 +16,7 @@ def read(folder: Path, text: str, config_id: str = "n1") -> tuple[list[str], Led
     file = folder / "keepalived.conf"
     file.write_text(text, encoding="utf-8")
     ledger = Ledger()
-    return [line.text for line in Source(config_id, ledger).read(file)], ledger
+    return [line.text for line in Source(config_id, ledger).read(file, file.read_bytes())], ledger
 
 
 @pytest.mark.parametrize(
@@ -176,14 +177,14 @@ def test_a_file_that_includes_itself_is_an_error_and_ends(tmp_path: Path) -> Non
 
 def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationErrors, match=r"missing\.conf: cannot be read: No such file or directory"):
-        Source("n1", Ledger()).read(tmp_path / "missing.conf")
+        convert([Input(tmp_path / "missing.conf")])
 
 
 def test_other_encodings_are_welcome_in_comments_alone(tmp_path: Path) -> None:
     file = tmp_path / "keepalived.conf"
-    file.write_bytes(b"state BACKUP # na\xefve\nauth_pass na\xefve\n")
     ledger = Ledger()
-    assert [line.text for line in Source("n1", ledger).read(file)] == ["state BACKUP"]
+    lines = Source("n1", ledger).read(file, b"state BACKUP # na\xefve\nauth_pass na\xefve\n")
+    assert [line.text for line in lines] == ["state BACKUP"]
     assert str(ledger.errors[0]) == f"{file}:2: column 13: is not UTF-8 text"
 
 

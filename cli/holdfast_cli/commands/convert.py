@@ -61,9 +61,8 @@ def command(
     from holdfast_cli.convert.manifests import are_manifests, convert_manifests
 
     inputs = _inputs(files, nodes)
-    paths = [given.path for given in inputs]
     converted: Converted = (
-        convert_manifests(paths) if are_manifests(paths) else convert(inputs, config_id, strict=strict, sticky=sticky)
+        convert_manifests(inputs) if are_manifests(inputs) else convert(inputs, config_id, strict=strict, sticky=sticky)
     )
     for line in converted.report:
         click.echo(line, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,21 @@ from holdfast_cli.convert.virtual_ips import Converted, Writer
 _NODE_NAME_LENGTH_MAX = 253
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Input:
     """One host's configuration; without a name the node is named after its router_id or its file."""
 
     path: Path
     node: str = ""
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """What the file has. Read once: of a pipe nothing is left then. Raises ConfigurationErrors."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            raise ConfigurationErrors([ConfigurationError(reason, file=str(self.path))]) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ def convert(inputs: Sequence[Input], config_id: str = "", *, strict: bool = Fals
 def _read(given: Input, config_id: str, ledger: Ledger) -> list[Statement]:
     identity = config_id or given.node or _name_of_file(given.path) or _host_name()
     source = Source(identity, ledger)
-    lines = source.read(given.path)
+    lines = source.read(given.path, given.content)
     if source.has_conditions and not config_id and not given.node:
         text = f"the config-id is taken to be {identity}; --config-id or NAME=FILE says another one"
         ledger.note(Note(Place(str(given.path), 1), "@", Kind.NOTE, text))

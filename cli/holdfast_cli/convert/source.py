@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast_api.errors import ConfigurationError, ConfigurationErrors
 from holdfast_cli.convert.ledger import Kind, Ledger, Note, Place
 from holdfast_cli.convert.parameters import CONDITION, DEFINITION, Body, Parameters, repetitions, uses_random
 
@@ -63,26 +62,22 @@ class Source:
         self.has_conditions = False
         """Whether any line depends on the config-id."""
 
-    def read(self, path: Path) -> list[Line]:
-        """The lines of the file and its includes, in keepalived's order.
+    def read(self, path: Path, content: bytes) -> list[Line]:
+        """The lines of the file, which has this content, and of its includes, in keepalived's order.
 
-        What is wrong with single lines goes to the ledger. Raises ConfigurationErrors where nothing can be read.
+        What is wrong with single lines goes to the ledger.
         """
         start = Place(str(path), 1)
         for name, value in (("_INSTANCE", self._config_id), ("_HASH", "#"), ("_BANG", "!")):
             self._parameters.bodies[name] = Body(((start, value),))
-        try:
-            self._read_file(path, depth=0)
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            raise ConfigurationErrors([ConfigurationError(reason, file=str(path))]) from error
+        self._read_file(path, content, depth=0)
         for name, place in self._parameters.unused.items():
             self._ledger.note(Note(place, f"${name}", Kind.LEFT_OUT, "is defined, and nothing uses it"))
         return self._lines
 
-    def _read_file(self, path: Path, depth: int) -> None:
+    def _read_file(self, path: Path, content: bytes, depth: int) -> None:
         # Comments may be in any encoding; what is left is checked line by line.
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        text = content.decode("utf-8", "surrogateescape")
         outer = self._parameters.bodies.get("_PWD")
         self._parameters.bodies["_PWD"] = Body(((Place(str(path), 1), str(path.parent)),))
         for chunk in _chunks(str(path), text):
@@ -181,9 +176,11 @@ class Source:
                 self._nothing_found(place, keyword, alternative)
             for file in files:
                 try:
-                    self._read_file(file, depth + 1)
+                    content = file.read_bytes()
                 except OSError as error:
                     self._ledger.refuse(place, keyword, f"{file} cannot be read: {error.strerror or error}")
+                    continue
+                self._read_file(file, content, depth + 1)
 
     def _nothing_found(self, place: Place, keyword: str, pattern: str) -> None:
         if keyword in STRICT_INCLUDES:
