@@ -253,3 +253,13 @@ class VirtualIP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
     def key(self) -> str:
         """`namespace/name`, unique in a cluster and in a set of files."""
         return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def named_nodes(self) -> list[str]:
+        """The nodes that it says something of: priorities, who takes part, source addresses, who runs a probe."""
+        nodes = self.spec.nodes
+        names = [entry.node_name for entry in nodes.priorities]
+        names += nodes.names
+        names += [entry.node_name for entry in nodes.source_addresses]
+        names += [name for probe in self.spec.track.probes for name in probe.nodes]
+        return list(dict.fromkeys(names))

@@ -61,7 +61,8 @@ def plan_lab(documents: Sequence[Document], host_names: Sequence[str] = ()) -> L
     Raises ConfigurationErrors with everything that a lab cannot do for them.
     """
     virtual_ips = [document.virtual_ip for document in documents]
-    names = list(host_names) or _named_nodes(virtual_ips) or list(DEFAULT_HOSTS)
+    named = dict.fromkeys(name for virtual_ip in virtual_ips for name in virtual_ip.named_nodes)
+    names = list(host_names or named or DEFAULT_HOSTS)
     errors = [*_check_hosts(names), *_check_documents(documents)]
     if errors:
         raise ConfigurationErrors(errors)
@@ -93,17 +94,6 @@ def plan_lab(documents: Sequence[Document], host_names: Sequence[str] = ()) -> L
         ports=tuple(probed or [DEFAULT_PORT]),
         probed_ports=tuple(probed),
     )
-
-
-def _named_nodes(virtual_ips: Sequence[VirtualIP]) -> list[str]:
-    names: dict[str, None] = {}
-    for virtual_ip in virtual_ips:
-        nodes = virtual_ip.spec.nodes
-        names |= dict.fromkeys(entry.node_name for entry in nodes.priorities)
-        names |= dict.fromkeys(nodes.names)
-        names |= dict.fromkeys(entry.node_name for entry in nodes.source_addresses)
-        names |= dict.fromkeys(name for probe in virtual_ip.spec.track.probes for name in probe.nodes)
-    return list(names)
 
 
 def _check_hosts(names: Sequence[str]) -> Iterator[ConfigurationError]:

@@ -28,6 +28,12 @@ def test_files_that_would_be_put_in_force_are_valid_for_each_host_that_they_name
     assert (told.returncode, told.stdout.splitlines()) == (0, ["n1: 1 VirtualIP", "n2: 1 VirtualIP"])
 
 
+def test_hosts_that_only_a_probe_names_are_told_as_well(file: Path) -> None:
+    file.write_text(WEB % ", track: {probes: [{name: web, tcpSocket: {port: 80}, nodes: [n2, n1]}]}")
+    told = validate("-f", file)
+    assert (told.returncode, told.stdout.splitlines()) == (0, ["n1: 1 VirtualIP", "n2: 1 VirtualIP"])
+
+
 def test_what_run_warns_of_is_told_and_is_no_error(file: Path) -> None:
     told = validate("-f", file, "--node-name=n3")
     assert told.returncode == 0

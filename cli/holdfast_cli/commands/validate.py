@@ -62,10 +62,8 @@ def _plans(files: tuple[Path, ...], node_name: str | None, interface: str | None
     if node_name:
         names = [node_name]
     else:
-        nodes = [document.virtual_ip.spec.nodes for document in read_paths(list(files))]
-        found = {name for one in nodes for name in one.names}
-        found |= {entry.node_name for one in nodes for entry in one.priorities}
-        names = sorted(found | {entry.node_name for one in nodes for entry in one.source_addresses}) or [""]
+        documents = read_paths(list(files))
+        names = sorted({name for document in documents for name in document.virtual_ip.named_nodes}) or [""]
     feeds = {name: Feed(list(files), name, interface) for name in names}
     return {name: feed.plan(feed.look()) for name, feed in feeds.items()}
 

@@ -101,12 +101,7 @@ def _node_names(
 
 
 def _named(documents: Sequence[Document]) -> set[str]:
-    every = [document.virtual_ip.spec.nodes for document in documents]
-    probes = [probe for document in documents for probe in document.virtual_ip.spec.track.probes]
-    names = {name for nodes in every for name in nodes.names}
-    names |= {entry.node_name for nodes in every for entry in nodes.priorities}
-    names |= {entry.node_name for nodes in every for entry in nodes.source_addresses}
-    return names | {name for probe in probes for name in probe.nodes}
+    return {name for document in documents for name in document.virtual_ip.named_nodes}
 
 
 def _document_errors(document: Document) -> Iterator[ConfigurationError]:
