@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_CEILING
+from decimal import ROUND_CEILING, Decimal
 from typing import TypeVar
 
 from holdfast_api.resources import (
@@ -85,25 +85,22 @@ def _preempt_delay(router: Router, ledger: Ledger, *, nopreempt: bool) -> int:
         if member.preempt_delay and member.starts_as_master:
             text = "keepalived ignores it together with `state MASTER`; Holdfast does not"
             ledger.differs(member.where("preempt_delay"), text)
-    delay = settled(router, "preempt_delay", lambda member: member.preempt_delay, ledger, max)
-    rounded = int(delay.to_integral_value(ROUND_CEILING))
-    if rounded != delay:
-        for member in router.everyone:
-            if member.preempt_delay == delay:
-                ledger.differs(member.where("preempt_delay"), f"becomes {rounded} s, as Holdfast has whole seconds")
-    return rounded
+    return _whole_seconds(router, "preempt_delay", lambda member: member.preempt_delay, ledger)
 
 
 def start_delay(router: Router, ledger: Ledger) -> int:
     """How long a host that starts takes nothing over, in seconds: vrrp_startup_delay."""
-    delay = settled(router, "vrrp_startup_delay", lambda member: member.start_delay, ledger, max)
-    rounded = int(delay.to_integral_value(ROUND_CEILING))
-    if rounded != delay:
+    return _whole_seconds(router, "vrrp_startup_delay", lambda member: member.start_delay, ledger)
+
+
+def _whole_seconds(router: Router, keyword: str, value_of: Callable[[Instance], Decimal], ledger: Ledger) -> int:
+    """The longest that any host waits, for all nodes, rounded up."""
+    longest = settled(router, keyword, value_of, ledger, max)
+    rounded = int(longest.to_integral_value(ROUND_CEILING))
+    if rounded != longest:
         for member in router.everyone:
-            if member.start_delay == delay:
-                ledger.differs(
-                    member.where("vrrp_startup_delay"), f"becomes {rounded} s, as Holdfast has whole seconds"
-                )
+            if value_of(member) == longest:
+                ledger.differs(member.where(keyword), f"becomes {rounded} s, as Holdfast has whole seconds")
     return rounded
 
 
