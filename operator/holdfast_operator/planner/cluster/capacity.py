@@ -38,21 +38,13 @@ def within_capacity(
     created: Mapping[str, str],
 ) -> dict[str, Verdict]:
     """The verdicts, so that no node runs more than fits; `created` is when each VirtualIP was made, by its key."""
-    number: Counter[str] = Counter()
-    size: Counter[str] = Counter()
-    tracked: Counter[str] = Counter()
-    counted: set[tuple[str, str]] = set()
-    """By node: shared virtual routers that are counted already."""
-    shared = {key: verdict.router for key, verdict in verdicts.items() if isinstance(verdict, Accepted)}
-    for key in verdicts:
+    load = _Load()
+    for key, verdict in verdicts.items():
+        shared = verdict.router if isinstance(verdict, Accepted) else ""
         for node, router in running.get(key, {}).items():
-            tracked[node] += router.tracks_services
-            if shared.get(key) and (node, shared[key]) in counted:
-                size[node] += _bytes_beside(key, router.addresses)
-                continue
-            counted.add((node, shared.get(key, "")))
-            number[node] += 1
-            size[node] += _bytes_in_force(router)
+            joins = load.joins(node, shared)
+            more = _bytes_beside(key, router.addresses) if joins else _bytes_in_force(router)
+            load.add(node, shared, more, is_watched=router.tracks_services)
     found = dict(verdicts)
     waiting = [
         (not running.get(key), created.get(key, ""), key, verdict)
@@ -62,46 +54,60 @@ def within_capacity(
     for is_new, _, key, verdict in sorted(waiting, key=lambda one: one[:3]):
         new_to = [one.node.name for one in verdict.membership.members if one.node.name not in running.get(key, {})]
         watched_by = {name for name in new_to if tracks_services(verdict.virtual_ip, name)}
-        all_watched = {name for name in watched_by if tracked[name] >= VIRTUAL_ROUTERS_MAX}
-        if verdict.router:
-            beside = _bytes_beside(key, verdict.virtual_ip.spec.addresses)
-            if watched_by:
-                beside += _bytes_tracking(verdict)
-            more_of = {
-                name: beside if (name, verdict.router) in counted else beside + _bytes(verdict) for name in new_to
-            }
-            full = all_watched | {
-                name
-                for name in new_to
-                if size[name] + more_of[name] > BYTES_MAX
-                or ((name, verdict.router) not in counted and number[name] >= VIRTUAL_ROUTERS_MAX)
-            }
-            if full and is_new:
-                found[key] = _refusal(sorted(full))
-                continue
-            for name in new_to:
-                number[name] += (name, verdict.router) not in counted
-                size[name] += more_of[name]
-                tracked[name] += name in watched_by
-                counted.add((name, verdict.router))
-            continue
-        more = _bytes(verdict)
-        full = all_watched | {
-            name for name in new_to if number[name] >= VIRTUAL_ROUTERS_MAX or size[name] + more > BYTES_MAX
+        is_watched = bool(watched_by)
+        more_of = {
+            name: _bytes_more(key, verdict, joins=load.joins(name, verdict.router), is_watched=is_watched)
+            for name in new_to
+        }
+        full = {
+            name
+            for name, more in more_of.items()
+            if not load.takes(name, verdict.router, more, is_watched=name in watched_by)
         }
         if full and is_new:
             found[key] = _refusal(sorted(full))
             continue
-        for name in new_to:
-            if name not in full:
-                number[name] += 1
-                size[name] += more
-                tracked[name] += name in watched_by
-        if full:
-            members = tuple(one for one in verdict.membership.members if one.node.name not in full)
-            membership = replace(verdict.membership, members=members, full=tuple(sorted(full)))
+        # Those that share a virtual router are on the same nodes, full or not.
+        left_out = set() if verdict.router else full
+        for name, more in more_of.items():
+            if name not in left_out:
+                load.add(name, verdict.router, more, is_watched=name in watched_by)
+        if left_out:
+            members = tuple(one for one in verdict.membership.members if one.node.name not in left_out)
+            membership = replace(verdict.membership, members=members, full=tuple(sorted(left_out)))
             found[key] = replace(verdict, membership=membership)
     return found
+
+
+class _Load:
+    """What runs on each node."""
+
+    def __init__(self) -> None:
+        self._number: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._watched: Counter[str] = Counter()
+        self._shared: set[tuple[str, str]] = set()
+        """Nodes, and shared virtual routers that are counted there already."""
+
+    def joins(self, node: str, router: str) -> bool:
+        """Whether this shared virtual router runs there already; "" is none."""
+        return (node, router) in self._shared
+
+    def takes(self, node: str, router: str, more: int, *, is_watched: bool) -> bool:
+        """Whether there is room for one more VirtualIP, of so many bytes."""
+        return (
+            (self.joins(node, router) or self._number[node] < VIRTUAL_ROUTERS_MAX)
+            and self._bytes[node] + more <= BYTES_MAX
+            and not (is_watched and self._watched[node] >= VIRTUAL_ROUTERS_MAX)
+        )
+
+    def add(self, node: str, router: str, more: int, *, is_watched: bool) -> None:
+        """One more VirtualIP."""
+        self._number[node] += not self.joins(node, router)
+        self._bytes[node] += more
+        self._watched[node] += is_watched
+        if router:
+            self._shared.add((node, router))
 
 
 def _bytes_in_force(router: VirtualRouterConfiguration) -> int:
@@ -113,13 +119,15 @@ def _bytes_beside(key: str, addresses: Sequence[str]) -> int:
     return _BYTES_SHARING + len(key) + _listed(addresses)
 
 
-def _bytes(verdict: Accepted) -> int:
-    addresses = _listed(verdict.membership.addresses) + _listed(verdict.virtual_ip.spec.addresses)
-    return _BYTES_EACH + addresses + _bytes_tracking(verdict)
-
-
-def _bytes_tracking(verdict: Accepted) -> int:
-    return len(msgspec.json.encode(verdict.virtual_ip.spec.track))
+def _bytes_more(key: str, verdict: Accepted, *, joins: bool, is_watched: bool) -> int:
+    """Of a VirtualIP that is new on a node; `joins`: its shared virtual router runs there already."""
+    spec = verdict.virtual_ip.spec
+    tracking = len(msgspec.json.encode(spec.track))
+    router = _BYTES_EACH + _listed(verdict.membership.addresses) + _listed(spec.addresses) + tracking
+    if not verdict.router:
+        return router
+    beside = _bytes_beside(key, spec.addresses) + (tracking if is_watched else 0)
+    return beside if joins else beside + router
 
 
 def _listed(addresses: Sequence[str]) -> int:
