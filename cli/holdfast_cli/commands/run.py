@@ -7,23 +7,14 @@ from pathlib import Path
 
 import click
 
+from holdfast_cli.commands.options import FILES, INTERFACE
 from holdfast_cli.standalone.spawn import Spawned, fork_engine
 
 
 @click.command(short_help="Hold VIPs on this host, from VirtualIP files.")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="VirtualIP documents: a YAML file, or a folder of them. May be given several times.",
-)
+@FILES
 @click.option("--node-name", required=True, metavar="NAME", help="This host's name, as nodes.priorities has it.")
-@click.option(
-    "--interface", metavar="IF", help="For VirtualIPs that name none; else the one whose subnet holds the VIP."
-)
+@INTERFACE
 @click.option(
     "--state-dir",
     default=Path("/run/holdfast"),

@@ -7,28 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast_cli.commands.options import FILES, INTERFACE
+
 if TYPE_CHECKING:
     from holdfast_operator.planner.host.standalone import HostPlan
 
-_FILES = click.Path(path_type=Path)
-
 
 @click.command(short_help="Say what `holdfast run` would say of VirtualIP files.")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    type=_FILES,
-    help="VirtualIP documents: a YAML file, or a folder of them. May be given several times.",
-)
+@FILES
 @click.option("--node-name", metavar="NAME", help="The host that they are for; by default each host that they name.")
+@INTERFACE
 @click.option(
-    "--interface", metavar="IF", help="For VirtualIPs that name none; else the one whose subnet holds the VIP."
-)
-@click.option(
-    "--before", multiple=True, type=_FILES, help="The files as they are in force: say what an edit of them does."
+    "--before",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The files as they are in force: say what an edit of them does.",
 )
 def command(files: tuple[Path, ...], node_name: str | None, interface: str | None, before: tuple[Path, ...]) -> None:
     """Say what `holdfast run` would say of VirtualIP files. Nothing is touched, and nobody has to be root.

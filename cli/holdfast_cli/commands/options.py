@@ -1,0 +1,20 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILES = click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="VirtualIP documents: a YAML file, or a folder of them. May be given several times.",
+)
+INTERFACE = click.option(
+    "--interface", metavar="IF", help="For VirtualIPs that name none; else the one whose subnet holds the VIP."
+)
