@@ -6,7 +6,7 @@ import contextlib
 import socket
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from holdfast_testing.kubernetes_services import (
     nodes_of,
 )
 from holdfast_testing.kubernetes_vips import BOUND_MS, INTERVAL_MS, SLACK_MS, SYSTEM, Holdfast, address_pools
-from holdfast_testing.load_client import Load
+from holdfast_testing.load_client import Load, LoadResult
 
 pytestmark = pytest.mark.kind
 
@@ -109,6 +109,20 @@ def is_let_in(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def two_hundred_clients(cluster: KindCluster, make_service: MakeService, kill: Callable[[str], object]) -> LoadResult:
+    """What the clients of a Service feel when `kill` is done to the node that has its address."""
+    service = make_service("crowded", annotations=OF_QUICK)
+    address = service.address()
+    service.answered()
+    holder = service.held_by_one()
+    with Load(address, service.port, clients=200, period_ms=500) as load:
+        time.sleep(3)
+        kill(holder)
+        cluster.wait_for(lambda: cluster.holders(address) not in ([], [holder]), 30, "another holder")
+        time.sleep(3)
+    return load.result()
 
 
 def test_a_service_gets_an_address_of_the_pool_that_is_its_own_and_answers(
@@ -272,16 +286,9 @@ def test_a_service_keeps_its_address_while_the_operator_is_replaced(
 def test_two_hundred_clients_of_a_service_whose_holder_s_engine_dies(
     cluster: KindCluster, make_service: MakeService, lines: Backends, figures: Figures
 ) -> None:
-    service = make_service("crowded", annotations=OF_QUICK)
-    address = service.address()
-    service.answered()
-    holder = service.held_by_one()
-    with Load(address, service.port, clients=200, period_ms=500) as load:
-        time.sleep(3)
-        cluster.node_exec(holder, "pkill", "-KILL", "-f", "holdfast_speaker.host")
-        cluster.wait_for(lambda: cluster.holders(address) not in ([], [holder]), 30, "another holder")
-        time.sleep(3)
-    result = load.result()
+    result = two_hundred_clients(
+        cluster, make_service, lambda node: cluster.node_exec(node, "pkill", "-KILL", "-f", "holdfast_speaker.host")
+    )
     figures.add(f"200 clients of a Service, engine killed: failed of {result.requests} requests", "", result.failed)
     figures.add("200 clients of a Service, engine killed: nobody is answered", "ms", result.silence_ms)
     figures.add("200 clients of a Service, engine killed: longest wait of one that was", "ms", result.longest_wait_ms)
@@ -294,16 +301,7 @@ def test_two_hundred_clients_of_a_service_whose_holder_s_engine_dies(
 def test_two_hundred_clients_of_a_service_whose_holder_is_powered_off(
     cluster: KindCluster, make_service: MakeService, lines: Backends, figures: Figures
 ) -> None:
-    service = make_service("crowded", annotations=OF_QUICK)
-    address = service.address()
-    service.answered()
-    holder = service.held_by_one()
-    with Load(address, service.port, clients=200, period_ms=500) as load:
-        time.sleep(3)
-        cluster.kill_node(holder)
-        cluster.wait_for(lambda: cluster.holders(address) not in ([], [holder]), 30, "another holder")
-        time.sleep(3)
-    result = load.result()
+    result = two_hundred_clients(cluster, make_service, cluster.kill_node)
     # A third of the requests goes to the dead node's pod until the Service leaves that out: Kubernetes' share.
     figures.add(f"200 clients of a Service, holder killed: failed of {result.requests} requests", "", result.failed)
     figures.add("200 clients of a Service, holder killed: nobody is answered", "ms", result.silence_ms)
