@@ -188,6 +188,25 @@ def test_a_vip_whose_members_are_all_dead_is_held_by_nobody(
     )
 
 
+def blind(series: dict[str, float]) -> dict[str, float]:
+    """What an operator serves that leads and can list nothing: it goes on telling what it saw last."""
+    return {name: 0.0 if "last_list_timestamp" in name else value for name, value in series.items()}
+
+
+@pytest.mark.parametrize("nodes", ["dead", "kept from it"])
+def test_an_operator_that_leads_and_sees_nothing_hides_no_vip_that_nobody_holds(
+    promtool: str, chart: Path, tmp_path: Path, agents_text: str, nodes: str
+) -> None:
+    before = all_well(agents_text)
+    agents = {
+        name: (float("Initialize" in name) if "router_state" in name else value)
+        for name, value in healthy_agents(agents_text).items()
+    }
+    operator = blind(samples(scraped_operator(cluster())))
+    after = operator | (dead(agents, "n1", "n2") if nodes == "dead" else agents)
+    assert ("HoldfastVIPNotHeld", WEB) in firing(promtool, chart, tmp_path, before, after)
+
+
 def test_a_dead_holder_is_no_vip_that_nobody_holds(
     promtool: str, chart: Path, tmp_path: Path, agents_text: str
 ) -> None:
