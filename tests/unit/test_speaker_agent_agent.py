@@ -717,16 +717,28 @@ def test_an_agent_that_stood_still_is_ready_again_only_with_its_engine_s_words_o
     play(scene)
 
 
-def test_an_api_server_that_is_away_makes_an_agent_no_less_ready(monkeypatch):
+@pytest.mark.parametrize("obstacle", ["away", "refuses"])
+def test_an_agent_that_cannot_say_what_is_new_is_not_ready_after_a_while(monkeypatch, obstacle):
     monkeypatch.setattr(agent, "_ALIVE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(agent, "UNSAID_SECONDS", 0.5)
 
     async def scene(world):
         prepare(world, "web")
         await world.start_agent()
         await until(lambda: world.api.entry("web") and not_ready(world) == "")
-        await world.api.stop()
+        if obstacle == "away":
+            await world.api.stop()
+        else:
+            world.api.refuse(WEB_STATUS, 503)
+        await asyncio.sleep(1.5)
+        assert not_ready(world) == "", "it has nothing new to say"
         world.engine.move(WEB, State.MASTER, Reason.NO_MASTER_HEARD)
-        await asyncio.sleep(1)
-        assert not_ready(world) == ""
+        await until(lambda: "does not stand in the API server" in not_ready(world))
+        if obstacle == "away":
+            await world.api.start()
+        else:
+            world.api.refuse(WEB_STATUS, 0)
+        await until(lambda: not_ready(world) == "")
+        assert world.api.entry("web")["state"] == "Master"
 
     play(scene)

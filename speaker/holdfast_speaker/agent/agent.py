@@ -44,6 +44,9 @@ _RESOURCES = ("speakerconfigs", "pods", "virtualips")
 _WRITTEN = ("speakerconfigs", "virtualips")
 _ALIVE_EVERY_SECONDS = 2.0
 _CATCH_UP_EVERY_SECONDS = 0.5
+UNSAID_SECONDS = 20.0
+"""An agent that could not write for so long what is new is not ready: what stands there is untrue.
+Two nodes that both say Master are a split brain after three times that (docs/reference/status.md)."""
 _NOT_CAUGHT_UP = "what the engine says does not stand in the API server yet"
 _PUBLISH_EVERY_SECONDS = 5.0
 _READ_AGAIN_EVERY_SECONDS = 5.0
@@ -84,6 +87,7 @@ class Agent:
         self._health = HealthBook(self._pods, clock)
         self._kept_health: dict[str, Verdict] = {}
         self._has_caught_up = False
+        self._unsaid_since: float | None = None
         targets = ProbeTargets(settings.allowed_probe_networks, self._addresses_of)
         self._monitor = HealthMonitor({}, self._take_probes, targets.permits)
         self._node_ports = NodePorts(settings.host_addresses, self._take_node_ports)
@@ -263,7 +267,7 @@ class Agent:
         turned = time.monotonic()
         while True:
             stood_still, turned = time.monotonic() - turned, time.monotonic()
-            if stood_still > alive.FRESH_SECONDS:
+            if stood_still > alive.FRESH_SECONDS or self._unsaid_seconds(turned) > UNSAID_SECONDS:
                 self._has_caught_up = False
             self._cache.save_alive(alive.words(self._engine.words or ("" if self._has_caught_up else _NOT_CAUGHT_UP)))
             remembered = self._health.remembered()
@@ -276,11 +280,19 @@ class Agent:
                 self._has_caught_up = await self._catch_up()
                 await asyncio.sleep(_CATCH_UP_EVERY_SECONDS)
 
+    def _unsaid_seconds(self, now: float) -> float:
+        """For how long something that the engine says waits to be written."""
+        if self._publisher.is_up_to_date:
+            self._unsaid_since = None
+            return 0.0
+        self._unsaid_since = now if self._unsaid_since is None else self._unsaid_since
+        return now - self._unsaid_since
+
     async def _catch_up(self) -> bool:
         """Ask the engine now; whether all that it says stands in the API server.
 
-        What a former agent wrote, or this one before it stood still, may be long untrue, and counts as heard as soon as
-        the pod is Ready. An API server that is away later makes nobody less ready.
+        What a former agent wrote, or this one before it stood still or was cut off, may be long untrue, and counts as
+        heard while the pod is Ready. An agent that has nothing new to say is ready without an API server, too.
         """
         try:
             await self._engine.look()
