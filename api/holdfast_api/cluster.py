@@ -44,6 +44,10 @@ NOT_HEARD_SINCE_ANNOTATION: Final = f"{GROUP}/not-heard-since"
 AWAITED_SINCE_ANNOTATION: Final = f"{GROUP}/awaited-since"
 """Of a SpeakerConfig whose agent is heard and has not answered what others wait for: since when (RFC 3339)."""
 
+STANDS_ASIDE_ANNOTATION: Final = f"{GROUP}/stands-aside"
+"""Of every SpeakerConfig: whether the node was kept free of load balancers at the last plan ("true", "false"), or was
+so already when an operator first looked at that: "kept", and what ran there before an upgrade goes on."""
+
 PLANNED_FROM_ANNOTATION: Final = f"{GROUP}/planned-from"
 """Of a SpeakerConfig: the uid of the CustomResourceDefinition whose VirtualIPs it was planned from.
 

@@ -18,6 +18,7 @@ from holdfast_api.cluster import (
     OPERATOR_FIELD_MANAGER,
     PLANNED_FROM_ANNOTATION,
     POOLS_REQUIRED_ANNOTATION,
+    STANDS_ASIDE_ANNOTATION,
     Condition,
     SpeakerConfigSpec,
     VirtualIPStatus,
@@ -34,7 +35,13 @@ from holdfast_operator.reader import SPEAKER_CONFIGS, VIRTUAL_IPS, Cluster
 from holdfast_operator.surroundings import POOLS
 
 _OWN_ANNOTATIONS: Final = frozenset(
-    {PLANNED_FROM_ANNOTATION, POOLS_REQUIRED_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, AWAITED_SINCE_ANNOTATION}
+    {
+        PLANNED_FROM_ANNOTATION,
+        POOLS_REQUIRED_ANNOTATION,
+        NOT_HEARD_SINCE_ANNOTATION,
+        AWAITED_SINCE_ANNOTATION,
+        STANDS_ASIDE_ANNOTATION,
+    }
 )
 
 AT_ONCE: Final = 8

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from holdfast_api.cluster import Link
+from holdfast_api.cluster import STANDS_ASIDE_ANNOTATION, Link
 from holdfast_operator.planner.cluster import capacity
 from holdfast_operator.planner.cluster.view import ClusterPlan, ClusterRules, NodeView
 from holdfast_testing.planner_world import LATER, MUCH_LATER, NOW, World, condition, routers
@@ -25,6 +25,15 @@ def held(*names: str) -> World:
         world.say("shop/web", name, "Master" if name == "n1" else "Backup")
     world.settle()
     return world
+
+
+def waits(plan: ClusterPlan) -> dict[str, dict[str, str]]:
+    """By node: since when the plan has waited for it, as it is remembered."""
+    told = {
+        node: {name: value for name, value in found.items() if name != STANDS_ASIDE_ANNOTATION}
+        for node, found in plan.annotations.items()
+    }
+    return {node: found for node, found in told.items() if found}
 
 
 def takes_over(world: World, name: str, *former: str) -> None:
@@ -144,18 +153,18 @@ def test_a_node_that_leaves_and_is_not_heard_is_waited_for_a_minute_by_whoever_o
     world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], is_ready=False)
     selector_is_edited(world)
     plan = world.reconcile(at(0))
-    assert plan.annotations == {"n1": {"holdfast.dev/not-heard-since": at(0)}}
+    assert waits(plan) == {"n1": {"holdfast.dev/not-heard-since": at(0)}}
     assert plan.look_again_seconds == 60
     plan = world.reconcile(at(59))
     assert set(routers(plan)) == {"n1", "n2", "n3"}
-    assert plan.annotations["n1"] == {"holdfast.dev/not-heard-since": at(0)}, "no memory but what stands there"
+    assert waits(plan)["n1"] == {"holdfast.dev/not-heard-since": at(0)}, "no memory but what stands there"
     plan = world.reconcile(at(60), observed=False)
     assert set(routers(plan)) == {"n2", "n3"}
     assert routers(plan)["n2"].members == MEMBERS, "its configuration first"
     plan = world.reconcile(at(61))
     assert routers(plan)["n2"].members == ["10.0.0.2", "10.0.0.3"]
     assert plan.departed == {"shop/web": ["n1"]}
-    assert world.reconcile(at(62)).annotations == {}
+    assert waits(world.reconcile(at(62))) == {}
 
 
 def test_a_node_that_is_heard_again_has_its_minute_anew() -> None:
@@ -165,9 +174,9 @@ def test_a_node_that_is_heard_again_has_its_minute_anew() -> None:
     takes_over(world, "n2", "n3")
     world.reconcile(at(0))
     world.heard = {"n1", "n2", "n3"}
-    assert world.reconcile(at(50)).annotations == {}
+    assert waits(world.reconcile(at(50))) == {}
     world.heard = {"n2", "n3"}
-    assert world.reconcile(at(100)).annotations["n1"] == {"holdfast.dev/not-heard-since": at(100)}
+    assert waits(world.reconcile(at(100)))["n1"] == {"holdfast.dev/not-heard-since": at(100)}
     assert "n1" in routers(world.plan(at(159)))
 
 
@@ -192,7 +201,7 @@ def test_a_memory_that_cannot_be_true_begins_anew(since: str) -> None:
     speaker = world.speakers["n1"]
     metadata = msgspec.structs.replace(speaker.metadata, annotations={"holdfast.dev/not-heard-since": since})
     world.speakers["n1"] = msgspec.structs.replace(speaker, metadata=metadata)
-    assert world.plan(at(90)).annotations["n1"] == {"holdfast.dev/not-heard-since": at(90)}
+    assert waits(world.plan(at(90)))["n1"] == {"holdfast.dev/not-heard-since": at(90)}
 
 
 def test_the_speaker_config_of_a_node_that_is_gone_is_emptied_and_goes_when_its_agent_has_answered() -> None:
@@ -264,12 +273,12 @@ def test_an_agent_that_never_answers_keeps_nobody_out_for_longer_than_a_minute()
     world.settle()
     world.apply("web")
     plan = world.reconcile(at(0), observed=False)
-    assert set(plan.annotations) == {"n1", "n2"}
-    assert plan.annotations["n1"] == {"holdfast.dev/awaited-since": at(0)}
+    assert set(waits(plan)) == {"n1", "n2"}
+    assert waits(plan)["n1"] == {"holdfast.dev/awaited-since": at(0)}
     world.report("n1")
     world.report("n3")
     plan = world.reconcile(at(59), observed=False)
-    assert (routers(plan)["n3"].draining, set(plan.annotations)) == (True, {"n2"})
+    assert (routers(plan)["n3"].draining, set(waits(plan))) == (True, {"n2"})
     assert not routers(world.reconcile(at(60), observed=False))["n3"].draining
 
 
@@ -480,10 +489,31 @@ def test_a_node_that_is_kept_free_takes_part_only_where_it_is_named(label: str) 
 
 
 @pytest.mark.parametrize("label", [CONTROL_PLANE, EXCLUDED])
-def test_what_is_in_force_on_a_node_that_is_kept_free_stays(label: str) -> None:
+def test_what_runs_on_a_node_that_is_kept_free_since_before_an_upgrade_stays(label: str) -> None:
     world = held()
+    for name, speaker in world.speakers.items():  # as an operator left them that knew nothing of such labels
+        kept = {key: value for key, value in speaker.metadata.annotations.items() if key != STANDS_ASIDE_ANNOTATION}
+        metadata = msgspec.structs.replace(speaker.metadata, annotations=kept)
+        world.speakers[name] = msgspec.structs.replace(speaker, metadata=metadata)
     world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], labels={label: ""})
     assert routers(world.settle()) == routers(held().settle())
+    assert routers(world.settle()) == routers(held().settle()), "it is remembered"
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], labels={})
+    world.settle()
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], labels={label: ""})
+    assert routers(world.plan())["n1"].draining, "a label that goes and comes again is a new one"
+
+
+@pytest.mark.parametrize("label", [CONTROL_PLANE, EXCLUDED])
+def test_a_label_that_comes_later_drains_the_node_and_its_going_lets_it_take_part_again(label: str) -> None:
+    world = held()
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], labels={label: ""})
+    assert routers(world.plan())["n1"].draining
+    world.settle()
+    takes_over(world, "n2", "n1")
+    assert set(routers(world.settle(LATER))) == {"n2", "n3"}
+    world.nodes["n1"] = dataclasses.replace(world.nodes["n1"], labels={})
+    assert set(routers(world.settle(LATER))) == {"n1", "n2", "n3"}
 
 
 def test_an_administrator_may_let_control_planes_take_part() -> None:
@@ -648,4 +678,4 @@ def test_a_cluster_of_ipv6_alone_is_one_like_any_other() -> None:
 
 def test_much_later_nothing_is_waited_for() -> None:
     world = held()
-    assert (world.plan(MUCH_LATER).annotations, world.plan(NOW).look_again_seconds) == ({}, None)
+    assert (waits(world.plan(MUCH_LATER)), world.plan(NOW).look_again_seconds) == ({}, None)

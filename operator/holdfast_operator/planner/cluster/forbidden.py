@@ -55,6 +55,7 @@ class Forbidden:
                 if (address := _address(text)) is not None:
                     self._nodes.setdefault(address, []).append(node.name)
         self._api_servers = {found for text in view.api_server_addresses if (found := _address(text)) is not None}
+        self._services = {found for text in view.service_addresses if (found := _address(text)) is not None}
         self._networks = [
             *((ip_network(text), words) for text, words in _KINDS.items()),
             *_networks([*view.service_networks, *view.rules.service_networks], "an address of a Service, in"),
@@ -93,6 +94,8 @@ class Forbidden:
             yield Ban(f"an address of node {names[0]}", is_given_up=True, owner=names[0] if len(names) == 1 else "")
         if address in self._api_servers:
             yield Ban("an address of the API server", is_given_up=True)
+        if address in self._services:
+            yield Ban("the address of a Service inside of the cluster")
         if address in self._in_networks:
             yield from (Ban(words) for network, words in self._networks if address in network)
         where = [(found, address) for found in places] if _is_of_a_link(address) else [("", address)]
@@ -118,7 +121,7 @@ class Forbidden:
     @functools.cached_property
     def spans(self) -> Spans:
         """All of it: what nobody is given by itself."""
-        single = [*self._nodes, *self._api_servers]
+        single = [*self._nodes, *self._api_servers, *self._services]
         single += [address for told in (self._own, self._next_hops, self._edges) for _, address in told]
         return Spans([*map(span_of, single), *self._in_networks])
 

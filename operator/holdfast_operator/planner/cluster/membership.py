@@ -129,7 +129,8 @@ def find_members(
     candidates: list[Member] = []
     silent: list[NodeView] = []  # until all homes are known
     refused: list[str] = []
-    chosen = selected(spec.nodes, view.nodes, view.rules, running)
+    kept = {name for name in running if presence.keeps_what_runs(name)}
+    chosen = selected(spec.nodes, view.nodes, view.rules, kept)
     for node in sorted(chosen, key=lambda node: node.name):
         speaker = view.speakers.get(node.name)
         links = speaker.status.links if speaker else []

@@ -1,4 +1,4 @@
-"""Which nodes are heard, and for how long the plan has waited for one that is not. Pure.
+"""Which nodes are heard, for how long the plan has waited for one that is not, and which stand aside. Pure.
 
 The operator may be restarted in between, so what it has to remember stands in annotations of the node's SpeakerConfig.
 """
@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from holdfast_api.cluster import AWAITED_SINCE_ANNOTATION, NOT_HEARD_SINCE_ANNOTATION, SpeakerConfigStatus
+from holdfast_api.cluster import (
+    AWAITED_SINCE_ANNOTATION,
+    NOT_HEARD_SINCE_ANNOTATION,
+    STANDS_ASIDE_ANNOTATION,
+    SpeakerConfigStatus,
+)
+from holdfast_operator.planner.cluster.selection import stands_aside
 from holdfast_operator.planner.cluster.view import ClusterView
+
+_FREE, _ASIDE, _KEPT = "false", "true", "kept"
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a node that leaves may be silent before it is taken for dead: its engine's addresses live for seconds, and
@@ -84,6 +92,22 @@ class Presence:
         speaker = self._view.speakers.get(name)
         return speaker is None or (not speaker.spec.virtual_routers and speaker.status == SpeakerConfigStatus())
 
+    # ----- what stands aside -----
+
+    def keeps_what_runs(self, name: str) -> bool:
+        """Whether a node that is kept free of load balancers goes on with what it runs: it did so before an upgrade."""
+        return name in self._nodes and self._aside(name) == _KEPT
+
+    def _aside(self, name: str) -> str:
+        """What is to be remembered of it. A label that comes to a node that took part takes its VIPs away."""
+        if not stands_aside(self._nodes[name], self._view.rules):
+            return _FREE
+        speaker = self._view.speakers.get(name)
+        if speaker is None or not speaker.spec.virtual_routers:
+            return _ASIDE
+        was = speaker.metadata.annotations.get(STANDS_ASIDE_ANNOTATION, _KEPT)
+        return _KEPT if was == _KEPT else _ASIDE
+
     # ----- whom the plan waits for -----
 
     def is_lost(self, name: str) -> bool:
@@ -116,7 +140,13 @@ class Presence:
     # ----- what is to be remembered -----
 
     def annotations(self) -> Mapping[str, Mapping[str, str]]:
-        """By node: since when the plan has waited for it."""
+        """By node: whether it stands aside, and since when the plan has waited for it."""
+        found: dict[str, dict[str, str]] = {name: {STANDS_ASIDE_ANNOTATION: self._aside(name)} for name in self._nodes}
+        for name, waited in self._waited().items():
+            found.setdefault(name, {}).update(waited)
+        return found
+
+    def _waited(self) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for names, annotation in (
             (self._not_heard, NOT_HEARD_SINCE_ANNOTATION),
@@ -130,8 +160,8 @@ class Presence:
         """When the first of them has been waited for long enough."""
         left = [
             PATIENCE_SECONDS - self._seconds(name, annotation)
-            for name, kept in self.annotations().items()
-            for annotation in kept
+            for name, waited in self._waited().items()
+            for annotation in waited
         ]
         return min((seconds for seconds in left if seconds > 0), default=None)
 

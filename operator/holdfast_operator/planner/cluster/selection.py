@@ -14,17 +14,18 @@ _CONTROL_PLANES: Final = ("node-role.kubernetes.io/control-plane", "node-role.ku
 
 
 def selected(
-    selection: NodeSelection, nodes: Sequence[NodeView], rules: ClusterRules, running: Container[str]
+    selection: NodeSelection, nodes: Sequence[NodeView], rules: ClusterRules, kept: Container[str]
 ) -> list[NodeView]:
     """The nodes that both names and selector allow; where neither is given, every node.
 
     A node that is kept free of load balancers, and a control plane, takes part only where spec.nodes names it: in
-    `names`, or by a selector that asks for the very label that keeps it out. What is in force there (`running`) stays.
+    `names`, or by a selector that asks for the very label that keeps it out; or where it takes part since before such
+    labels counted (`kept`).
     """
     return [
         node
         for node in nodes
-        if fits(selection, node) and (node.name in running or not _stands_aside(selection, node, rules))
+        if fits(selection, node) and (node.name in kept or not _stands_aside(selection, node, rules))
     ]
 
 
@@ -39,8 +40,17 @@ def _stands_aside(selection: NodeSelection, node: NodeView, rules: ClusterRules)
     """The selection is known to fit the node."""
     if node.name in selection.names:
         return False
-    reasons = [_EXCLUDED, *(() if rules.control_planes else _CONTROL_PLANES)]
-    return any(label in node.labels and not _asks_for(selection.selector, label) for label in reasons)
+    return any(not _asks_for(selection.selector, label) for label in _reasons(node, rules))
+
+
+def stands_aside(node: NodeView, rules: ClusterRules) -> bool:
+    """Whether it takes part only where it is named."""
+    return bool(_reasons(node, rules))
+
+
+def _reasons(node: NodeView, rules: ClusterRules) -> list[str]:
+    labels = [_EXCLUDED, *(() if rules.control_planes else _CONTROL_PLANES)]
+    return [label for label in labels if label in node.labels]
 
 
 def _asks_for(selector: LabelSelector | None, label: str) -> bool:

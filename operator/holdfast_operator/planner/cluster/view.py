@@ -60,6 +60,8 @@ class ClusterView:
     """The labels of each namespace."""
     service_networks: Sequence[str] = ()
     """What the cluster's ServiceCIDR objects name."""
+    service_addresses: Sequence[str] = ()
+    """The addresses inside of the cluster that Services have. Before Kubernetes 1.33 no object tells their networks."""
     api_server_addresses: Sequence[str] = ()
     """Where the API server is: the endpoints of the Service default/kubernetes."""
     heard: frozenset[str] | None = None
