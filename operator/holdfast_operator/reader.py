@@ -40,7 +40,10 @@ _DISRUPTING: Final = frozenset(
         "node.kubernetes.io/out-of-service",  # an administrator's word that the node is down for good
         "node.cloudprovider.kubernetes.io/shutdown",  # the cloud's controller: it has been shut down
         "cloud.google.com/impending-node-termination",
+        "medik8s.io/drain",  # the Node Maintenance Operator
+        "node.kubernetes.io/unschedulable",  # what a cordon is seen as; by hand it means the same
         "aws-node-termination-handler/asg-lifecycle-termination",
+        "aws-node-termination-handler/rebalance-recommendation",
         "aws-node-termination-handler/scheduled-maintenance",
         "aws-node-termination-handler/spot-itn",
     }
@@ -67,6 +70,8 @@ class Cluster:
     virtual_ips_uid: str
     """Of the CustomResourceDefinition of VirtualIPs: another one has other VirtualIPs."""
     surroundings: Surroundings
+    pools_seen: bool = False
+    """Whether this process has known of an AddressPool: the SpeakerConfigs that remember it may be gone, too."""
 
     @functools.cached_property
     def services(self) -> Mapping[str, Object]:
@@ -76,9 +81,13 @@ class Cluster:
     @property
     def pools_ever(self) -> bool:
         """Whether there is an AddressPool, or ever was one: every SpeakerConfig remembers it."""
-        return bool(self.surroundings.pools) or any(
-            (speaker["metadata"].get("annotations") or {}).get(POOLS_REQUIRED_ANNOTATION) == "true"
-            for speaker in self.speakers.values()
+        return (
+            self.pools_seen
+            or bool(self.surroundings.pools)
+            or any(
+                (speaker["metadata"].get("annotations") or {}).get(POOLS_REQUIRED_ANNOTATION) == "true"
+                for speaker in self.speakers.values()
+            )
         )
 
     def view(self, rules: ClusterRules) -> ClusterView:
@@ -91,6 +100,7 @@ class Cluster:
             pools_ever=self.pools_ever,
             namespaces=self.surroundings.namespaces,
             service_networks=self.surroundings.service_networks,
+            service_addresses=self.surroundings.service_addresses,
             api_server_addresses=self.surroundings.api_server_addresses,
             heard=self.surroundings.heard,
             services=self.surroundings.services,
@@ -106,6 +116,7 @@ class Reader:
         self._api = api
         self._surroundings = SurroundingsReader(api, speakers, with_services=with_services)
         self._version = ""
+        self._pools_seen = False
 
     async def read(self) -> Cluster:
         """Raises APIFailure; Held where a plan made of what was read would take VIPs down by accident.
@@ -135,7 +146,9 @@ class Reader:
             nodes=nodes,
             virtual_ips_uid=virtual_ip_definition["metadata"]["uid"] if virtual_ip_definition else "",
             surroundings=surroundings,
+            pools_seen=self._pools_seen,
         )
+        self._pools_seen = cluster.pools_ever
         check_lost(cluster.virtual_ips.keys(), cluster.speakers, cluster.virtual_ips_uid)
         return cluster
 

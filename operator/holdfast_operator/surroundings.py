@@ -1,7 +1,8 @@
 """What a plan looks at beside VirtualIPs, SpeakerConfigs and Nodes: pools, namespaces, Services, the API server, pods.
 
 Each of it may be absent (a cluster without AddressPools, Kubernetes before 1.33 without ServiceCIDRs) or forbidden. The
-plan is then made as if there were none, and people are told once.
+plan is then made as if there were none, and people are told once. Only of pools that are forbidden nobody knows whether
+there are none, and without them every address is to be had: then nothing is planned.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Source:
     without: str
     """For people: what goes without it."""
     label_selector: str = ""
+    may_be_forbidden: bool = True
+    """Else a plan cannot be made without it, where it is there."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -40,7 +43,9 @@ class Source:
         return {"labelSelector": self.label_selector} if self.label_selector else {}
 
 
-POOLS: Final = Source("addresspools", f"/apis/{GROUP}/{VERSION}/addresspools", "as if there were none")
+POOLS: Final = Source(
+    "addresspools", f"/apis/{GROUP}/{VERSION}/addresspools", "as if there were none", may_be_forbidden=False
+)
 NAMESPACES: Final = Source("namespaces", "/api/v1/namespaces", "pools select no namespace by its labels")
 SERVICE_CIDRS: Final = Source(
     "servicecidrs",
@@ -72,6 +77,8 @@ class Surroundings:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The labels of each."""
     service_networks: Sequence[str] = ()
+    service_addresses: Sequence[str] = ()
+    """The addresses inside of the cluster that Services have."""
     api_server_addresses: Sequence[str] = ()
     heard: frozenset[str] | None = None
     """Nodes whose speaker's pod is Ready; None: nobody could tell."""
@@ -119,9 +126,9 @@ class SurroundingsReader:
 
     async def read(self) -> Surroundings:
         """All of it. Raises APIFailure where the API server does not answer, or is too busy."""
-        services, pools, namespaces, service_cidrs, slices, pods = await asyncio.gather(
-            self._services(),
-            *(self._list(source) for source in (POOLS, NAMESPACES, SERVICE_CIDRS, API_SERVER, self._speakers)),
+        sources = (POOLS, NAMESPACES, SERVICE_CIDRS, API_SERVER, self._speakers)
+        all_services, (pools, namespaces, service_cidrs, slices, pods) = await asyncio.gather(
+            self._services(), asyncio.gather(*map(self._list, sources))
         )
         return Surroundings(
             pools=pools or (),
@@ -129,14 +136,15 @@ class SurroundingsReader:
             service_networks=tuple(
                 sorted(network for one in service_cidrs or () for network in one.get("spec", {}).get("cidrs") or ())
             ),
+            service_addresses=_cluster_addresses(all_services or ()),
             api_server_addresses=_addresses(slices or ()),
             heard=None if pods is None else frozenset(filter(None, map(ready_on, pods))),
-            services=services,
+            services=None if all_services is None else _load_balancers(all_services),
         )
 
-    async def _services(self) -> list[Object] | None:
+    async def _services(self) -> list[_Service] | None:
         body = await self._read(SERVICES) if self._with_services else None
-        return None if body is None else _load_balancers(body)
+        return None if body is None else _decoded(body, SERVICES, _Services).items or []
 
     async def _list(self, source: Source) -> list[Object] | None:
         body = await self._read(source)
@@ -147,7 +155,7 @@ class SurroundingsReader:
         try:
             body = await self._api.list_raw(source.path, source.query)
         except APIFailure as failure:
-            if failure.status not in (FORBIDDEN, NOT_FOUND):
+            if failure.status not in ((FORBIDDEN, NOT_FOUND) if source.may_be_forbidden else (NOT_FOUND,)):
                 raise
             if self._told.get(source.resource) != failure.status:
                 self._told[source.resource] = failure.status
@@ -182,8 +190,13 @@ def ready_on(pod: Mapping[str, Any]) -> str:
     return node_name if is_ready else ""
 
 
-def _load_balancers(body: bytes) -> list[Object]:
-    found = _decoded(body, SERVICES, _Services).items or []
+def _cluster_addresses(services: Sequence[_Service]) -> tuple[str, ...]:
+    """A headless one says None."""
+    told = (one.spec.get("clusterIPs") or [one.spec.get("clusterIP")] for one in services)
+    return tuple(sorted({str(address) for addresses in told for address in addresses if address not in (None, "None")}))
+
+
+def _load_balancers(services: Sequence[_Service]) -> list[Object]:
     return [
         msgspec.to_builtins(
             msgspec.structs.replace(
@@ -193,7 +206,7 @@ def _load_balancers(body: bytes) -> list[Object]:
                 ),
             )
         )
-        for one in found
+        for one in services
         if is_of_load_balancers(one.spec, one.status, one.metadata.finalizers)
     ]
 

@@ -28,6 +28,7 @@ def world() -> World:
     found = World("n1", "n2", "n3")
     found.else_seen |= {
         "service_networks": ("10.96.0.0/16", "fd00:96::/112"),
+        "service_addresses": ("10.0.0.77", "fd00::77"),
         "api_server_addresses": ("172.18.0.2", "fd00:18::2"),
         "rules": ClusterRules(service_networks=("10.97.0.0/16",)),
     }
@@ -53,6 +54,8 @@ def world() -> World:
 @pytest.mark.parametrize(
     ("address", "what"),
     [
+        ("10.0.0.77/24", "the address of a Service inside of the cluster"),
+        ("fd00::77/64", "the address of a Service inside of the cluster"),
         ("10.0.0.2/24", "an address of node n2"),
         ("10.0.0.2", "an address of node n2"),
         ("fd00::2/64", "an address of node n2"),

@@ -103,7 +103,9 @@ def test_a_pod_that_does_not_say_that_it_is_ready_speaks_for_no_node(pod):
 def test_what_is_absent_or_forbidden_is_as_if_there_were_none_and_told_once(status, level, caplog):
     async def scene(bench):
         populate(bench.fake)
-        paths = ("/addresspools", "/api/v1/namespaces", "/servicecidrs", "/endpointslices", "/pods")
+        paths = ("/api/v1/namespaces", "/servicecidrs", "/endpointslices", "/pods")
+        if status == 404:
+            paths += ("/addresspools",)
         faults = [bench.fake.fail("GET", path, status=status) for path in paths]
         with caplog.at_level(logging.INFO):
             view = await view_of(bench)
@@ -120,10 +122,11 @@ def test_what_is_absent_or_forbidden_is_as_if_there_were_none_and_told_once(stat
     play(scene)
 
 
-def test_an_api_server_that_is_too_busy_is_no_cluster_without_pools():
+@pytest.mark.parametrize("status", [503, 500, 403])
+def test_an_api_server_that_does_not_tell_of_pools_is_no_cluster_without_pools(status):
     async def scene(bench):
         populate(bench.fake)
-        bench.fake.fail("GET", "/addresspools", status=503)
+        bench.fake.fail("GET", "/addresspools", status=status)
         assert not await bench.once()
         assert bench.written() == []
 
@@ -147,6 +150,24 @@ def test_that_there_was_a_pool_outlives_the_pool_and_the_operator():
         bench.written()
         assert await bench.once()
         assert bench.written() == []
+        # What remembers it goes, too.
+        for name in ("n1", "n2", "n3"):
+            bench.fake.remove("speakerconfigs", name)
+        assert (await view_of(bench)).pools_ever
+        await bench.settle()
+        assert annotations(bench)[POOLS_REQUIRED_ANNOTATION] == "true"
+
+    play(scene)
+
+
+def test_the_addresses_that_services_have_inside_of_the_cluster_are_known():
+    async def scene(bench):
+        populate(bench.fake)
+        for number, spec in enumerate(
+            ({"clusterIPs": ["10.96.0.10", "fd00:10::a"]}, {"clusterIP": "10.96.0.1"}, {"clusterIP": "None"}, {})
+        ):
+            bench.fake.put("services", {"metadata": {"namespace": "shop", "name": f"s{number}"}, "spec": spec})
+        assert (await view_of(bench)).service_addresses == ("10.96.0.1", "10.96.0.10", "fd00:10::a")
 
     play(scene)
 
