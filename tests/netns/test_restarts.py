@@ -352,3 +352,37 @@ def test_restart_after_restart_moves_nothing_and_loses_nothing(segment: Any) -> 
         assert lost() == 0
     assert lan.holders(VIP) == ["n1"]
     assert (n1.routers["web"]["transitions"], n2.routers["web"]["transitions"]) == (1, 0)
+
+
+def test_why_tells_over_restarts_which_probe_failed_and_with_what(segment: Any) -> None:
+    lan = segment("n1", "n2")
+    n1, n2 = lan.hosts
+    for host in lan.hosts:
+        (host.folder / "healthy").touch()
+        command = ["sh", "-c", f"test -e {host.folder / 'healthy'} || {{ echo it is gone; exit 3; }}"]
+        host.write(web(track={"probes": [{"name": "flag", "exec": {"command": command}, "periodSeconds": 1}]}))
+    n1.run().becomes("Master")
+    n2.run().becomes("Backup")
+    n2.hears_a_master()
+    eventually(lambda: n2.routers["web"]["health"] == "Healthy", "n2 is healthy")
+    (n1.folder / "healthy").unlink()
+    n1.becomes("Backup", within_seconds=20.0)
+
+    def why() -> str:
+        return str(n1.namespace.run(n1.command("why", "web", f"--state-dir={n1.state_directory}")[3:]))
+
+    def names_the_probe(told: str) -> bool:
+        return any("HealthierMaster" in line and "flag" in line and "exit" in line for line in told.splitlines())
+
+    assert names_the_probe(why())
+    for _ in range(2):
+        n1.stop()
+        assert names_the_probe(why()), "no engine runs"
+        n1.run().becomes("Backup")
+        assert names_the_probe(why())
+    n1.stop()
+    kept = n1.state_directory / "moves.jsonl"
+    kept.unlink()
+    kept.mkdir()
+    n1.run().becomes("Backup")
+    eventually(lambda: any("past moves are not kept" in one for one in n1.messages("warning")), "it says so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -69,10 +70,12 @@ def command(
     spawned = begun or fork_engine()
 
     from holdfast_cli.standalone.feed import Feed
+    from holdfast_cli.standalone.past_moves import keep_moves, kept_moves
 
     feed = Feed(list(files), node_name, interface)
     look = feed.look()
     plan = feed.plan(look)
+    past_moves = kept_moves(state_dir)  # before the engine publishes its own state there
     spawned.begin(plan.configuration, state_dir, journal=journal)
 
     # What takes longest to import, while the engine begins.
@@ -81,7 +84,8 @@ def command(
 
     log = Log(log_level, log_format, node_name)
     try:
-        status = Supervisor(feed, look, plan, spawned, log).run()
+        keep = functools.partial(keep_moves, state_dir, past_moves)
+        status = Supervisor(feed, look, plan, spawned, log, keep).run()
     finally:
         log.close()
     sys.exit(status)

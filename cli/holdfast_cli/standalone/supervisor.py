@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationErrors
 from holdfast_api.messages import Configure, Refused, ReportHealth, Started
@@ -29,13 +30,19 @@ _PATIENCE_SECONDS = 3.0
 class Supervisor:
     """One `holdfast run`."""
 
-    def __init__(self, feed: Feed, look: Look, plan: HostPlan, spawned: Spawned, log: Log) -> None:
-        """`plan`: of what was seen in the first `look` at the files; the engine that was spawned has begun with it."""
+    def __init__(
+        self, feed: Feed, look: Look, plan: HostPlan, spawned: Spawned, log: Log, keep_moves: Callable[[], None]
+    ) -> None:
+        """`plan`: of what was seen in the first `look` at the files; the engine that was spawned has begun with it.
+
+        `keep_moves`: writes what former engines did into the state directory; raises OSError.
+        """
         self._feed = feed
         self._looks = Looks(look)
         self._plan = plan
         self._spawned = spawned
         self._log = log
+        self._keep_moves = keep_moves
         self._stop = asyncio.Event()
         self._started = False
         self._begun_with = plan.configuration.generation
@@ -72,12 +79,14 @@ class Supervisor:
             asyncio.create_task(self._follow_files(reread, engine, monitor)),
             asyncio.create_task(monitor.watch()),
         ]
+        keeping = asyncio.create_task(self._keep_past_moves())
         await asyncio.wait({stopped, ended, *others[1:]}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done() and ended.done():
             await _finish(log_relay)
             self._log.write("error", f"the engine ended by itself, {_told(ended.result())}")
         await engine.stop(_PATIENCE_SECONDS)
         await _finish(log_relay)
+        keeping.cancel()
         for task in others:
             task.cancel()
         outcomes = await asyncio.gather(*others, return_exceptions=True)
@@ -95,6 +104,12 @@ class Supervisor:
             if warning not in self._warned:
                 self._log.write("warning", warning)
         self._warned = frozenset(warnings)
+
+    async def _keep_past_moves(self) -> None:
+        try:
+            await in_own_thread(self._keep_moves)
+        except OSError as error:
+            self._log.write("warning", f"past moves are not kept for `holdfast why`: {error.strerror}")
 
     def _put_in_force(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
         engine.send(Configure(configuration=self._plan.configuration))

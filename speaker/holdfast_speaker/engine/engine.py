@@ -780,6 +780,7 @@ class Engine:
     def _settle_health(self, instance: Instance, now: Instant) -> None:
         health, detail = instance.own_health(self.table)
         if health is not instance.router.health:
+            instance.health_detail = detail
             if instance.started:
                 self._log.info(f"health: {instance.router.health} -> {health}", virtualIP=instance.name, detail=detail)
             self._carry_out(instance, instance.router.report_health(health, now), now)
@@ -1161,7 +1162,7 @@ class Engine:
                 self._tell(instance, action, action.at)
 
     def _tell(self, instance: Instance, action: Transitioned, now: Instant) -> None:
-        message = transition_message(instance.name, action, self._clock.timestamp())
+        message = transition_message(instance.name, action, self._clock.timestamp(), instance.health_detail)
         instance.remember(message)
         if action.to_state is State.BACKUP and instance.sharers:
             self._sharers.leave_to_master(instance)

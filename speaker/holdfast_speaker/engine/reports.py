@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from holdfast_speaker.engine.journal import Journal
 
 
+_OF_OWN_SERVICES = frozenset((Reason.SERVICE_FAILED, Reason.HEALTHIER_MASTER))
+"""Of these the cause is a probe of this node, or a tracked interface."""
+
+_DETAIL_MAX = 300
 _LINKS_MAX = 64
 _ADDRESSES_MAX = 64
 _NEXT_HOPS_MAX = 64
@@ -36,14 +40,17 @@ _NOBODY_MAY_HAVE_HELD = frozenset((Reason.MASTER_SILENT, Reason.MASTER_RELEASED)
 """Of every other move who held the addresses did so until the next one had them, whether or not it was heard last."""
 
 
-def transition_message(name: str, action: Transitioned, time: str) -> Transition:
-    """A transition of the core with a name and the wall clock."""
+def transition_message(name: str, action: Transitioned, time: str, health_detail: str = "") -> Transition:
+    """A transition of the core with a name and the wall clock; `health_detail`: what fails on this node."""
+    message = sentence(action)
+    if health_detail and action.reason in _OF_OWN_SERVICES and health_detail not in message:
+        message += f": {health_detail[:_DETAIL_MAX]}"
     return Transition(
         virtual_ip=name,
         from_state=action.from_state,
         to_state=action.to_state,
         reason=action.reason,
-        message=sentence(action),
+        message=message,
         time=time,
         peer=str(ip_address(action.peer)) if action.peer else "",
         peer_priority=action.peer_priority,

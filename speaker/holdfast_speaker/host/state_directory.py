@@ -4,6 +4,7 @@
     successor       held while another one waits for the lock
     config.json     the last good configuration
     state.json      the last published state
+    moves.jsonl     past moves of former engines, written by `holdfast run`'s supervisor alone
     last-crash.txt  the traceback of the last engine that died of its own
     engine.sock     the control socket
 
@@ -177,6 +178,14 @@ _ROUTERS = msgspec.json.Decoder(PublishedRouter)
 _ESSENCES = msgspec.json.Decoder(_Essence)
 _ENCODER = msgspec.json.Encoder()
 """Made once, in the keeper: they take longer to make than to use."""
+
+
+def published_state(state_directory: Path) -> PublishedState | None:
+    """What the last engine of a state directory published, for whoever only looks; None where that cannot be read."""
+    try:
+        return _from_file((state_directory / "state.json").read_bytes())
+    except (OSError, *UNDECODABLE):
+        return None
 
 
 class StateDirectory:
