@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from holdfast_api.documents import Contents, Document, Reading
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
+from holdfast_api.listing import some_of
 
 Look = tuple[Contents, ...]
 _TOLD_MAX = 8
@@ -67,5 +68,4 @@ def _unfinished(dropped: Sequence[Document], after: Reading, files: set[str]) ->
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _TOLD_MAX} more" if len(names) > _TOLD_MAX else ""
-    return ", ".join(names[:_TOLD_MAX]) + more
+    return some_of(names, _TOLD_MAX)

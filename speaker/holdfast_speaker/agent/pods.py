@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from holdfast_api.errors import ConfigurationError
+from holdfast_api.listing import some_of
 from holdfast_api.reasons import Health
 from holdfast_api.resources import TrackedPods
 from holdfast_kube.reflector import Key
@@ -39,8 +40,7 @@ def judge(tracked: TrackedPods, pods: Iterable[Pod]) -> Verdict:
     if not selected:
         return Verdict(Health.FAILING, f"{told}: the selector selects none")
     others = sorted(f"{pod.metadata.name} {pod.state}" for pod in selected if not pod.is_ready)
-    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-    return Verdict(Health.FAILING, f"{told}: {', '.join(others[:_NAMED])}{more}" if others else told)
+    return Verdict(Health.FAILING, f"{told}: {some_of(others, _NAMED)}" if others else told)
 
 
 @dataclass(frozen=True, slots=True)

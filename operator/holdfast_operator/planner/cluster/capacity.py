@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from holdfast_api.cluster import VIRTUAL_ROUTERS_MAX, ConditionReason
+from holdfast_api.listing import some_of
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_operator.planner.cluster.claims import Accepted, Refusal, Verdict
 from holdfast_operator.planner.cluster.routers import tracks_services
@@ -134,13 +135,9 @@ def _listed(addresses: Sequence[str]) -> int:
     return sum(map(len, addresses)) + _BYTES_AROUND * len(addresses)
 
 
-def some_of(names: Sequence[str]) -> str:
-    """The first of them, for people."""
-    return ", ".join(names[:_TOLD_MAX]) + (f" and {len(names) - _TOLD_MAX} more" if len(names) > _TOLD_MAX else "")
-
-
 def _refusal(full: Sequence[str]) -> Refusal:
     return Refusal(
         ConditionReason.NODE_FULL,
-        f"spec.nodes: must leave out {some_of(full)}: as many VirtualIPs run there as a SpeakerConfig has room for",
+        f"spec.nodes: must leave out {some_of(full, _TOLD_MAX)}: as many VirtualIPs run there as a SpeakerConfig has"
+        " room for",
     )

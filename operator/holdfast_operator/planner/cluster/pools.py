@@ -14,6 +14,7 @@ import msgspec
 from holdfast_api.addresses import Address, parse_address, parse_interface, why_no_address
 from holdfast_api.cluster import Condition, ConditionType
 from holdfast_api.documents import path_and_reason
+from holdfast_api.listing import some_of
 from holdfast_api.pools import (
     ADDRESSES_TOLD_MAX,
     REBALANCE_ANNOTATION,
@@ -139,8 +140,7 @@ class Pools:
                 if wanted is None
                 else self.why_not_named(wanted, namespace)
             )
-        more = f" and {len(would) - _TOLD_MAX} more" if len(would) > _TOLD_MAX else ""
-        return f"namespace {namespace} may have those of {', '.join(would[:_TOLD_MAX])}{more}"
+        return f"namespace {namespace} may have those of {some_of(would, _TOLD_MAX)}"
 
     def why_not_named(self, name: str, namespace: str) -> str:
         """Why a VirtualIP of the namespace is given none of the pool that it names; empty: it may be."""

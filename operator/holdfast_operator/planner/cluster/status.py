@@ -22,6 +22,7 @@ from holdfast_api.cluster import (
     VirtualIPStatus,
     agent_field_manager,
 )
+from holdfast_api.listing import some_of
 from holdfast_api.reasons import Health, Obstacle, State
 from holdfast_operator.planner.cluster import lenient
 from holdfast_operator.planner.cluster.claims import Refusal
@@ -227,8 +228,7 @@ def _cut(message: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """As many as a person reads."""
-    more = len(names) - _NAMED_MAX
-    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+    return some_of(names, _NAMED_MAX)
 
 
 _Finding = tuple[ConditionType, _ConditionStatus, ConditionReason, str]
