@@ -22,7 +22,7 @@ from holdfast_operator.planner.cluster.departures import Stage
 from holdfast_operator.planner.cluster.first_holds import lot
 from holdfast_operator.planner.cluster.membership import Member
 from holdfast_operator.planner.cluster.presence import Presence
-from holdfast_operator.planner.host.standalone import recovery_hold_ms
+from holdfast_operator.planner.host.routers import specified
 
 PODS_RECOVERY_HOLD_MS = 2000
 """The readiness of pods on several nodes reaches their agents over the API server at different times (ADR 0007)."""
@@ -163,30 +163,16 @@ def _obeys(router: VirtualRouterConfiguration, addresses: Set[str], *, is_runnin
 
 def _common(accepted: Accepted, known: _Known) -> VirtualRouterConfiguration:
     """What is the same on every node."""
-    virtual_ip, spec = accepted.virtual_ip, accepted.virtual_ip.spec
-    return VirtualRouterConfiguration(
-        name=virtual_ip.key,
-        addresses=spec.addresses,
-        virtual_router_id=accepted.vrid,
-        version=spec.version,
-        nopreempt=spec.nopreempt,
-        preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
-        start_delay_milliseconds=1000 * spec.start_delay_seconds,
-        announcement_interval_seconds=spec.announcement_interval_seconds,
-        conflict_detection=spec.conflict_detection,
-        host_ports=spec.host_ports,
-        advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
-        interface=spec.interface,
-        transport=spec.transport,
+    spec = accepted.virtual_ip.spec
+    alone = specified(accepted.virtual_ip, accepted.vrid)
+    return structs.replace(
+        alone,
         members=known.members,
         unicast_peers=known.unicast_peers,
         # Where somebody's addresses are not known yet, to refuse strangers would be to refuse that node.
         foreign_routers=spec.foreign_routers if accepted.membership.is_complete else ForeignRouters.OBEY,
-        simple_password=spec.authentication.simple_password if spec.authentication else None,
-        when_failing=spec.track.when_failing,
-        tracked_interfaces=spec.track.interfaces,
         recovery_hold_milliseconds=max(
-            recovery_hold_ms(spec.track.probes),
+            alone.recovery_hold_milliseconds,
             PODS_RECOVERY_HOLD_MS if spec.track.pods else 0,
             HEALTH_CHECK_RECOVERY_HOLD_MS if spec.track.health_check_node_ports else 0,
         ),

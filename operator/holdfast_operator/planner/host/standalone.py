@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from holdfast_api.addresses import Address, parse_address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
@@ -17,12 +19,10 @@ from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguratio
 from holdfast_operator.planner.host import conflicts
 from holdfast_operator.planner.host.links import families
 from holdfast_operator.planner.host.policies import violations
+from holdfast_operator.planner.host.routers import specified
 from holdfast_operator.planner.host.vrid import Claim, allocate, first_choice
 
 _NAMES_TOLD_MAX = 8
-
-RECOVERY_HOLD_MAX_MS = 30_000
-"""Nobody shall wait longer than this for a Backup that has recovered, however seldom its probes run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,42 +148,18 @@ def _virtual_router(virtual_ip: VirtualIP, vrid: int, host: HostView) -> Virtual
     spec = virtual_ip.spec
     nodes = spec.nodes
     priorities = {node.node_name: node.priority for node in nodes.priorities}
-    return VirtualRouterConfiguration(
-        name=virtual_ip.key,
-        addresses=spec.addresses,
-        virtual_router_id=vrid,
-        version=spec.version,
+    return structs.replace(
+        specified(virtual_ip, vrid),
         priority=priorities.get(host.node_name, spec.priority),
-        nopreempt=spec.nopreempt,
-        preempt_delay_milliseconds=1000 * spec.preempt_delay_seconds,
-        start_delay_milliseconds=1000 * spec.start_delay_seconds,
-        announcement_interval_seconds=spec.announcement_interval_seconds,
-        conflict_detection=spec.conflict_detection,
-        host_ports=spec.host_ports,
-        advertisement_interval_milliseconds=spec.advertisement_interval_milliseconds,
         interface=spec.interface or host.default_interface,
-        transport=spec.transport,
         # Usually the same list on every host, this one included: the engine leaves its own addresses out.
         members=spec.external_peers,
         # Where the members are not known, every router is a stranger, and to refuse strangers is to be alone.
         foreign_routers=spec.foreign_routers if spec.external_peers else ForeignRouters.OBEY,
         source_addresses=[node.address for node in nodes.source_addresses if node.node_name == host.node_name],
         sole_member=nodes.names == [host.node_name] and not spec.external_peers,
-        simple_password=spec.authentication.simple_password if spec.authentication else None,
-        when_failing=spec.track.when_failing,
-        tracked_interfaces=spec.track.interfaces,
         tracks_services=bool(spec.track.probes_on(host.node_name)),
-        recovery_hold_milliseconds=recovery_hold_ms(spec.track.probes),
     )
-
-
-def recovery_hold_ms(probes: Sequence[Probe]) -> int:
-    """How long a Backup that recovered waits, in milliseconds (ADR 0007).
-
-    Hosts that check the same service notice its recovery up to one period apart, and one whose last run hit its timeout
-    later still. A Backup that notices first must not take the VIP from a holder that recovers too.
-    """
-    return min(2 * max((probe.period_ms for probe in probes), default=0), RECOVERY_HOLD_MAX_MS)
 
 
 def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
