@@ -108,6 +108,14 @@ def test_namespaces_nodes_and_an_interface_are_carried_over(tmp_path: Path) -> N
     assert any("priority: left out: of several pools" in line for line in conversion.report)
 
 
+def test_fields_that_are_not_known_are_told_in_their_order(tmp_path: Path) -> None:
+    fields = ["zebra", "apple", "mango", "banana", "cherry", "grape"]
+    said = "".join(f"  {field}: 1\n" for field in fields)
+    conversion = converted(tmp_path, POOL + said + ALL + f"spec:\n{said}")
+    (told,) = [line for line in conversion.report if line.endswith(": left out: is not known here")]
+    assert [word.strip(",:") for word in told.split() if word.startswith("spec.")] == [f"spec.{f}" for f in fields] * 2
+
+
 def test_who_may_have_addresses_is_never_widened(tmp_path: Path) -> None:
     by_service = converted(tmp_path, POOL + "  serviceAllocation: {serviceSelectors: [{matchLabels: {a: b}}]}\n" + ALL)
     assert not pool(by_service).spec.auto_assign

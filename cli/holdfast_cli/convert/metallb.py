@@ -22,6 +22,9 @@ from holdfast_cli.convert.objects import Manifest, mapping, only_one, selector
 
 _GROUP = "metallb.io"
 _OF_BGP = ("BGPAdvertisement", "BGPPeer", "BFDProfile", "Community")
+_OF_A_POOL = ("addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation")
+_OF_AN_ALLOCATION = ("priority", "namespaces", "namespaceSelectors", "serviceSelectors")
+_OF_AN_ADVERTISEMENT = ("ipAddressPools", "ipAddressPoolSelectors", "nodeSelectors", "interfaces")
 _RANGE = re.compile(r"\s*-\s*")
 
 
@@ -70,10 +73,8 @@ def _pool(manifest: Manifest, announced_by: Sequence[Manifest], ledger: Ledger) 
         automatic = False
         text = "a Service asks for a pool by its name (`holdfast.dev/pool`): none is given an address of it unasked"
         manifest.note(ledger, "spec.serviceAllocation.serviceSelectors", Kind.DIFFERS, text)
-    for field in manifest.spec.keys() - {"addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation"}:
-        manifest.note(ledger, f"spec.{field}", Kind.LEFT_OUT, "is not known here")
-    for field in allocation.keys() - {"priority", "namespaces", "namespaceSelectors", "serviceSelectors"}:
-        manifest.note(ledger, f"spec.serviceAllocation.{field}", Kind.LEFT_OUT, "is not known here")
+    manifest.note_unknown(ledger, "spec", manifest.spec, _OF_A_POOL)
+    manifest.note_unknown(ledger, "spec.serviceAllocation", allocation, _OF_AN_ALLOCATION)
     spec = {
         "addresses": addresses,
         "autoAssign": automatic,
@@ -126,8 +127,7 @@ def _template(manifest: Manifest, announced_by: Sequence[Manifest], ledger: Ledg
     if len(interfaces) > 1:
         text = "the interface whose subnet holds an address is taken, whichever these are"
         first.note(ledger, "spec.interfaces", Kind.DIFFERS, text)
-    for field in first.spec.keys() - {"ipAddressPools", "ipAddressPoolSelectors", "nodeSelectors", "interfaces"}:
-        first.note(ledger, f"spec.{field}", Kind.LEFT_OUT, "is not known here")
+    first.note_unknown(ledger, "spec", first.spec, _OF_AN_ADVERTISEMENT)
     nodes = selector(wanted, first, "spec.nodeSelectors", ledger) if wanted is not None else None
     return VirtualIPTemplate(
         interface=str(interfaces[0]) if len(interfaces) == 1 else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,12 @@ class Manifest:
     def note(self, ledger: Ledger, field: str, kind: Kind, text: str) -> None:
         """Say something of one of its fields."""
         ledger.note(Note(self.place, f"{self}: {field}", kind, text))
+
+    def note_unknown(self, ledger: Ledger, field: str, said: Iterable[str], known: Container[str]) -> None:
+        """Say which fields below this one are passed over."""
+        for name in said:
+            if name not in known:
+                self.note(ledger, f"{field}.{name}", Kind.LEFT_OUT, "is not known here")
 
     def refuse(self, ledger: Ledger, field: str, reason: str) -> None:
         """Say that it cannot be carried over, and that nothing is written for that."""
