@@ -38,6 +38,20 @@ def parse_address(text: str) -> Address | None:
     return interface.ip if interface is not None else None
 
 
+def parse_found(text: str) -> Address | None:
+    """An address as programs and kernels write it, or None if the text is something else.
+
+    One of IPv4 inside of one of IPv6 (RFC 4291 section 2.5.5.2), which users may not write, is that of IPv4.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
 def why_no_address(text: str, *, may_have_prefix: bool) -> str:
     """What is wrong with a text that `parse_interface` or `parse_address` makes nothing of, for people."""
     address, slash, prefix = text.partition("/")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
-from holdfast_api.addresses import Address, Interface, parse_interface
+from holdfast_api.addresses import Address, Interface, parse_found, parse_interface
 from holdfast_operator.planner.cluster.segments import place
 from holdfast_operator.planner.cluster.spans import Span, Spans, span_of
 from holdfast_operator.planner.cluster.view import ClusterView
@@ -136,14 +136,8 @@ def _networks(texts: Collection[str], words: str) -> Iterator[tuple[IPv4Network 
 
 
 def _address(text: str) -> Address | None:
-    """As Kubernetes, a kernel or an agent writes it: with a zone, or an IPv4 address inside of one of IPv6."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    """As Kubernetes, a kernel or an agent writes it, with or without a zone."""
+    return parse_found(text.partition("%")[0])
 
 
 def _is_of_a_link(address: Address) -> bool:

@@ -7,10 +7,10 @@ the author cannot reach from a pod.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 
-from holdfast_api.addresses import Address, parse_interface
+from holdfast_api.addresses import Address, parse_found, parse_interface
 from holdfast_api.resources import Probe, VirtualIP
 from holdfast_operator.planner.cluster.selection import fits
 from holdfast_operator.planner.cluster.view import ClusterView
@@ -40,7 +40,7 @@ def _may_reach(host: str, virtual_ip: VirtualIP, view: ClusterView) -> bool:
     allowed = [ip_network(text, strict=False) for text in view.rules.allowed_probe_networks]
     if host == "localhost":
         return True
-    address = _address(host)
+    address = parse_found(host)
     if address is None:
         return bool(allowed)  # where a name leads the agents see, at every connection
     if address.is_loopback or any(address in network for network in allowed):
@@ -60,13 +60,3 @@ def _node_addresses(virtual_ip: VirtualIP, view: ClusterView) -> set[Address]:
             if (interface := parse_interface(text)) is not None:
                 found.add(interface.ip)
     return found
-
-
-def _address(text: str) -> Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
