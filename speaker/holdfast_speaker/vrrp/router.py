@@ -401,6 +401,7 @@ class VirtualRouter:
         priority = advertisement.priority
         preempt_at = state.preempt_at
         if self._is_out_of_turn(known, advertisement, now):
+            self.state = replace(state, known=_with(state.known, index, self._beside(known, advertisement, now)))
             return NOTHING
         if priority == 0:
             known = self._released(known, now)
@@ -411,22 +412,18 @@ class VirtualRouter:
             or priority >= self._own_priority
             or band(priority) < band(self._own_priority)  # its band is lower, and the recovery hold is not over
         ):
-            known = self._follow(advertisement, now)
+            known = self._follow(advertisement, now, known)
             preempt_at = None
         else:
             preempt_at = preempt_at or Instant(now + self.configuration.preempt_delay)
             if now < preempt_at:
-                known = self._follow(advertisement, now)
+                known = self._follow(advertisement, now, known)
             else:
                 # Section 6.4.2: a lower priority is discarded, so that the running timer ends its time.
                 self.counters[Counter.LOWER_PRIORITY] += 1
                 known = Challenging(known.down_at, self._heard(advertisement, now), Challenge.LOWER_PRIORITY)
         # An advertisement is the proof that this node hears: from now on silence means something.
-        if len(state.known) == 1:
-            everything: tuple[Knowledge, ...] = (known,)
-        else:
-            everything = (*state.known[:index], known, *state.known[index + 1 :])
-        self.state = Backup(everything, None, state.delayed_until, preempt_at)
+        self.state = Backup(_with(state.known, index, known), None, state.delayed_until, preempt_at)
         return NOTHING
 
     def _is_out_of_turn(self, known: Knowledge, advertisement: Advertisement, now: Instant) -> bool:
@@ -446,12 +443,32 @@ class VirtualRouter:
                 return True
         return False
 
-    def _released(self, known: Knowledge, now: Instant) -> Released:
+    def _beside(self, known: Knowledge, advertisement: Advertisement, now: Instant) -> Knowledge:
+        """What another router than the Master that is followed says: it may be a Master, too, or be one no longer."""
+        if not isinstance(known, Following):
+            return known
+        priority = advertisement.priority
+        if priority == 0:
+            left = known.beside is not None and known.beside.source == advertisement.source
+            return replace(known, beside=None) if left else known
+        own = self._own_priority
+        if band(priority) < band(own) or (not self.configuration.nopreempt and priority < own):
+            return known
+        again = known.beside is not None and known.beside.source == advertisement.source
+        return replace(known, beside=self._heard(advertisement, now), again=again)
+
+    def _released(self, known: Knowledge, now: Instant) -> Released | Following:
         """Section 6.4.2: the Master leaves; the timer is Skew_Time of the interval known so far.
 
-        Beyond the RFC: who has heard no Master yet does not know whether it was the Master's word, and not that of a
-        node that tries whether it can send. Then it waits for an interval more, in which a Master is heard.
+        Beyond the RFC: two Masters that do not hear each other are followed in turn, and one of them does not speak for
+        both. The other is the Master from then on, and has its Active_Down_Interval.
+        Who has heard no Master yet does not know whether it was the Master's word, and not that of a node that tries
+        whether it can send. Then it waits for an interval more, in which a Master is heard.
         """
+        if isinstance(known, Following) and known.beside is not None and known.again:
+            silent_at = self._down_at(known.beside.at, known.beside.interval)
+            if now < silent_at:
+                return Following(silent_at, known.beside)
         if known.heard is None:
             own_interval = self.configuration.interval
             waits_until = Instant(now + own_interval + self._skew_time(own_interval))
@@ -479,10 +496,17 @@ class VirtualRouter:
             challenge = Challenge.FAILING
         return Challenging(min(known.down_at, Instant(now + self._skew_time(heard.interval))), heard, challenge)
 
-    def _follow(self, advertisement: Advertisement, now: Instant) -> Following:
+    def _follow(self, advertisement: Advertisement, now: Instant, known: Knowledge | None = None) -> Following:
         """Section 6.4.2: this is the Master; learn its interval and wait for its silence."""
         heard = self._heard(advertisement, now)
-        return Following(self._down_at(now, heard.interval), heard)
+        down_at = self._down_at(now, heard.interval)
+        # A family that is new knows what the other one does: of a source of that.
+        if not isinstance(known, Following) or len(known.heard.source) != len(heard.source):
+            return Following(down_at, heard)
+        if known.heard.source == heard.source:
+            return Following(down_at, heard, known.beside, known.again)
+        again = known.beside is not None and known.beside.source == heard.source
+        return Following(down_at, heard, known.heard, again)
 
     def _heard(self, advertisement: Advertisement, now: Instant) -> Heard:
         limit = learned_interval_limit(self.configuration.interval)
@@ -1196,3 +1220,9 @@ class VirtualRouter:
 
 def _is_unheard(known: Knowledge) -> bool:
     return isinstance(known, Listening) and not known.heard_before
+def _with(everything: tuple[Knowledge, ...], index: int, known: Knowledge) -> tuple[Knowledge, ...]:
+    if len(everything) == 1:
+        return (known,)
+    return (*everything[:index], known, *everything[index + 1 :])
+
+

@@ -70,6 +70,10 @@ class Following(Struct, frozen=True, tag=True):
 
     down_at: Instant
     heard: Heard
+    beside: Heard | None = None
+    """The last word of another Master beside this one, as where two do not hear each other."""
+    again: bool = False
+    """It is no late word of one that was replaced: both were heard since the other was."""
 
 
 class Challenging(Struct, frozen=True, tag=True):
