@@ -829,7 +829,13 @@ class VirtualRouter:
 
     def _without_ended_wish(self, state: Master, now: Instant) -> Master:
         ended = state.wish is not None and state.wish.ends_at is not None and now >= state.wish.ends_at
-        return replace(state, wish=None) if ended else state
+        return self._without_wish(state, now) if ended else state
+
+    def _without_wish(self, state: Master, now: Instant) -> Master:
+        """Who asked to be replaced, and was not, announces the addresses: one that took over may not be heard here."""
+        asked_for_it = state.wish is not None and state.wish.kind is WishKind.STEP_ASIDE
+        state = replace(state, wish=None)
+        return self._with_announcement_soon(state, now) if asked_for_it else state
 
     def _announcements(self, now: Instant) -> tuple[Instant, ...]:
         """The first few announcements after the one of now, and where the steady ones begin.
@@ -874,6 +880,9 @@ class VirtualRouter:
             self.state = self._without_challenges(self.state)
             if self.state.first_hold_at is not None:  # what is known of its health may come a little later
                 self.state = replace(self.state, first_hold_at=max(self.state.first_hold_at, now))
+        elif isinstance(self.state, Master) and health is Health.HEALTHY:
+            # Everybody had a right to take over while it failed, and one that did may not be heard here.
+            self.state = self._with_announcement_soon(self.state, now)
         return self._assert_now(now)
 
     def _without_challenges(self, state: Backup) -> Backup:
@@ -1027,7 +1036,7 @@ class VirtualRouter:
         """
         if isinstance(self.state, Master) and self.state.cut_off is None:
             # It may be stepping aside, or have a wish from before: this one is the last.
-            self.state = replace(self.state, wish=None)
+            self.state = self._without_wish(self.state, now)
             return self._assert_now(now)
         if not isinstance(self.state, Backup):
             raise ConfigurationError(f"this node is out of the election: {', '.join(sorted(self.obstacles))}")
@@ -1218,11 +1227,11 @@ class VirtualRouter:
         )
 
 
-def _is_unheard(known: Knowledge) -> bool:
-    return isinstance(known, Listening) and not known.heard_before
 def _with(everything: tuple[Knowledge, ...], index: int, known: Knowledge) -> tuple[Knowledge, ...]:
     if len(everything) == 1:
         return (known,)
     return (*everything[:index], known, *everything[index + 1 :])
 
 
+def _is_unheard(known: Knowledge) -> bool:
+    return isinstance(known, Listening) and not known.heard_before
