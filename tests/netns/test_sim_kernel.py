@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -210,6 +211,11 @@ class Twins:
         self.model.set_carrier(self.index(name), on)
         self._compare(f"carrier {name} {on}")
 
+    def carrier_losses(self, name: str) -> tuple[int, int]:
+        """By the real kernel and by the model."""
+        (real,) = [link.carrier_down_count for link in self.requests.dump_links() if link.name == name]
+        return real, self.model.interfaces[self.index(name)].carrier_down_count
+
     def enslave(self, name: str, controller: str) -> None:
         self.host.ip(f"link set {name} master {controller}")
         self.model.enslave(self.index(name), self.index(controller))
@@ -408,6 +414,7 @@ class Twins:
         for event in events:
             match event:
                 case LinkChanged(link):
+                    link = replace(link, carrier_down_count=0)  # what counts beside carriers is up to the driver
                     if told.get(link.index) == link:
                         continue
                     told[link.index] = link
@@ -947,6 +954,15 @@ def test_a_link_loses_its_carrier(twins: Twins) -> None:
     twins.down("eth0")
     twins.up("eth0")
     twins.carrier("eth0", True)
+
+
+def test_how_often_a_link_lost_its_carrier_is_counted(twins: Twins) -> None:
+    twins.up("eth0")
+    before = twins.carrier_losses("eth0")
+    twins.carrier("eth0", False)
+    twins.carrier("eth0", True)
+    after = twins.carrier_losses("eth0")
+    assert [later - sooner for sooner, later in zip(before, after, strict=True)] == [1, 1]
 
 
 # ----- routes and sources -----

@@ -227,6 +227,12 @@ def test_a_link_is_operational_when_it_is_up_and_packets_can_pass(flags, admin_u
     assert link.operational == (admin_up and carrier)
 
 
+def test_a_link_tells_how_often_it_lost_its_carrier_where_the_kernel_counts():
+    attributes = [("IFLA_IFNAME", "eth7"), ("IFLA_CARRIER_UP_COUNT", 4), ("IFLA_CARRIER_DOWN_COUNT", 3)]
+    assert parse(link_message(rtnetlink._RTM_NEWLINK, attributes=attributes))[0].link.carrier_down_count == 3
+    assert parse(link_message(rtnetlink._RTM_NEWLINK))[0].link.carrier_down_count == 0
+
+
 def test_a_loopback_link_is_known_as_such():
     (event,) = parse(link_message(rtnetlink._RTM_NEWLINK, flags=UP | LOOPBACK))
     assert event.link.loopback

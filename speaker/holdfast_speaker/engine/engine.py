@@ -44,6 +44,7 @@ from holdfast_speaker.engine.ports import (
     Event,
     Kernel,
     KernelAddress,
+    Link,
     LinkChanged,
     Listener,
     Log,
@@ -476,6 +477,8 @@ class Engine:
             told = (event.link for event in changes.events if isinstance(event, LinkChanged))
             cut = {link.index for link in told if not link.operational}
         cut |= changes.gone
+        links = (instance.link for instance in self.instances.values() if instance.link is not None)
+        cut |= {link.index for link in links if _was_cut(link, self.table.by_index.get(link.index))}
         if not cut:
             return
         self._hearing.lose(cut)
@@ -590,11 +593,19 @@ class Engine:
         instance.prepare_announcements(self._forwards_on(instance))
         if link is None or before is None or before.index != link.index:
             return
+        if _was_cut(before, link):
+            self._forget_proof(instance, now)
         if link.mac != before.mac and instance.router.holds_addresses:
             self._log.info(
                 "the MAC address of the link changed; announcing", virtualIP=instance.name, interface=link.name
             )
             self._carry_out(instance, instance.router.announce(now), now)
+
+    def _forget_proof(self, instance: Instance, now: Instant) -> None:
+        """Its link lost its carrier and has it again, and nobody saw it without: the port may forward late."""
+        instance.router.link_was_cut(now)
+        self._hearing.begin_asking(instance, now)
+        self.is_unpublished = True
 
     def _forwards_on(self, instance: Instance) -> bool:
         return instance.link is not None and self._forwards(instance.link.name)
@@ -756,6 +767,9 @@ class Engine:
                 instance.router.resume_as_backup(now, former.recovered_at, proven, frozenset(former.heard))
             case State.INITIALIZE:
                 return False
+        link = instance.link
+        if link is not None and former.carrier_down_count not in (None, link.carrier_down_count):
+            self._forget_proof(instance, now)
         self._schedule(instance)
         return True
 
@@ -1298,6 +1312,13 @@ def _on_the_link(configuration: VirtualRouterConfiguration) -> Hashable:
     """What makes two configurations one virtual router for everybody else."""
     addresses = frozenset(packed_interface(text)[0] for text in configuration.every_address)
     return configuration.virtual_router_id, configuration.version, configuration.interface, addresses
+
+
+def _was_cut(before: Link, link: Link | None) -> bool:
+    """Whether a link that has its carrier lost it since, which is not seen where that was short."""
+    if link is None or not (before.operational and link.operational):
+        return False
+    return before.carrier_down_count != link.carrier_down_count
 
 
 def _what_it_learned(instance: Instance) -> tuple[int, frozenset[int], bool]:

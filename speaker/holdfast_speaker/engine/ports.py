@@ -46,6 +46,8 @@ class Link:
     mtu: int = 1500
     controller: int = 0
     """The index of the bridge or bond that it is a port of; 0: of none."""
+    carrier_down_count: int = 0
+    """How often it has lost its carrier; always 0 on kernels before 4.16 (IFLA_CARRIER_DOWN_COUNT, linux/if_link.h)."""
 
     @property
     def operational(self) -> bool:

@@ -76,6 +76,7 @@ def published_router(instance: Instance) -> PublishedRouter:
         sources=[str(ip_address(source)) for _, source in sorted(instance.sources.items())],
         proven=sorted(instance.router.proven),
         heard=sorted(instance.router.heard),
+        carrier_down_count=instance.link.carrier_down_count if instance.link else None,
         met=[str(ip_address(source)) for source in instance.router.acquaintances.met],
         former_addresses=[str(ip_address(address)) for address in sorted(instance.router.acquaintances.former)],
         virtual_ips=[sharer.publish() for sharer in instance.sharers.values()],

@@ -38,6 +38,8 @@ class PublishedRouter(Struct, frozen=True, kw_only=True, rename=kubernetes_name)
     """The families (4, 16) in which this node has proof that it hears; None: an older engine, which did not say."""
     heard: list[int] = field(default_factory=list)
     """The families (4, 16) in which a Backup has heard a Master; an older engine does not say."""
+    carrier_down_count: int | None = None
+    """How often its link had lost its carrier; None: an older engine, which did not say, or no link."""
     met: list[str] = field(default_factory=list)
     """Other routers that advertised a list with an address of ours, by their addresses, the latest last."""
     former_addresses: list[str] = field(default_factory=list)

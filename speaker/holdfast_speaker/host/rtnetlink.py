@@ -58,8 +58,11 @@ _IFLA_MTU = 4
 _IFLA_MASTER = 10
 _IFLA_WIRELESS = 11
 _IFLA_EXT_MASK = 29
+_IFLA_CARRIER_DOWN_COUNT = 48
 _SKIP_STATISTICS = 8
-_LINK_ATTRIBUTES = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_WIRELESS})
+_LINK_ATTRIBUTES = frozenset(
+    {_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_WIRELESS, _IFLA_CARRIER_DOWN_COUNT}
+)
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 _IFF_RUNNING = 0x40
@@ -178,6 +181,7 @@ def _link(datagram: bytes, start: int, end: int) -> Link | None:
         answers_arp=not flags & _IFF_NOARP,
         mtu=int.from_bytes(attributes.get(_IFLA_MTU, b""), sys.byteorder),
         controller=int.from_bytes(attributes.get(_IFLA_MASTER, b""), sys.byteorder),
+        carrier_down_count=int.from_bytes(attributes.get(_IFLA_CARRIER_DOWN_COUNT, b""), sys.byteorder),
     )
 
 

@@ -977,6 +977,21 @@ class VirtualRouter:
             return self._prepare_to_assert(self.state, now)
         return NOTHING
 
+    def link_was_cut(self, now: Instant) -> None:
+        """The link lost its carrier, and had it again before that was seen: what was proven has to be proven again.
+
+        Otherwise nothing happened: who holds the addresses holds them, and reads first who may have taken over.
+        """
+        self.proven = frozenset()
+        self.listening_since = now
+        match self.state:
+            case Backup() as state:
+                not_before = None if self.configuration.alone else self._quiet_until(now)
+                self.state = replace(state, not_before=not_before, delayed_until=self._delayed_until(now))
+            case Master(cut_off=None) as state:
+                yields_until = Instant(now + YIELDS_AFTER_A_CUT)
+                self.state = replace(state, yields_until=yields_until, announce_at=self._announcements(now))
+
     def announce(self, now: Instant) -> Actions:
         """The neighbours have to learn anew where the addresses are: as after a promotion."""
         if not isinstance(self.state, Master) or self.state.cut_off is not None:

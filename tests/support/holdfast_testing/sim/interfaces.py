@@ -82,6 +82,10 @@ class Interface:
     admin_up: bool = False
     cable: bool = True
     """Whether there is a carrier. A bridge has one until it had ports; from then on, while one of them has."""
+    carrier_down_count: int = 0
+    """How often it has lost it."""
+    had_carrier: bool = False
+    """When that was last counted."""
     loopback: bool = False
     bridge: bool = False
     answers_arp: bool = True
@@ -114,6 +118,11 @@ class Interface:
         """Whether it is switched on and packets can pass."""
         return self.admin_up and self.cable
 
+    def count_carrier(self) -> None:
+        """Whether there is one may have changed."""
+        self.carrier_down_count += self.had_carrier and not self.operational
+        self.had_carrier = self.operational
+
     def shown(self, carrier: bool = True) -> Link:
         """As netlink tells of it; without `carrier` as long as the kernel has not noticed it."""
         return Link(
@@ -126,4 +135,5 @@ class Interface:
             answers_arp=self.answers_arp,
             mtu=self.mtu,
             controller=self.controller,
+            carrier_down_count=self.carrier_down_count,
         )

@@ -250,6 +250,7 @@ class SimulatedKernel:
 
     def _switch_off(self, interface: Interface) -> None:
         interface.admin_up = False
+        interface.count_carrier()
         self._tell_link(interface.index)
         self.ipv4.link_down(interface)
         self.ipv6.link_down(interface)
@@ -322,6 +323,7 @@ class SimulatedKernel:
             self._carrier_changed(controller)
 
     def _carrier_changed(self, interface: Interface) -> None:
+        interface.count_carrier()
         self._tell_link(interface.index)
         if interface.cable:
             self.ipv6.carrier_on(interface)
