@@ -125,12 +125,25 @@ class Laws(Observer):
         if not errno:
             virtual_ip = self._virtual_ip_of[advertisement.payload[1]]
             self._spoke_at[host.name, virtual_ip, len(advertisement.source)] = self.world.now
-            if self._yielded.get((host.name, virtual_ip)) == self.world.now:
-                self._beside.get(virtual_ip, set()).discard(host.name)
+            beside = self._beside.get(virtual_ip, set())
+            width = len(advertisement.source)
+            is_heard = all(self.world.segment.passes(host.name, other, width) for other in beside - {host.name})
+            if self._yielded.get((host.name, virtual_ip)) == self.world.now and is_heard:
+                beside.discard(host.name)
 
     def requested(self, host: Host, request: Request, errno: int) -> None:
-        if not errno and isinstance(request, RemoveAddress):
+        if not errno and isinstance(request, RemoveAddress) and self._is_configured(host, request.address):
             self._removed.setdefault(host.name, set()).add(request.address)
+
+    @staticmethod
+    def _is_configured(host: Host, address: KernelAddress) -> bool:
+        """Whether it is a VirtualIP's by the last configuration that the engine was told.
+
+        Who stood still is told two edits in one turn, of which one takes it away and the next gives it back.
+        """
+        assert host.process is not None
+        routers = host.process.engine.configuration.virtual_routers
+        return any(packed_interface(text)[0] == address.address for router in routers for text in router.addresses)
 
     def moved(self, host: Host, move: Transition) -> None:
         if move.to_state is State.MASTER:

@@ -301,7 +301,9 @@ class Run:
         self._on_link(host, lambda kernel: kernel.set_carrier(ETH0, False))
 
         def back() -> None:
-            if self.world.random.random() < 0.5:
+            link = host.kernel.interfaces.get(ETH0)
+            has_carrier = link is not None and link.cable  # as where another fault has ended meanwhile
+            if self.world.random.random() < 0.5 and not has_carrier:
                 self._close_port(host)
             self._on_link(host, lambda kernel: kernel.set_carrier(ETH0, True))
 
