@@ -13,7 +13,7 @@ from typing import Any
 
 from holdfast_testing.hosts import Host, eventually
 
-VIP = "10.77.0.200"
+VIP, VIP6 = "10.77.0.200", "fd77::200"
 _WAITS = "waiting until it ends"
 
 
@@ -47,11 +47,11 @@ def holder_and_backup(segment: Any, document: str) -> tuple[Host, Host]:
 
 
 @contextlib.contextmanager
-def probed(segment: Any) -> Iterator[Callable[[], int]]:
+def probed(segment: Any, address: str = VIP) -> Iterator[Callable[[], int]]:
     """The client asks every two milliseconds; what this gives ends that and tells how many were not answered."""
-    command = segment.client.command(["ping", "-n", "-q", "-i", "0.002", "-W", "1", VIP])
-    # Resolved before, so that the first probes do not wait for an answer to ARP.
-    assert segment.answers(VIP)
+    command = segment.client.command(["ping", "-n", "-q", "-i", "0.002", "-W", "1", address])
+    # Resolved before, so that the first probes do not wait for an answer to ARP or neighbour discovery.
+    assert segment.answers(address)
     ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def lost() -> int:
