@@ -472,13 +472,13 @@ class Engine:
     def _lose_proofs(self, changes: Changes) -> None:
         """What was heard on a link before it was cut off says nothing any more, also where it is back already."""
         if changes.events is None:
-            cut = {index for index, link in self.table.by_index.items() if not link.operational}
+            told = list(self.table.by_index.values())
         else:
-            told = (event.link for event in changes.events if isinstance(event, LinkChanged))
-            cut = {link.index for link in told if not link.operational}
-        cut |= changes.gone
-        links = (instance.link for instance in self.instances.values() if instance.link is not None)
-        cut |= {link.index for link in links if _was_cut(link, self.table.by_index.get(link.index))}
+            told = [event.link for event in changes.events if isinstance(event, LinkChanged)]
+        cut = {link.index for link in told if not link.operational} | changes.gone
+        if told:
+            links = (instance.link for instance in self.instances.values() if instance.link is not None)
+            cut |= {link.index for link in links if _was_cut(link, self.table.by_index.get(link.index))}
         if not cut:
             return
         self._hearing.lose(cut)
