@@ -581,7 +581,8 @@ class Instance:
             if link is None or not link.operational:
                 return Health.FAILING, f"tracked interface {name} is down"
         if self.configuration.tracks_services and self.reported_health is not Health.HEALTHY:
-            return self.reported_health, self.reported_detail or "not reported yet"
+            unknown = "not reported yet" if self.reported_health is Health.UNKNOWN else ""
+            return self.reported_health, self.reported_detail or unknown
         if self.configuration.draining:
             return Health.FAILING, DRAINING
         return Health.HEALTHY, self.reported_detail if self.configuration.tracks_services else ""
