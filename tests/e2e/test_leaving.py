@@ -207,11 +207,12 @@ def test_a_node_that_is_deleted_and_registers_again_loses_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("applied", ["together", "later"])
+@pytest.mark.parametrize(("applied", "interval_ms"), [("together", 100), ("later", 100), ("together", 1000)])
 def test_both_definitions_deleted_and_made_anew_move_nothing(
-    cluster: KindCluster, holdfast: Holdfast, make_vip: MakeVip, figures: Figures, applied: str
+    cluster: KindCluster, holdfast: Holdfast, make_vip: MakeVip, figures: Figures, applied: str, interval_ms: int
 ) -> None:
-    vip, other = make_vip("redefined").ready(), make_vip("redefined-too", families="6").ready()
+    vip = make_vip("redefined", advertisementIntervalMilliseconds=interval_ms).ready()
+    other = make_vip("redefined-too", families="6").ready()
     holder, other_holder = vip.held_by_one(), other.held_by_one()
     definitions = ["virtualips.holdfast.dev", "speakerconfigs.holdfast.dev"]
 
@@ -221,7 +222,12 @@ def test_both_definitions_deleted_and_made_anew_move_nothing(
         return True
 
     with moving_without_a_loss(
-        cluster, vip, figures, f"both definitions deleted and made anew, VirtualIPs {applied}", 0, 100
+        cluster,
+        vip,
+        figures,
+        f"both definitions deleted and made anew, VirtualIPs {applied}, {interval_ms} ms",
+        0,
+        interval_ms,
     ):
         cluster.kubectl("delete", "crd", *definitions)
         time.sleep(10)

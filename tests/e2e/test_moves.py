@@ -6,10 +6,14 @@ import time
 
 import pytest
 
+from holdfast_testing.figures import Figures
 from holdfast_testing.kind_cluster import KindCluster
 from holdfast_testing.kubernetes_vips import BOUND_MS, OFF_CPU_MS, SLACK_MS, SYSTEM, Holdfast, MakeVip
 
 pytestmark = pytest.mark.kind
+
+TOLD_SECONDS = 5.0
+"""How long the status may name a holder that died together with the operator that leads (docs/reference/status.md)."""
 
 
 def test_a_virtual_ip_that_is_applied_answers_and_says_who_holds_it(cluster: KindCluster, make_vip: MakeVip) -> None:
@@ -113,6 +117,27 @@ def test_a_failover_needs_no_operator_and_is_told_when_it_is_back(
         cluster.kubectl("-n", SYSTEM, "scale", "deployment", "holdfast-operator", "--replicas=2")
     assert vip.held_by_one(90) != holder
     assert vip.status["transitions"][-1]["from"] == holder
+
+
+def test_who_holds_it_is_told_soon_though_the_operator_that_leads_dies_with_the_holder(
+    cluster: KindCluster, make_vip: MakeVip, figures: Figures
+) -> None:
+    nodes = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in cluster.items("pods", "-n", SYSTEM)}
+    identity = cluster.get("lease", "holdfast-operator", "-n", SYSTEM)["spec"]["holderIdentity"]
+    leader = nodes[identity.rpartition("_")[0]]
+    assert len({node for name, node in nodes.items() if name.startswith("holdfast-operator-")}) == 2
+    vip = make_vip("headless", nodes={"names": [leader]}).ready()
+    assert vip.held_by_one() == leader
+    vip.apply(nodes={"names": [node.name for node in cluster.workers()]})
+    cluster.wait_for(lambda: len(vip.status.get("nodes", ())) == 3, 30, "all nodes take part")
+    assert vip.held_by_one() == leader
+    cluster.kill_node(leader)
+    since = time.monotonic()
+    cluster.wait_for(lambda: vip.holder not in ("", leader), 60, "the status names another holder")
+    late = time.monotonic() - since
+    figures.add("holder and the operator that leads killed: the status is right after", "ms", late * 1e3)
+    assert late < TOLD_SECONDS
+    assert vip.held_by_one() == vip.holder
 
 
 def test_failover_and_a_restart_of_a_speaker_need_no_api_server(

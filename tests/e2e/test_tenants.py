@@ -128,7 +128,13 @@ def test_no_address_of_nodes_of_the_api_server_and_of_the_cluster_can_be_had(
     wanted = forbidden_addresses(cluster)
     owners = {name: cluster.holders(text.split("/")[0]) for name, text in wanted.items()}
     with AddressWatch(cluster) as watch, running.probing() as probing:
-        stored = [name for name, text in wanted.items() if not tenant.apply(name, [text])]
+        # With an interface, so that it is the address that is refused, and not that no node has a subnet for it. Whose
+        # 8.8.8.8 is, only pools can say.
+        stored = [
+            name
+            for name, text in wanted.items()
+            if not tenant.apply(name, [text], **({} if name == "somebody" else {"interface": "eth0"}))
+        ]
         conditions = told(cluster, tenant, stored)
         time.sleep(3)
         assert "ok" in cluster.kubectl("get", "--raw=/readyz")
@@ -148,6 +154,10 @@ def test_no_address_of_nodes_of_the_api_server_and_of_the_cluster_can_be_had(
     assert taken == {}
     accepted = {name: found for name, found in conditions.items() if found["status"] != "False"}
     assert accepted == {}
+    for name, found in conditions.items():
+        no_address_of_a_host = ("loopback", "multicast", "mapped", "unspecified", "broadcast")
+        reason = "Invalid" if name.startswith(no_address_of_a_host) else "AddressNotPermitted"
+        assert found["reason"] == ("NoMatchingSubnet" if name == "somebody" else reason), (name, found)
     assert probing.result().lost == 0
     assert running.held_by_one() == holder
     assert tenant.accepted("moving")["status"] == "False"
