@@ -173,9 +173,12 @@ class LoadBalancer:
         self.cluster.kubectl("patch", *words)
 
     def delete(self) -> None:
-        """`kubectl delete`, until it is gone: not before Holdfast has let go of what it had."""
+        """`kubectl delete`, until it is gone: not before Holdfast has let go of what it had.
+
+        Of a node that has died that is so after two minutes at most: 50 s until the control plane says so, then 60 s.
+        """
         self.cluster.kubectl(
-            "delete", "service", self.name, "-n", self.namespace, "--ignore-not-found", "--timeout=60s"
+            "delete", "service", self.name, "-n", self.namespace, "--ignore-not-found", "--timeout=150s"
         )
 
     @property
