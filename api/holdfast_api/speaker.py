@@ -77,6 +77,8 @@ class VirtualRouterConfiguration(
     """How long a Backup whose services recovered waits before it takes over from a failing Master."""
     draining: bool = False
     """The node is being emptied: it counts as failing, and goes on as the holder of last resort if nobody else can."""
+    draining_reason: Annotated[str, Meta(max_length=256)] = ""
+    """Why, for people. Empty: the node is being emptied."""
     last_holder_elsewhere: bool = False
     """The last known holder is another node: be slow to believe in silence when starting."""
     sole_member: bool = False

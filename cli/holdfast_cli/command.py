@@ -22,6 +22,7 @@ _COMMANDS = {
     "validate": "Say what `holdfast run` would say of VirtualIP files.",
     "status": "Show what the engine on this host does.",
     "switchover": "Move a VIP to another host, make before break.",
+    "maintenance": "Give every VIP of this host up, and take none.",
     "why": "Tell why a VIP moved.",
     "replay": "Play a journal again, and compare.",
     "sniff": "Show VRRP on the wire: who is Master, what changes, what is wrong.",

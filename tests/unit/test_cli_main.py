@@ -19,7 +19,20 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "validate", "status", "switchover", "why", "replay", "convert", "sniff", "lab", "completion"]
+    "name",
+    [
+        "run",
+        "validate",
+        "status",
+        "switchover",
+        "maintenance",
+        "why",
+        "replay",
+        "convert",
+        "sniff",
+        "lab",
+        "completion",
+    ],
 )
 def test_every_command_explains_itself_with_an_example(name: str) -> None:
     told = CliRunner().invoke(holdfast, [name, "--help"])

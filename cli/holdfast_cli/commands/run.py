@@ -72,7 +72,7 @@ def command(
     from holdfast_cli.standalone.feed import Feed
     from holdfast_cli.standalone.past_moves import keep_moves, kept_moves
 
-    feed = Feed(list(files), node_name, interface)
+    feed = Feed(list(files), node_name, interface, state_dir)
     look = feed.look()
     plan = feed.plan(look)
     past_moves = kept_moves(state_dir)  # before the engine publishes its own state there

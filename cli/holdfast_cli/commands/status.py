@@ -16,6 +16,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import GetStatus, RouterStatus, Status
 from holdfast_api.reasons import Health, State
 from holdfast_cli.client import ask
+from holdfast_cli.standalone.maintenance import asked_for
 
 STATE_DIRECTORY = click.option(
     "--state-dir",
@@ -64,7 +65,8 @@ def command(state_dir: Path, output: str, check: bool) -> None:
     elif output == "yaml":
         click.echo(yaml.safe_dump(msgspec.to_builtins(answer), sort_keys=False), nl=False)
     else:
-        click.echo("\n".join(_lines(answer)))
+        asked = asked_for(state_dir)
+        click.echo("\n".join(_lines(answer, asked.sentence if asked is not None else "")))
 
 
 class Verdict(enum.IntEnum):
@@ -99,7 +101,7 @@ def _judge(router: RouterStatus) -> Iterator[tuple[Verdict, str]]:
             yield Verdict.WARNING, warning
 
 
-def _lines(status: Status) -> list[str]:
+def _lines(status: Status, maintenance: str = "") -> list[str]:
     late, real = status.lateness, status.real_time
     lines = [
         f"node {status.node_name}: engine {status.version}, process {status.pid}, up {_age(status.started)}, "
@@ -109,6 +111,8 @@ def _lines(status: Status) -> list[str]:
         f"real time: {real.scheduling}; memory {real.memory}; garbage collection {real.garbage_collection}; "
         f"CPU latency {real.cpu_latency}",
     ]
+    if maintenance:
+        lines.append(click.style(maintenance, fg="yellow"))
     if status.restarts:
         lines.append(click.style(f"restarts: {status.restarts}, the last at {status.last_death}", fg="yellow"))
     lines += [click.style(f"warning: {warning}", fg="yellow") for warning in status.warnings]

@@ -154,6 +154,17 @@ class Supervisor:
                 continue
             if self._looks.counts(look, at_once=hurried):
                 self._reread(look, engine, monitor)
+            self._look_for_maintenance(engine, monitor)
+
+    def _look_for_maintenance(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
+        plan = self._feed.plan_of_maintenance()
+        if plan is None:
+            return
+        asked = self._feed.maintenance
+        self._log.write("notice", f"{asked.sentence} begins" if asked is not None else "maintenance has ended")
+        self._plan = plan
+        if self._started:
+            self._put_in_force(engine, monitor)
 
     def _reread(self, look: Look, engine: EngineProcess, monitor: HealthMonitor) -> None:
         try:

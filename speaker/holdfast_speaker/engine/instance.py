@@ -584,7 +584,7 @@ class Instance:
             unknown = "not reported yet" if self.reported_health is Health.UNKNOWN else ""
             return self.reported_health, self.reported_detail or unknown
         if self.configuration.draining:
-            return Health.FAILING, DRAINING
+            return Health.FAILING, self.configuration.draining_reason or DRAINING
         return Health.HEALTHY, self.reported_detail if self.configuration.tracks_services else ""
 
     @property
