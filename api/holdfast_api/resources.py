@@ -70,11 +70,23 @@ class WhenFailing(enum.StrEnum):
     RELEASE = "Release"
 
 
+class NotifyState(enum.StrEnum):
+    """What a command is told of: the states of keepalived's notify scripts."""
+
+    MASTER = "Master"
+    BACKUP = "Backup"
+    FAULT = "Fault"
+    """It takes no part: something keeps it in Initialize."""
+    STOP = "Stop"
+    """It was told to stop, or its VirtualIP was removed."""
+
+
 class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name, omit_defaults=True):
     pass
 
 
 NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
+UserName = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.@]*$")]
 InterfaceName = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
 AddressText = Annotated[str, Meta(min_length=2, max_length=49)]
 HTTPStatus = Annotated[int, Meta(ge=200, le=599)]
@@ -208,6 +220,20 @@ class Authentication(_Model, frozen=True, kw_only=True):
     simple_password: Annotated[str, Meta(min_length=1, max_length=8, pattern=r"^[\x21-\x7e]+$")]
 
 
+class Notification(_Model, frozen=True, kw_only=True):
+    """A command that is told of each change of state on its own host."""
+
+    command: Annotated[list[str], Meta(min_length=1, max_length=64)]
+    states: Annotated[list[NotifyState], Meta(max_length=4)] = field(default_factory=list)
+    """The states that it is told of. Empty: all."""
+    nodes: Annotated[list[NodeName], Meta(max_length=64)] = field(default_factory=list)
+    """The nodes that run it. Empty: all."""
+    user: UserName | None = None
+    """Whom it runs as; None: as `holdfast run` does."""
+    group: UserName | None = None
+    """None: the user's own group, and the others that the user is in."""
+
+
 class VirtualIPSpec(_Model, frozen=True, kw_only=True):
     """What the user wants of one VIP (or several that move together).
 
@@ -237,6 +263,11 @@ class VirtualIPSpec(_Model, frozen=True, kw_only=True):
     foreign_routers: ForeignRouters = ForeignRouters.REFUSE
     authentication: Authentication | None = None
     virtual_router_sharing: VirtualRouterSharing = VirtualRouterSharing.OWN
+    notify: Annotated[list[Notification], Meta(max_length=32)] = field(default_factory=list)
+
+    def notifications_on(self, node_name: str) -> list[Notification]:
+        """Those that this node runs."""
+        return [one for one in self.notify if not one.nodes or node_name in one.nodes]
 
 
 class VirtualIP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kubernetes_name):
@@ -256,10 +287,11 @@ class VirtualIP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
 
     @property
     def named_nodes(self) -> list[str]:
-        """The nodes that it says something of: priorities, who takes part, source addresses, who runs a probe."""
+        """The nodes that it says something of: priorities, who takes part, source addresses, who runs what."""
         nodes = self.spec.nodes
         names = [entry.node_name for entry in nodes.priorities]
         names += nodes.names
         names += [entry.node_name for entry in nodes.source_addresses]
         names += [name for probe in self.spec.track.probes for name in probe.nodes]
+        names += [name for one in self.spec.notify for name in one.nodes]
         return list(dict.fromkeys(names))

@@ -131,7 +131,7 @@ def test_output_goes_to_a_file_and_the_report_to_stderr(tmp_path: Path) -> None:
     finished = holdfast(EXAMPLES / "n1.conf", EXAMPLES / "n2.conf", "-o", output)
     assert (finished.returncode, finished.stdout) == (0, "")
     assert len(read_text(output.read_text(encoding="utf-8"), "vip.yaml")) == 1
-    assert finished.stderr.splitlines()[-1] == "VirtualIPs 1, files 2: differs 4, left out 4, note 1"
+    assert finished.stderr.splitlines()[-1] == "VirtualIPs 1, files 2: differs 6, left out 2, note 1"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from msgspec import structs
 from holdfast_api.reasons import Health, Reason, State
 from holdfast_api.speaker import VirtualRouterConfiguration
 from holdfast_cli.commands import status
+from holdfast_cli.standalone import notify_record
 from holdfast_testing.agent_fixtures import FakeEngine, router_status
 
 WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], virtual_router_id=51)
@@ -21,10 +22,10 @@ WEB = VirtualRouterConfiguration(name="shop/web", addresses=["10.0.0.9/24"], vir
 def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What is printed of one virtual router."""
 
-    def printed(**fields: Any) -> list[str]:
+    def printed(*options: str, **fields: Any) -> list[str]:
         answer = structs.replace(FakeEngine(Path("unused")).status(), routers=[router_status(WEB, **fields)])
         monkeypatch.setattr(status, "ask", lambda *_: answer)
-        told = CliRunner().invoke(status.command, [])
+        told = CliRunner().invoke(status.command, list(options))
         assert told.exit_code == 0, told.output
         return told.output.splitlines()
 
@@ -41,6 +42,14 @@ def test_each_warning_is_a_line(lines: Any) -> None:
     told = lines(warnings=["10.0.0.9 is in use by 02:00:00:00:00:07", "another"])
     assert "  warning    10.0.0.9 is in use by 02:00:00:00:00:07" in told
     assert "  warning    another" in told
+
+
+def test_what_went_wrong_with_the_commands_of_notify_is_told(lines: Any, tmp_path: Path) -> None:
+    warnings = {"": ["notify: /etc/x.d: cannot be read"], "shop/web": ["notify: /x: is missing"]}
+    notify_record.write_record(tmp_path, notify_record.NotifyRecord(warnings=warnings))
+    told = lines("--state-dir", str(tmp_path))
+    assert "warning: notify: /etc/x.d: cannot be read" in told
+    assert "  warning    notify: /x: is missing" in told
 
 
 def test_what_is_told_as_an_obstacle_is_not_told_again_as_a_warning(lines: Any) -> None:

@@ -40,6 +40,18 @@ def test_what_run_warns_of_is_told_and_is_no_error(file: Path) -> None:
     assert "--node-name: n3 is in no entry" in told.stderr
 
 
+def test_a_command_that_this_host_would_not_run_is_a_warning(file: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    file.write_text(WEB % f", notify: [{{command: [/nowhere/x]}}, {{command: [{script}]}}]")
+    told = validate("-f", file)
+    assert told.returncode == 0
+    assert told.stderr.splitlines() == [
+        "warning: VirtualIP default/web: spec.notify: on this host /nowhere/x is missing",
+        f"warning: VirtualIP default/web: spec.notify: on this host {script} is not executable",
+    ]
+
+
 def test_all_errors_are_told_with_exit_status_2(file: Path) -> None:
     file.write_text(WEB % ", noprempt: true, priority: 3")
     told = validate("-f", file)

@@ -253,6 +253,7 @@ def test_the_last_holder_is_known_to_the_others() -> None:
         ({"virtualRouterID": 7}, "VirtualRouterIDInUse", "spec.virtualRouterID"),
         ({"addresses": ["10.0.0.50/24"]}, "AddressInUse", "spec.addresses[0]"),
         ({"track": {"probes": [{"name": "a", "exec": {"command": ["x"]}}]}}, "Invalid", "spec.track.probes[0].exec"),
+        ({"notify": [{"command": ["x"]}]}, "Invalid", "spec.notify"),
     ],
 )
 def test_a_refusal_names_the_field_and_disturbs_nobody(spec: dict[str, Any], reason: str, field: str) -> None:

@@ -388,8 +388,20 @@ def test_a_health_check_node_port_is_there_once():
     ]
 
 
+def test_a_command_that_is_told_has_words_and_no_state_and_no_node_twice():
+    one = {"command": ["/x", ""], "states": ["Stop", "Stop"], "nodes": ["n1", "n1", "n3"], "group": "adm"}
+    assert refusals(nodes={"names": ["n1"]}, notify=[{"command": ["/y"]}, one]) == [
+        ("spec.notify[1].nodes[2]", "must be one of spec.nodes.names, which n3 is not"),
+        ("spec.notify[1].command[1]", "must be at least one character long, none of them NUL"),
+        ("spec.notify[1].states[1]", "must not repeat Stop, which is spec.notify[1].states[0]"),
+        ("spec.notify[1].nodes[1]", "must not repeat n1, which is spec.notify[1].nodes[0]"),
+        ("spec.notify[1].group", "must be left out where no user is given"),
+    ]
+
+
 def test_every_policy_refuses_something():
     bad = virtual_ip(
+        notify=[{"command": [""]}],
         addresses=["10.0.0.1", "10.0.0.1", "x.y", "fe80::1"] + [f"10.0.1.{number}" for number in range(1, 21)],
         version=2,
         preemptDelaySeconds=1,

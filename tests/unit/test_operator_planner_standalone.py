@@ -246,7 +246,7 @@ NAMED = [
 def test_a_node_name_that_is_nowhere_where_others_are_is_warned_of_once(nodes):
     told = (
         "--node-name: n1 is in no entry of nodes.names, nodes.priorities, nodes.sourceAddresses and the nodes of"
-        " probes, which name n2, n3: is it spelled as there?"
+        " probes and notify, which name n2, n3: is it spelled as there?"
     )
     made = plan(
         *(vip(f"web{number}", f"addresses: [10.0.0.{200 + number}], {nodes}") for number in (1, 2)),

@@ -43,6 +43,12 @@ from holdfast_cli.standalone.spawn import Spawned, fork_engine
     help="Keep what the engine is told and decides, for why and replay: a few MiB of memory; with 255 VIPs, a pause of "
     "some 6 ms every 13 s.",
 )
+@click.option(
+    "--notify",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run each executable of that folder, in the order of their names, for each change of state of each VIP.",
+)
 @click.pass_obj
 def command(
     begun: Spawned | None,
@@ -53,6 +59,7 @@ def command(
     log_level: str,
     log_format: str,
     journal: bool,
+    notify: Path | None,
 ) -> None:
     """Hold VIPs on this host, from VirtualIP files, in the foreground and in the current network namespace.
 
@@ -80,12 +87,14 @@ def command(
 
     # What takes longest to import, while the engine begins.
     from holdfast_cli.standalone.log import Log
+    from holdfast_cli.standalone.notifier import Notifier
     from holdfast_cli.standalone.supervisor import Supervisor
 
     log = Log(log_level, log_format, node_name)
     try:
         keep = functools.partial(keep_moves, state_dir, past_moves)
-        status = Supervisor(feed, look, plan, spawned, log, keep).run()
+        notifier = Notifier(notify, state_dir, node_name, log)
+        status = Supervisor(feed, look, plan, spawned, log, keep, notifier).run()
     finally:
         log.close()
     sys.exit(status)

@@ -17,6 +17,7 @@ from holdfast_api.messages import GetStatus, RouterStatus, Status
 from holdfast_api.reasons import Health, State
 from holdfast_cli.client import ask
 from holdfast_cli.standalone.maintenance import asked_for
+from holdfast_cli.standalone.notify_record import with_notify_warnings
 
 STATE_DIRECTORY = click.option(
     "--state-dir",
@@ -56,6 +57,7 @@ def command(state_dir: Path, output: str, check: bool) -> None:
         sys.exit(Verdict.UNKNOWN)
     if not isinstance(answer, Status):
         raise EnvironmentFailure("the engine answered something else than its status")
+    answer = with_notify_warnings(answer, state_dir)
     if check:
         verdict, lines = judge(answer)
         click.echo("\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ def command(files: tuple[Path, ...], node_name: str | None, interface: str | Non
       holdfast validate -f vip.yaml --before /etc/holdfast/vip.yaml
     """
     plans = _plans(files, node_name, interface)
-    for warning in dict.fromkeys(warning for plan in plans.values() for warning in plan.warnings):
+    warnings = [warning for plan in plans.values() for warning in [*plan.warnings, *_unusable(plan)]]
+    for warning in dict.fromkeys(warnings):
         click.echo(f"warning: {warning}", err=True)
     for name, plan in plans.items():
         count = len(plan.configuration.virtual_routers)
@@ -59,6 +61,18 @@ def _plans(files: tuple[Path, ...], node_name: str | None, interface: str | None
         names = sorted({name for document in documents for name in document.virtual_ip.named_nodes}) or [""]
     feeds = {name: Feed(list(files), name, interface) for name in names}
     return {name: feed.plan(feed.look()) for name, feed in feeds.items()}
+
+
+def _unusable(plan: HostPlan) -> Iterator[str]:
+    """The commands of notify that this host would not run."""
+    from holdfast_cli.standalone.executables import Unusable, identity_of, require_usable
+
+    for name, notifications in plan.notifications.items():
+        for one in notifications:
+            try:
+                require_usable(one.command[0], identity_of(one.user, one.group), as_root=True)
+            except Unusable as why:
+                yield f"VirtualIP {name}: spec.notify: on this host {one.command[0]} {why}"
 
 
 def _edit(before: HostPlan, after: HostPlan) -> list[str]:

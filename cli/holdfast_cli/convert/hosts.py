@@ -10,6 +10,7 @@ from holdfast_cli.convert.instances import InstanceReader
 from holdfast_cli.convert.keywords import GLOBAL, SYNC_GROUP, TOP_LEVEL
 from holdfast_cli.convert.ledger import Ledger, Place, Statement
 from holdfast_cli.convert.model import Globals, Host, Instance, Script, SyncGroup
+from holdfast_cli.convert.notifications import NOTIFY, read_notify
 from holdfast_cli.convert.scripts import Scripts, read_script, read_tracked_interfaces, read_tracked_scripts
 from holdfast_cli.convert.values import (
     MULTICAST_GROUPS,
@@ -65,7 +66,7 @@ def read_host(node: str, place: Place, statements: list[Statement], ledger: Ledg
     groups = [
         group
         for statement in _each_name_once(of_kind["vrrp_sync_group"], ledger)
-        if (group := _group(statement, instances, scripts, ledger)) is not None
+        if (group := _group(statement, instances, scripts, said, ledger)) is not None
     ]
     _report_unused(scripts.by_name, instances, groups, ledger)
     return Host(node, place, list(instances.values()), groups)
@@ -103,6 +104,10 @@ def _globals(statement: Statement, said: Globals, ledger: Ledger) -> Globals:
         elif line.keyword == "vrrp_check_unicast_src":
             if flag(line, ledger):
                 ledger.carry(line)  # what `foreignRouters: Refuse`, the default, does
+        elif line.keyword == "script_user":
+            said = replace(said, script_user=tuple(line.arguments[:2]))
+            text = "notify scripts run as that user; probes run as the user of `holdfast run`"
+            ledger.differs(line, text)
         elif line.keyword in GLOBAL:
             ledger.leave_out(line, GLOBAL[line.keyword])
         else:
@@ -125,6 +130,7 @@ def _group(
     statement: Statement,
     instances: Mapping[str, Instance],
     scripts: Scripts,
+    said: Globals,
     ledger: Ledger,
 ) -> SyncGroup | None:
     if len(statement.words) != 2:
@@ -142,6 +148,10 @@ def _group(
         elif line.keyword == "sync_group_tracking_weight":
             group.weights_count = flag(line, ledger)
             ledger.carry(line)
+        elif line.keyword in NOTIFY:
+            # keepalived gives a group the priority 0.
+            found = read_notify(line, said, ("GROUP", group.name, "$(HOLDFAST_STATE)", "0"), ledger)
+            group.notify += [found] if found is not None else []
         elif line.keyword in SYNC_GROUP:
             ledger.leave_out(line, SYNC_GROUP[line.keyword])
         else:

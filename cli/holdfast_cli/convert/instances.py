@@ -12,6 +12,7 @@ from holdfast_api.resources import PRIORITY_OWNER
 from holdfast_cli.convert.keywords import ADDRESS_OPTIONS, ADDRESS_OPTIONS_WITH_VALUE, INSTANCE
 from holdfast_cli.convert.ledger import Kind, Ledger, Statement
 from holdfast_cli.convert.model import Address, Globals, Instance
+from holdfast_cli.convert.notifications import NOTIFY, read_notify
 from holdfast_cli.convert.scripts import Scripts, is_interface_name, read_tracked_interfaces, read_tracked_scripts
 from holdfast_cli.convert.values import (
     MULTICAST_GROUPS,
@@ -71,6 +72,7 @@ class InstanceReader:
             "strict_mode": self._strict_mode,
             "track_script": self._track_script,
             "track_interface": self._track_interface,
+            **dict.fromkeys(NOTIFY, self._notify),
         }
 
     def read(self, statement: Statement) -> Instance:
@@ -375,6 +377,12 @@ class InstanceReader:
                 "its advertisements are; give them a vrrp_instance of their own on that interface"
             )
             self._ledger.refuse(entry.place, entry.keyword, reason)
+
+    def _notify(self, instance: Instance, line: Statement) -> None:
+        arguments = ("INSTANCE", instance.name, "$(HOLDFAST_STATE)", "$(HOLDFAST_PRIORITY)")
+        found = read_notify(line, self._globals, arguments, self._ledger)
+        if found is not None:
+            instance.notify.append(found)
 
     def _track_script(self, instance: Instance, line: Statement) -> None:
         instance.scripts += read_tracked_scripts(line, instance.statement, self._scripts, self._ledger)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _MAIL = "Holdfast sends no mail; moves and their reasons are in the log and in `holdfast status`"
-_NOTIFY = "Holdfast runs no scripts on a change of state; moves are in the log and in `holdfast status`"
+_FIFO = "Holdfast writes no FIFO: `notify` and `holdfast run --notify` give each change to a command"
+_OWN_PROCESS = "commands before and after `holdfast run` belong to its unit (ExecStartPre, ExecStopPost)"
 _GARP = "Holdfast sends gratuitous ARP and unsolicited NA on a schedule of its own"
 _MAC = "the VIP answers with the interface's own MAC address; gratuitous ARP and unsolicited NA tell the neighbours"
 _PROCESS = "concerns keepalived's own process; Holdfast's engine takes real-time priority and locked memory by itself"
@@ -70,12 +71,11 @@ GLOBAL: Mapping[str, str] = {
             "notify_fifo",
             "notify_fifo_script",
             "fifo_write_vrrp_states_on_reload",
-            "startup_script",
-            "startup_script_timeout",
-            "shutdown_script",
-            "shutdown_script_timeout",
         ),
-        _NOTIFY,
+        _FIFO,
+    ),
+    **dict.fromkeys(
+        ("startup_script", "startup_script_timeout", "shutdown_script", "shutdown_script_timeout"), _OWN_PROCESS
     ),
     **dict.fromkeys(
         (
@@ -167,7 +167,8 @@ GLOBAL: Mapping[str, str] = {
         _SNMP,
     ),
     **dict.fromkeys(("reload_check_config", "reload_time_file", "reload_repeat", "reload_file"), _RELOAD),
-    **dict.fromkeys(("script_user", "enable_script_security", "set_supplementary_groups"), _SCRIPT_USER),
+    "enable_script_security": "notify scripts that others can write to are never run as root; probes are not looked at",
+    "set_supplementary_groups": "a notify script has the other groups of its user where no group is given",
     **dict.fromkeys(
         (
             "lvs_sync_daemon",
@@ -224,18 +225,8 @@ GLOBAL: Mapping[str, str] = {
 }
 
 _NOTIFICATIONS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "notify",
-            "notify_master",
-            "notify_backup",
-            "notify_fault",
-            "notify_stop",
-            "notify_deleted",
-            "notify_priority_changes",
-        ),
-        _NOTIFY,
-    ),
+    "notify_deleted": "STOP is told of a VirtualIP that is removed; keepalived tells DELETED with this, else FAULT",
+    "notify_priority_changes": _FIFO,
     "smtp_alert": _MAIL,
     **dict.fromkeys(("track_file", "track_process"), _TRACK_OTHER),
     "track_bfd": _BFD,
@@ -243,7 +234,7 @@ _NOTIFICATIONS: Mapping[str, str] = {
 
 INSTANCE: Mapping[str, str] = {
     **_NOTIFICATIONS,
-    "notify_master_rx_lower_pri": _NOTIFY,
+    "notify_master_rx_lower_pri": "Holdfast tells changes of state alone; such a Master announces its addresses again",
     **dict.fromkeys(("use_vmac", "use_vmac_addr", "vmac_xmit_base", "use_ipvlan"), _MAC),
     "native_ipv6": "the addresses tell the family, in keepalived too",
     "vrf": "Holdfast works on the interface of the VirtualIP",

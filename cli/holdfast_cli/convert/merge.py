@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from holdfast_cli.convert.ledger import Ledger
@@ -143,6 +144,7 @@ def settle_groups(hosts: list[Host], routers: list[Router], ledger: Ledger) -> N
     """
     router_of = {instance: router for router in routers for instance in router.everyone}
     for group in (group for host in hosts for group in host.groups):
+        _settle_notify(group, router_of, ledger)
         names = ", ".join(member.name for member in group.members)
         if len(group.members) < 2:
             ledger.remark(group.statement, f"{names} is its only member, so that there is no fate to share")
@@ -160,3 +162,16 @@ def settle_groups(hosts: list[Host], routers: list[Router], ledger: Ledger) -> N
         if len({member.family for member in group.members}) == 2 and any(m.version == 2 for m in group.members):
             text += "; with vrrp_version 3 the two families of one virtual router would be one VirtualIP"
         ledger.differs(group.statement, text)
+
+
+def _settle_notify(group: SyncGroup, router_of: Mapping[Instance, Router], ledger: Ledger) -> None:
+    """The group's scripts are told with its first member that is a VirtualIP."""
+    found = [member for member in group.members if member.addresses]
+    if not found:
+        return
+    first = next((member for member in found if member in router_of[member].members), found[0])
+    first.group_notify += group.notify
+    if len({id(router_of[member]) for member in found}) > 1:
+        for one in group.notify:
+            text = f"is told of {first.name} alone: no other of its group moves with it for every reason"
+            ledger.differs(one.statement, text)

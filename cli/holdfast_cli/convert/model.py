@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
+from holdfast_api.resources import NotifyState
 from holdfast_cli.convert.ledger import Place, Statement
 
 DEFAULT_PRIORITY = 100
@@ -39,6 +40,18 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """A notify script of an instance or a sync group."""
+
+    statement: Statement
+    states: tuple[NotifyState, ...]
+    """Empty: all."""
+    command: tuple[str, ...]
+    user: str | None
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Globals:
     """What global_defs says of all instances of the host."""
 
@@ -48,6 +61,8 @@ class Globals:
     start_delay: Statement | None = None
     start_delay_seconds: Decimal = Decimal(0)
     """vrrp_startup_delay."""
+    script_user: tuple[str, ...] = ()
+    """The user of scripts, and the group, if they are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,9 @@ class Instance:
     interfaces: list[TrackedInterface] = field(default_factory=list)
     source: IPv4Address | IPv6Address | None = None
     peers: list[IPv4Address | IPv6Address] = field(default_factory=list)
+    notify: list[Notify] = field(default_factory=list)
+    group_notify: list[Notify] = field(default_factory=list)
+    """Of the sync groups that are told with this instance."""
 
     @property
     def tracked(self) -> list[Tracked]:
@@ -125,6 +143,7 @@ class SyncGroup:
     members: list[Instance] = field(default_factory=list)
     scripts: list[TrackedScript] = field(default_factory=list)
     interfaces: list[TrackedInterface] = field(default_factory=list)
+    notify: list[Notify] = field(default_factory=list)
     weights_count: bool = False
     """sync_group_tracking_weight; without it no weight counts."""
 

@@ -40,7 +40,7 @@ def read_script(statement: Statement, ledger: Ledger) -> Script | None:
             ledger.leave_out(line, SCRIPT[line.keyword])
         elif line.keyword not in ("script", "interval", "timeout", "weight", "rise", "fall"):
             ledger.complain(line, "is no keyword of vrrp_script", "goes on without it")
-    command = _command(said["script"], ledger) if "script" in said else ()
+    command = read_command(said["script"], ledger) if "script" in said else ()
     if not command:
         name = f"vrrp_script {statement.words[1]}"
         ledger.complain(statement, "must have a script", "removes it", keyword=name)
@@ -92,7 +92,7 @@ def _threshold(statement: Statement | None, ledger: Ledger) -> int:
     return min(value, _THRESHOLD_MAX)
 
 
-def _command(statement: Statement, ledger: Ledger) -> tuple[str, ...]:
+def read_command(statement: Statement, ledger: Ledger) -> tuple[str, ...]:
     """The words that are executed, as keepalived splits its first string; it passes over further words."""
     text = argument(statement, ledger)
     if text is None:

@@ -21,6 +21,7 @@ from holdfast_cli.convert.election import preemption, priorities, settled, sourc
 from holdfast_cli.convert.ledger import Ledger, Place
 from holdfast_cli.convert.merge import Router
 from holdfast_cli.convert.model import Address
+from holdfast_cli.convert.notifications import notifications
 from holdfast_cli.convert.tracking import track
 from holdfast_operator.planner.host.policies import ADDRESSES_PER_FAMILY_MAX, violations
 
@@ -116,6 +117,7 @@ class Writer:
             transport=Transport.UNICAST if peers else Transport.MULTICAST,
             external_peers=peers,
             authentication=Authentication(simple_password=password) if password and version == 2 else None,
+            notify=notifications(router, self._ledger),
         )
 
     def _nodes(self, router: Router) -> NodeSelection:

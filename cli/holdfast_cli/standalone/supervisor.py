@@ -11,12 +11,13 @@ import signal
 from collections.abc import Callable
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationErrors
-from holdfast_api.messages import Configure, Refused, ReportHealth, Started
+from holdfast_api.messages import Configure, Refused, ReportHealth, Started, Status, Subscribe, Transition
 from holdfast_api.reasons import Health
 from holdfast_cli.standalone.edits import Look, Looks
 from holdfast_cli.standalone.engine_process import EngineProcess, decode_answer
 from holdfast_cli.standalone.feed import Feed
 from holdfast_cli.standalone.log import Log
+from holdfast_cli.standalone.notifier import TIMEOUT_SECONDS, Notifier, utc_now
 from holdfast_cli.standalone.probe_environment import probe_environment
 from holdfast_cli.standalone.spawn import Spawned
 from holdfast_operator.planner.host.standalone import HostPlan
@@ -25,13 +26,21 @@ from holdfast_speaker.health.threads import in_own_thread
 
 _LOOK_EVERY_SECONDS = 0.5
 _PATIENCE_SECONDS = 3.0
+_LAST_WORDS_SECONDS = 0.5
 
 
 class Supervisor:
     """One `holdfast run`."""
 
     def __init__(
-        self, feed: Feed, look: Look, plan: HostPlan, spawned: Spawned, log: Log, keep_moves: Callable[[], None]
+        self,
+        feed: Feed,
+        look: Look,
+        plan: HostPlan,
+        spawned: Spawned,
+        log: Log,
+        keep_moves: Callable[[], None],
+        notifier: Notifier,
     ) -> None:
         """`plan`: of what was seen in the first `look` at the files; the engine that was spawned has begun with it.
 
@@ -43,6 +52,10 @@ class Supervisor:
         self._spawned = spawned
         self._log = log
         self._keep_moves = keep_moves
+        self._notifier = notifier
+        self._subscribed = False
+        self._subscribed_at = ""
+        """Empty: with the engine's start, or before."""
         self._stop = asyncio.Event()
         self._started = False
         self._begun_with = plan.configuration.generation
@@ -71,6 +84,7 @@ class Supervisor:
         )
         self._say_warnings(self._plan)
         monitor.replace(self._plan.probes)
+        self._notifier.replace(self._plan)
         stopped = asyncio.create_task(self._stop.wait())
         ended = asyncio.create_task(engine.wait())
         log_relay = asyncio.create_task(engine.relay_log(self._log))
@@ -87,10 +101,13 @@ class Supervisor:
         await engine.stop(_PATIENCE_SECONDS)
         await _finish(log_relay)
         keeping.cancel()
+        await asyncio.wait(others[:1], timeout=_LAST_WORDS_SECONDS)
+        self._notifier.stopped(cleanly=await engine.wait() == 0)
         for task in others:
             task.cancel()
         outcomes = await asyncio.gather(*others, return_exceptions=True)
         await monitor.close()
+        await self._notifier.close(TIMEOUT_SECONDS)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -114,6 +131,15 @@ class Supervisor:
     def _put_in_force(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
         engine.send(Configure(configuration=self._plan.configuration))
         self._report_all(engine, monitor)
+        if not self._subscribed:
+            self._subscribe(engine, utc_now())
+
+    def _subscribe(self, engine: EngineProcess, since: str = "") -> None:
+        """Hear of each change from now on, if somebody is to be told; first comes how it is now."""
+        self._subscribed = self._notifier.is_wanted
+        self._subscribed_at = since
+        if self._subscribed:
+            engine.send(Subscribe())
 
     def _report_all(self, engine: EngineProcess, monitor: HealthMonitor) -> None:
         for name, (health, detail) in monitor.current().items():
@@ -134,7 +160,13 @@ class Supervisor:
             match answer:
                 case Refused(reason=reason):
                     self._log.write("error", f"the engine refused: {reason}")
+                case Transition():
+                    self._notifier.tell(answer)
+                case Status():
+                    self._notifier.catch_up(answer, self._subscribed_at or answer.started)
                 case Started(generation=generation):
+                    self._notifier.begin()
+                    self._subscribe(engine)
                     if not self._started:  # what it begins with waits for it on its connection
                         generation, self._started = self._begun_with, True
                     if generation == self._plan.configuration.generation:
@@ -177,6 +209,7 @@ class Supervisor:
         self._plan = plan
         self._say_warnings(plan)
         monitor.replace(plan.probes)
+        self._notifier.replace(plan)
         if self._started:
             self._put_in_force(engine, monitor)
 

@@ -1,4 +1,4 @@
-"""Running the command of an `exec` probe: to its end or its timeout, with everything that it started."""
+"""Running the command of an `exec` probe or of `notify`: to its end or its timeout, with everything that it started."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from holdfast_speaker.health.policy import Result, failure
 
@@ -18,13 +19,32 @@ _GRACE_SECONDS = 0.5
 """How long a killed command may take to go before it is left behind; only one that hangs in the kernel takes longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a command is run as, by numbers."""
+
+    user: int
+    group: int
+    groups: tuple[int, ...]
+    """The others that it is in."""
+
+
 class Command:
     """One command that is run again and again, never twice at the same time."""
 
-    def __init__(self, words: Sequence[str], environment: Callable[[], Mapping[str, str]] = dict) -> None:
-        """`environment`: asked before each run for the variables that the command has besides this process's own."""
+    def __init__(
+        self,
+        words: Sequence[str],
+        environment: Callable[[], Mapping[str, str]] = dict,
+        given: bytes = b"",
+        identity: Identity | None = None,
+    ) -> None:
+        """`environment`: asked before each run for the variables that the command has besides this process's own.
+        `given`: what it reads from its standard input. `identity`: None: as this process is."""
         self._words = words
         self._environment = environment
+        self._given = given
+        self._identity = identity
         self._left_behind: _Process | None = None
 
     async def run(self, timeout_seconds: float) -> Result:
@@ -36,7 +56,7 @@ class Command:
         if self._left_behind is not None and not self._left_behind.ended.is_set():
             return Result(False, f"process {self._left_behind.pid} of an earlier run was killed and does not end")
         try:
-            process = _Process(self._words, self._environment())
+            process = _Process(self._words, self._environment(), self._given, self._identity)
         except OSError as error:
             return failure(f"{self._words[0]} cannot be started: {error.strerror}", error)
         except ValueError as error:  # characters that no argument and no variable can have
@@ -68,27 +88,38 @@ class _Process:
     asyncio's own subprocesses wait in a thread each on Python 3.11, and hang on a pipe that a grandchild keeps open.
     """
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], given: bytes, identity: Identity | None
+    ) -> None:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._tail = b""
-        self._stderr, write_end = os.pipe()
+        stdin = _file_of(given) if given else subprocess.DEVNULL
+        try:
+            self._stderr, write_end = os.pipe()
+        except OSError:
+            _close(stdin)
+            raise
         os.set_blocking(self._stderr, False)
         try:
             # The command is the user's own, run without a shell.
             self._popen = subprocess.Popen(  # noqa: S603
                 words,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=write_end,
                 env={**os.environ, **environment},
                 start_new_session=True,
+                user=identity.user if identity else None,
+                group=identity.group if identity else None,
+                extra_groups=identity.groups if identity else None,
             )
         except BaseException:
             os.close(self._stderr)
             raise
         finally:
             os.close(write_end)
+            _close(stdin)
         try:
             self._pidfd = os.pidfd_open(self._popen.pid)
         except OSError:  # no file descriptor left: a command that nobody can follow must not run
@@ -140,6 +171,25 @@ class _Process:
             self._tail = (self._tail + read)[-_MESSAGE_BYTES:]
         else:
             self._loop.remove_reader(self._stderr)
+
+
+def _file_of(given: bytes) -> int:
+    """A file in memory, at its beginning: a pipe would keep waiting for one that does not read."""
+    descriptor = os.memfd_create("stdin")
+    try:
+        left = memoryview(given)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:  # what subprocess means by DEVNULL is below
+        os.close(descriptor)
 
 
 def _last_line(text: str) -> str:

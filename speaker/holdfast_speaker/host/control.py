@@ -231,10 +231,10 @@ class ControlServer:
         """Say something without being asked."""
         self._send(connection, answer)
 
-    def publish(self, transition: Transition) -> None:
-        """Tell every subscriber."""
+    def publish(self, transition: Transition, *, only_trusted: bool = False) -> None:
+        """Tell every subscriber, or of them those that this process was started with."""
         for connection in list(self.connections.values()):
-            if connection.subscribed:
+            if connection.subscribed and (connection.trusted or not only_trusted):
                 self._send(connection, transition)
 
     def _send(self, connection: Connection, answer: Answer) -> None:

@@ -111,6 +111,7 @@ class Driver:
     def stop(self) -> None:
         """Give everything up, and keep that for the next engine."""
         self.inputs.stop(clock.now())
+        self._tell(last_words=True)
         self.engine.is_unpublished = True  # a hand-over that came to nothing may stand there
         self._publish()
 
@@ -200,9 +201,9 @@ class Driver:
                 self._log.warning("the state is too large for the keeper's memory: an engine that dies begins anew")
             self._directory.publish(state)
 
-    def _tell(self) -> None:
+    def _tell(self, *, last_words: bool = False) -> None:
         for transition in self.engine.transitions:
-            self._control.publish(transition)
+            self._control.publish(transition, only_trusted=last_words)
         self.engine.transitions.clear()
 
     # ----- clients and signals -----

@@ -271,6 +271,9 @@ def _by_itself(raw: Mapping[str, Any]) -> VirtualIP | Refusal:
     if executed:
         message = "must be left out in a cluster, where no program of the node can be run: use tcpSocket or httpGet"
         return Refusal(ConditionReason.INVALID, f"spec.track.probes[{executed[0]}].exec: {message}")
+    if virtual_ip.spec.notify:
+        message = "must be left out in a cluster, where no program of the node is run: watch the status or the Events"
+        return Refusal(ConditionReason.INVALID, f"spec.notify: {message}")
     return virtual_ip
 
 

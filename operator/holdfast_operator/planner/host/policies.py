@@ -210,13 +210,12 @@ def nodes_take_part(virtual_ip: VirtualIP) -> Iterator[Violation]:
                     f"spec.nodes.{field}[{index}].nodeName",
                     f"must be one of spec.nodes.names, which {name} is not",
                 )
-    for index, probe in enumerate(virtual_ip.spec.track.probes):
-        for place, name in enumerate(probe.nodes):
+    commands = [(f"spec.track.probes[{i}]", probe.nodes) for i, probe in enumerate(virtual_ip.spec.track.probes)]
+    commands += [(f"spec.notify[{index}]", one.nodes) for index, one in enumerate(virtual_ip.spec.notify)]
+    for field, names in commands:
+        for place, name in enumerate(names):
             if name not in nodes.names:
-                yield Violation(
-                    f"spec.track.probes[{index}].nodes[{place}]",
-                    f"must be one of spec.nodes.names, which {name} is not",
-                )
+                yield Violation(f"{field}.nodes[{place}]", f"must be one of spec.nodes.names, which {name} is not")
 
 
 def source_addresses_are_usable(virtual_ip: VirtualIP) -> Iterator[Violation]:
@@ -277,11 +276,7 @@ def probes_are_complete(virtual_ip: VirtualIP) -> Iterator[Violation]:
 
 def _action_violations(field: str, probe: Probe) -> Iterator[Violation]:
     if probe.exec is not None:
-        for index, word in enumerate(probe.exec.command):
-            if not word or "\0" in word:
-                yield Violation(
-                    f"{field}.exec.command[{index}]", "must be at least one character long, none of them NUL"
-                )
+        yield from _word_violations(f"{field}.exec.command", probe.exec.command)
     for name, action in (("tcpSocket", probe.tcp_socket), ("httpGet", probe.http_get)):
         if action is not None and not _HOST.fullmatch(action.host):
             yield Violation(f"{field}.{name}.host", f"must be a host name or an IP address, not {action.host!r}")
@@ -290,6 +285,23 @@ def _action_violations(field: str, probe: Probe) -> Iterator[Violation]:
             f"{field}.httpGet.path",
             "must be a URL path of printable ASCII characters without spaces (use %20)",
         )
+
+
+def notifications_can_be_run(virtual_ip: VirtualIP) -> Iterator[Violation]:
+    """Each command has words, and no state and no node twice; a group is that of a user."""
+    for index, one in enumerate(virtual_ip.spec.notify):
+        field = f"spec.notify[{index}]"
+        yield from _word_violations(f"{field}.command", one.command)
+        yield from _repeated(f"{field}.states[{{}}]", one.states)
+        yield from _repeated(f"{field}.nodes[{{}}]", one.nodes)
+        if one.group is not None and one.user is None:
+            yield Violation(f"{field}.group", "must be left out where no user is given")
+
+
+def _word_violations(field: str, words: Sequence[str]) -> Iterator[Violation]:
+    for index, word in enumerate(words):
+        if not word or "\0" in word:
+            yield Violation(f"{field}[{index}]", "must be at least one character long, none of them NUL")
 
 
 def health_check_node_ports_are_different(virtual_ip: VirtualIP) -> Iterator[Violation]:
@@ -330,5 +342,6 @@ POLICIES: Sequence[Policy] = (
     source_addresses_are_usable,
     external_peers_are_usable,
     probes_are_complete,
+    notifications_can_be_run,
     health_check_node_ports_are_different,
 )

@@ -14,7 +14,7 @@ from msgspec import structs
 from holdfast_api.addresses import Address, parse_address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
-from holdfast_api.resources import ForeignRouters, Probe, Transport, VirtualIP, VirtualRouterSharing
+from holdfast_api.resources import ForeignRouters, Notification, Probe, Transport, VirtualIP, VirtualRouterSharing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.host import conflicts
 from holdfast_operator.planner.host.links import families
@@ -43,6 +43,8 @@ class HostPlan:
     configuration: SpeakerConfiguration
     probes: Mapping[str, Sequence[Probe]]
     """By the key of the VirtualIP (namespace/name), for those that run here and have any."""
+    notifications: Mapping[str, Sequence[Notification]]
+    """By the key of the VirtualIP, for those that run here and have any."""
     warnings: Sequence[str]
 
 
@@ -70,6 +72,9 @@ def plan_host(documents: Sequence[Document], host: HostView, generation: int) ->
             node_names=_node_names(documents, virtual_ips, host),
         ),
         probes={vip.key: tuple(probes) for vip in virtual_ips if (probes := vip.spec.track.probes_on(host.node_name))},
+        notifications={
+            vip.key: tuple(found) for vip in virtual_ips if (found := vip.spec.notifications_on(host.node_name))
+        },
         warnings=(
             *_unnamed(documents, host),
             *(warning for document in documents for warning in _warnings(document, vrids, host)),
@@ -171,7 +176,8 @@ def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
         more = f" and {len(told) - _NAMES_TOLD_MAX} more" if len(told) > _NAMES_TOLD_MAX else ""
         yield (
             f"--node-name: {host.node_name} is in no entry of nodes.names, nodes.priorities, nodes.sourceAddresses and"
-            f" the nodes of probes, which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as there?"
+            f" the nodes of probes and notify, which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as"
+            " there?"
         )
 
 
@@ -196,7 +202,7 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
             "spec.virtualRouterID",
             f"is {vrids[document.virtual_ip.key]} only because of other VirtualIPs, and may change with them: give one",
         )
-    yield from _unknown_nodes_of_probes(document, host)
+    yield from _unknown_nodes(document, host)
     missing = _families_without_peer(document.virtual_ip) if spec.external_peers else frozenset()
     if missing and spec.foreign_routers is ForeignRouters.REFUSE:
         words = " and ".join(f"IPv{family}" for family in sorted(missing))
@@ -210,18 +216,21 @@ def _warnings(document: Document, vrids: Mapping[str, int], host: HostView) -> I
         yield _warning(document, "spec.externalPeers", f"has no {words} address but this host's own: name the others")
 
 
-def _unknown_nodes_of_probes(document: Document, host: HostView) -> Iterator[str]:
-    """A slip of the pen there: the probe would run on fewer hosts than meant, and the others would count as healthy."""
-    nodes = document.virtual_ip.spec.nodes
-    known = {entry.node_name for entry in nodes.priorities} | {entry.node_name for entry in nodes.source_addresses}
+def _unknown_nodes(document: Document, host: HostView) -> Iterator[str]:
+    """A slip of the pen in what some nodes alone run: a probe would count as healthy on the one that was meant."""
+    spec = document.virtual_ip.spec
+    known = {entry.node_name for entry in spec.nodes.priorities}
+    known |= {entry.node_name for entry in spec.nodes.source_addresses}
     if not known:
         return
-    for index, probe in enumerate(document.virtual_ip.spec.track.probes):
-        for place, name in enumerate(probe.nodes):
+    named = [(f"spec.track.probes[{index}].nodes", probe.nodes) for index, probe in enumerate(spec.track.probes)]
+    named += [(f"spec.notify[{index}].nodes", one.nodes) for index, one in enumerate(spec.notify)]
+    for where, names in named:
+        for place, name in enumerate(names):
             if name not in known | {host.node_name}:
                 yield _warning(
                     document,
-                    f"spec.track.probes[{index}].nodes[{place}]",
+                    f"{where}[{place}]",
                     f"{name} is in no entry of nodes.priorities and nodes.sourceAddresses: is it spelled as there?",
                 )
 
