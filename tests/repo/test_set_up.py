@@ -10,6 +10,7 @@ import pytest
 # The program that scripts/setup looks for, and the ones that come with it.
 PROGRAMS = {
     "arping": ["arping"],
+    "conntrackd": ["conntrackd"],
     "curl": ["curl"],
     "git": ["git"],
     "haproxy": ["haproxy"],
