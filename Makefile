@@ -1,5 +1,5 @@
 # Forwards to scripts/, where the work is. ARGS goes through: make demo ARGS=--compare, make test ARGS="-k announces".
-.PHONY: help demo test e2e e2e-kubernetes bench simulate mutants lint clean
+.PHONY: help demo test e2e e2e-kubernetes bench bench-cluster simulate mutants lint clean
 
 help:
 	@echo "make demo    watch a VIP survive what keepalived's nopreempt does not (root, under a minute once set up)"
@@ -10,6 +10,7 @@ help:
 	@echo "make simulate HOURS=100   that many hours of elections under faults, in virtual time"
 	@echo "make mutants plant bugs in core and engine, one after the other: does its test find each?"
 	@echo "make bench   measure it side by side with keepalived (root, about half an hour; QUICK=1: under 3 minutes)"
+	@echo "make bench-cluster   measure what a cluster costs its API server (minutes; ARGS=\"--vips 500 --nodes 100 --links 5\")"
 	@echo "make lint    formatting, style, types, and which part may import which"
 	@echo "make clean   remove .venv and every cache"
 	@echo "All of them set up what they need, and say what they install."
@@ -25,6 +26,9 @@ e2e:
 
 e2e-kubernetes:
 	@scripts/e2e-kubernetes $(ARGS)
+
+bench-cluster:
+	@scripts/bench-cluster $(ARGS)
 
 simulate:
 	@scripts/simulate $(if $(HOURS),--hours $(HOURS)) $(ARGS)

@@ -131,3 +131,12 @@ def table(series: Sequence[Series], *, judged: bool) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def table_alone(series: Sequence[Series]) -> str:
+    """A Markdown table of what has nothing beside it."""
+    lines = ["| what | unit | n | min / median / max | to reach | reached |", "|---|---|---|---|---|---|"]
+    for one in series:
+        cells = [one.title, one.unit, str(len(one.holdfast)), _spread(one.holdfast), str(one.goal or "-")]
+        lines.append(f"| {' | '.join((*cells, _verdict(one, judged=True)))} |")
+    return "\n".join(lines) + "\n"

@@ -86,13 +86,14 @@ def router_status(configuration: VirtualRouterConfiguration, **fields: Any) -> R
 class FakeEngine:
     """Listens where an engine's keeper would, and does what it is told without any VRRP."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, node_name: str = NODE) -> None:
         self._path = path
+        self._node_name = node_name
         self._server: asyncio.Server | None = None
         self._writers: dict[asyncio.StreamWriter, bool] = {}
         self._history: dict[str, list[Transition]] = {}
         self._times = 0
-        self.configuration = SpeakerConfiguration(node_name=NODE)
+        self.configuration = SpeakerConfiguration(node_name=node_name)
         self.routers: dict[str, RouterStatus] = {}
         self.configured: list[SpeakerConfiguration] = []
         self.nominees: list[dict[str, str]] = []
@@ -212,7 +213,7 @@ class FakeEngine:
     def status(self) -> Status:
         """What it says of itself."""
         return Status(
-            node_name=NODE,
+            node_name=self._node_name,
             version="0.1.0",
             pid=1,
             started="2026-01-01T00:00:00.000Z",

@@ -169,7 +169,7 @@ class LocalAPIServer:
     """It runs. RBAC is on, and so are the admission plugins that are on by default."""
 
     def __init__(
-        self, url: str, certificate: Path, admin_token: str, restart: Callable[[], None] | None = None
+        self, url: str, certificate: Path, admin_token: str, restart: Callable[[float], None] | None = None
     ) -> None:
         self.url = url
         self._restart = restart
@@ -178,10 +178,10 @@ class LocalAPIServer:
         self.admin = self.client(admin_token)
         """Of the group system:masters, who may do everything."""
 
-    def restart(self) -> None:
+    def restart(self, away_seconds: float = 0.0) -> None:
         """End the kube-apiserver and start it anew, on the same etcd; returns when it is ready."""
         assert self._restart is not None
-        self._restart()
+        self._restart(away_seconds)
 
     def client(self, token: str) -> Client:
         """Somebody with that token."""
@@ -273,8 +273,9 @@ def local_api_server(programs: Programs) -> Iterator[LocalAPIServer]:
         certificate = folder / "certificates" / "apiserver.crt"
         running = processes.enter_context(contextlib.ExitStack())
 
-        def start() -> None:
+        def start(away_seconds: float = 0.0) -> None:
             running.close()
+            time.sleep(away_seconds)
             process = running.enter_context(_process(folder / "kube-apiserver.log", command))
             _wait_until_ready(process, folder / "kube-apiserver.log", port, certificate, admin_token)
 
