@@ -261,7 +261,7 @@ class SpeakerConfigSpec(_Model, frozen=True, kw_only=True):
 
     node_name: NodeName
     node_addresses: Annotated[list[str], Meta(max_length=NODE_ADDRESSES_MAX)] = field(default_factory=list)
-    """The own addresses of every node, on whatever link, the same list for all; sorted."""
+    """The own addresses of every node that is on one of this node's links, and its own; sorted."""
     virtual_routers: Annotated[list[VirtualRouterConfiguration], Meta(max_length=VIRTUAL_ROUTERS_MAX)] = field(
         default_factory=list
     )

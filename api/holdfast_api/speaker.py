@@ -105,7 +105,8 @@ class SpeakerConfiguration(
     node_name: str
     generation: int = 0
     node_addresses: list[str] = field(default_factory=list)
-    """Of every node of the cluster: who advertises another virtual router from one of them is no stranger."""
+    """Of every node of the cluster on a link of this one: who advertises another virtual router from one of them is no
+    stranger."""
     virtual_routers: list[VirtualRouterConfiguration] = field(default_factory=list)
     node_names: dict[str, list[str]] = field(default_factory=dict)
     """By VirtualIP (namespace/name): the nodes that can hold it, where somebody named them. Absent: not known."""

@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from holdfast_api.cluster import PLANNED_FROM_ANNOTATION, Link, VirtualRouterInForce
+from holdfast_operator.planner.cluster.view import NodeView
 from holdfast_operator.planner.host.vrid import first_choice
 from holdfast_testing.planner_world import World, condition, routers
 
@@ -228,13 +229,50 @@ def test_nobody_is_given_the_vrid_of_a_stranger_on_the_link() -> None:
     assert routers(world.settle())["n1"].virtual_router_id == wanted % 255 + 1
 
 
-def test_every_engine_knows_the_addresses_of_all_nodes() -> None:
+def test_every_engine_knows_the_addresses_of_all_nodes_on_its_links() -> None:
     world = World("n1", "n2")
     world.apply("web", nodes={"names": ["n1"]})
     plan = world.settle()
     for name in world.nodes:
         assert plan.speakers[name].node_addresses == ["10.0.0.1", "10.0.0.2", "fe80::1", "fe80::2"]
         assert plan.speakers[name].engine_configuration(1).node_addresses == plan.speakers[name].node_addresses
+
+
+def test_a_node_on_another_link_or_a_new_address_there_changes_nothing_elsewhere() -> None:
+    world = two_links()
+    world.apply("web")
+    before = world.settle().speakers
+    world.nodes["n3"] = NodeView("n3", {}, internal_addresses=("10.2.0.3",))
+    world.links["n3"] = [Link(name="eth0", addresses=["10.2.0.3/24", "fe80::3/64"])]
+    world.report("n3")
+    plan = world.settle()
+    assert {name: plan.speakers[name] for name in before} == before
+    assert plan.speakers["n3"].node_addresses == ["10.2.0.3", "fe80::3"]
+    world.links["n3"] = [Link(name="eth0", addresses=["10.1.0.3/24", "fe80::3/64"])]
+    world.report("n3")
+    plan = world.settle()
+    assert {"10.1.0.3", "fe80::3"} <= set(plan.speakers["n1"].node_addresses)
+    assert {"10.1.0.1", "fe80::1:1"} <= set(plan.speakers["n3"].node_addresses)
+    assert not {"10.0.0.1", "fd00::1"} & set(plan.speakers["n3"].node_addresses)
+
+
+def test_a_node_that_has_not_said_its_links_yet_is_known_where_its_node_object_places_it() -> None:
+    world = two_links()
+    for name, address in (("n3", "10.1.0.3"), ("n4", "10.2.0.4")):
+        world.nodes[name] = NodeView(name, {}, internal_addresses=(address,))
+    told = world.settle().speakers["n1"].node_addresses
+    assert "10.1.0.3" in told
+    assert "10.2.0.4" not in told
+
+
+def test_nodes_on_links_of_which_nobody_knows_the_network_know_each_other() -> None:
+    world = World("n1", "n2", "n3")
+    for index, name in enumerate(("n1", "n2"), start=1):
+        world.links[name].append(Link(name="eth1", addresses=[f"fe80::9:{index}/64"]))
+        world.report(name)
+    plan = world.settle()
+    assert "fe80::9:2" in plan.speakers["n1"].node_addresses
+    assert "fe80::9:2" not in plan.speakers["n3"].node_addresses
 
 
 def test_a_stranger_on_another_link_takes_nothing() -> None:

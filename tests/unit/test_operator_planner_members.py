@@ -596,11 +596,11 @@ def test_what_several_nodes_hear_is_not_given_away() -> None:
 def test_one_agent_with_thousands_of_addresses_crowds_out_nobody() -> None:
     world = World("n1", "n2")
     world.links["n1"] = [
-        Link(name=f"eth{link}", addresses=[f"9.{link}.{last // 60}.{last % 60 + 1}/8" for last in range(60)])
+        Link(name=f"eth{link}", addresses=[f"10.{link}.{last // 60}.{last % 60 + 1}/8" for last in range(60)])
         for link in range(60)
     ]
     world.report("n1")
-    world.links["n2"].append(Link(name="eth1", addresses=["10.7.0.2/24"]))
+    world.links["n2"].append(Link(name="eth1", addresses=["10.7.0.2/8"]))
     world.report("n2")
     told = world.plan().speakers["n2"].node_addresses
     assert len(told) <= 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from holdfast_operator.planner.cluster.segments import Segments, parsed, place
 from holdfast_operator.planner.cluster.selection import fits_any, is_open, selected
 from holdfast_operator.planner.cluster.view import ClusterView, NodeView
 from holdfast_operator.planner.host.links import families, interfaces, telling
+
+_NOWHERE = ""
+"""The link of which only that is known that none of its addresses is of a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,18 +265,60 @@ def place_of(router: VirtualRouterConfiguration, speaker: SpeakerConfig | None) 
     return found.link.name if found is not None else None
 
 
-def node_addresses(nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig]) -> list[str]:
-    """Every address that some node has on a link of its own, as far as is known: the same for all, sorted.
+def node_addresses(
+    nodes: Sequence[NodeView], speakers: Mapping[str, SpeakerConfig], segments: Segments
+) -> dict[str, list[str]]:
+    """By node: every address that some node has on one of its links, as far as is known, and all of its own; sorted.
 
-    Where they are too many, what Node objects have comes first, and no agent's words crowd out another's.
+    A node that joins or gets an address thus concerns those of its links alone. Where nobody can tell which link it is
+    (none of its addresses is of a network) it may be any other node's of that kind.
     """
-    internal = {text for node in nodes for text in node.internal_addresses if parse_address(text) is not None}
-    each = max(1, (NODE_ADDRESSES_MAX - len(internal)) // max(1, len(speakers)))
-    reported: set[str] = set()
-    for speaker in speakers.values():
-        own = {str(interface.ip) for link in speaker.status.links for interface in parsed(link.addresses)}
-        reported.update(sorted(own - internal, key=_order)[:each])
-    kept = [*sorted(internal, key=_order), *sorted(reported, key=_order)][:NODE_ADDRESSES_MAX]
+    on_link: dict[str, dict[str, set[str]]] = {}
+    links: dict[str, set[str]] = {}
+    networks: dict[str, set[str]] = {}
+    for name, speaker in speakers.items():
+        for link in speaker.status.links:
+            found = segments.networks(name, link)
+            networks.setdefault(name, set()).update(found)
+            for segment in segments.of(found) or {_NOWHERE}:
+                links.setdefault(name, set()).add(segment)
+                own = on_link.setdefault(segment, {}).setdefault(name, set())
+                own.update(str(interface.ip) for interface in parsed(link.addresses))
+    internal = {
+        node.name: {text for text in node.internal_addresses if parse_address(text) is not None} for node in nodes
+    }
+    within = _within(networks, internal)
+    told = {}
+    for name in {*internal, *speakers}:
+        objects = internal.get(name, set()).union(*(within[network] for network in networks.get(name, ())))
+        reported: dict[str, set[str]] = {}
+        for segment in links.get(name, ()):
+            for other, own in on_link[segment].items():
+                reported.setdefault(other, set()).update(own)
+        told[name] = _as_many_as_fit(objects, list(reported.values()))
+    return told
+
+
+def _within(networks: Mapping[str, Collection[str]], internal: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """By network: the addresses of Node objects in it. There may be a thousand of both."""
+    every = sorted({text for own in internal.values() for text in own}, key=_order)
+    places = [_order(text) for text in every]
+    within = {}
+    for text in set[str]().union(*networks.values()):
+        network = ip_network(text)
+        first = bisect.bisect_left(places, (network.version, int(network.network_address)))
+        last = bisect.bisect_right(places, (network.version, int(network.broadcast_address)))
+        within[text] = every[first:last]
+    return within
+
+
+def _as_many_as_fit(internal: Collection[str], reported: Sequence[Collection[str]]) -> list[str]:
+    """Where they are too many, what Node objects have comes first, and no agent's words crowd out another's."""
+    each = max(1, (NODE_ADDRESSES_MAX - len(internal)) // max(1, len(reported)))
+    added: set[str] = set()
+    for own in reported:
+        added.update(sorted({*own} - {*internal}, key=_order)[:each])
+    kept = [*sorted(internal, key=_order), *sorted(added, key=_order)][:NODE_ADDRESSES_MAX]
     return sorted(kept, key=_order)
 
 

@@ -109,12 +109,12 @@ def plan_cluster(view: ClusterView, now: str) -> ClusterPlan:
     pool_statuses = pools.statuses(_all_addresses(statuses), forbidden.spans, now)
     balanced = rebalance(context, pools, pool_statuses, verdicts, judgement.shared, olds, statuses, now)
     take_overs = _take_overs(balanced.step, verdicts, assigned)
-    addresses, listed = node_addresses(nodes, view.speakers), listed_before(view.speakers)
+    addresses, listed = node_addresses(nodes, view.speakers, segments), listed_before(view.speakers)
     speakers = {
         node: _speaker(
             SpeakerConfigSpec(
                 node_name=node,
-                node_addresses=addresses,
+                node_addresses=addresses[node],
                 virtual_routers=_entries(routers, judgement.shared, listed),
                 tracking=[tracking for _, (_, tracking) in sorted(routers.items()) if tracking is not None],
                 take_overs=take_overs.get(node, []),
