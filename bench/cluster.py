@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -110,9 +111,7 @@ class Works:
         took = time.monotonic() - began
         there.settle()
         done = there.counts() - before
-        # Its own once without and once with what is planned.
-        link = len(size.on_link(number % size.links)) + 2
-        self._add("a node joins: SpeakerConfigs written", "objects", done.writes["speakerconfigs"], _most(link))
+        self._add("a node joins: writes of SpeakerConfigs", "writes", done.writes["speakerconfigs"])
         self._add("a node joins: time until its VIPs are planned", "ms", took * 1e3)
 
     def restart(self) -> None:
@@ -249,9 +248,14 @@ def _publish(options: argparse.Namespace, series: Sequence[Series], failures: Se
     print(text)
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run it all; 0 when everything could be carried out, whatever its figures."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that nothing that was started stays
     programs = find_programs() or build_programs()
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
