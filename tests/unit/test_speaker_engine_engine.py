@@ -218,6 +218,18 @@ def test_a_wish_for_a_host_that_nobody_knows_is_refused_and_changes_nothing():
     assert n2.state() == "Master"
 
 
+def test_a_wish_for_a_host_in_maintenance_is_refused_and_says_so():
+    lan = Lan("n1", "n2")
+    n1, n2 = lan.hosts
+    n1.start(router())
+    lan.run(5.0)
+    n2.start(router(draining=True, draining_reason="maintenance since noon"))
+    lan.run(2.0)
+    with pytest.raises(ConfigurationError, match="this node takes no VIP: maintenance since noon"):
+        n2.running.switchover("web", "n2", lan.clock.now())
+    assert n1.state() == "Master"
+
+
 def test_a_wish_of_a_preempting_router_says_that_the_vip_will_come_back_and_it_does():
     lan = Lan("n1", "n2")
     n1, n2 = lan.hosts

@@ -1245,6 +1245,8 @@ class Engine:
         if to == self.node_name:
             if instance.router.state_name is State.MASTER:
                 return f"{key} is held by {to} already"
+            if instance.configuration.draining and instance.configuration.draining_reason:
+                raise ConfigurationError(f"this node takes no VIP: {instance.configuration.draining_reason}")
             self._carry_out(instance, instance.router.take_over(now), now)
             is_lent = not instance.configuration.nopreempt and instance.router.outranks_by_wish
             return f"{key} is held by {to} now{others}{_COMES_BACK_LATER.format(to) if is_lent else ''}"
