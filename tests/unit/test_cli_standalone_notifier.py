@@ -241,6 +241,17 @@ def test_a_virtual_ip_that_is_removed_in_a_fault_is_told_of_its_end(tmp_path: Pa
     assert run(teller, act) == ["FAULT", "STOP"]
 
 
+def test_nothing_is_kept_of_a_virtual_ip_that_is_gone(tmp_path: Path) -> None:
+    teller = Teller(tmp_path)
+    write_record(teller.state, NotifyRecord(boot=this_boot(), told={"shop/web": NotifyState.STOP}))
+
+    def act(notifier: Notifier) -> None:
+        notifier.replace(teller.plan(structs.replace(WEB, name="shop/other")))
+
+    assert run(teller, act) == []
+    assert read_record(teller.state).told == {}
+
+
 def test_a_record_of_commands_that_are_gone_is_removed(tmp_path: Path) -> None:
     teller = Teller(tmp_path)
     write_record(teller.state, NotifyRecord(warnings={"": ["of before"]}))

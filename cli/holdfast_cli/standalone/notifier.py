@@ -104,6 +104,7 @@ class Notifier:
             if name not in current and is_over:
                 del self._all[name]
                 self._persisted.pop(name, None)
+                (self._former or {}).pop(name, None)
                 self._dropped.pop(name, None)
                 self._failing = {key: why for key, why in self._failing.items() if key[0] != name}
 
