@@ -107,3 +107,9 @@ def test_durations_that_are_none_are_refused(lasts: str, tmp_path: Path) -> None
     assert told.exit_code == 2
     assert "must be a duration such as 30m" in told.output
     assert not (tmp_path / "maintenance.json").exists()
+
+
+def test_it_begins_and_ends_where_nothing_runs(tmp_path: Path) -> None:
+    for wish, is_asked_for in (("on", True), ("off", False)):
+        result = CliRunner().invoke(subcommand.command, [wish, "--state-dir", str(tmp_path)])
+        assert (result.exit_code, maintenance.asked_for(tmp_path) is not None) == (0, is_asked_for), result.output
