@@ -232,7 +232,9 @@ def test_both_definitions_deleted_and_made_anew_move_nothing(
         cluster.kubectl("delete", "crd", *definitions)
         time.sleep(10)
         if applied == "together":
-            cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
+            # As helm, which the next upgrade by helm would else be in conflict with.
+            words = ("--server-side", "--force-conflicts", "--field-manager=helm")
+            cluster.kubectl("apply", *words, "--filename", str(ROOT / "crds"))
             cluster.wait_for(apply_virtual_ips, 30, "the definitions are served")
         holdfast.install()
         apply_virtual_ips()

@@ -93,6 +93,7 @@ ADDRESS = "must be an IPv4 or IPv6 address"
     ("spec", "field", "told"),
     [
         ({"surprise": 1}, "spec.surprise", "unknown field"),
+        ({"notify": [{"command": ["/bin/true"]}]}, "spec.notify", "must be left out in a cluster"),
         ({"addresses": []}, "spec.addresses", "should have at least 1 items"),
         ({"addresses": ["web.example/24"]}, "spec.addresses[0]", ADDRESS),
         ({"addresses": ["10.0.0.0.200/24"]}, "spec.addresses[0]", ADDRESS),
