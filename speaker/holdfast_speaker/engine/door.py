@@ -6,10 +6,12 @@ An operator's or an agent's token says what an engine shall hold. It cannot say 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from msgspec import Struct
+
+from holdfast_api.listing import some_of
 
 _NETWORKS_TOLD = 4
 """How many of the allowed networks a sentence names."""
@@ -38,7 +40,8 @@ class Door(Struct, frozen=True):
             if any(address in network for network in servers):
                 return f"{address} is the API server's"
             if allowed and not any(address in network for network in allowed):
-                return f"{address} is in none of the networks that this engine may hold: {_told(self.allowed_networks)}"
+                told = some_of(self.allowed_networks, _NETWORKS_TOLD)
+                return f"{address} is in none of the networks that this engine may hold: {told}"
         return ""
 
 
@@ -49,8 +52,3 @@ OPEN = Door()
 @functools.cache
 def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(map(ip_network, texts))
-
-
-def _told(networks: Sequence[str]) -> str:
-    more = len(networks) - _NETWORKS_TOLD
-    return ", ".join(networks[:_NETWORKS_TOLD]) + (f" and {more} more" if more > 0 else "")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import Struct
 
 from holdfast_api.addresses import packed_interface
+from holdfast_api.listing import some_of
 from holdfast_api.messages import Transition
 from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import Health, Obstacle, Reason, State
@@ -159,5 +160,4 @@ def with_others(sharers: Mapping[str, Sharer], name: str) -> str:
     others = [other for other in sharers if other != name]
     if not others:
         return ""
-    more = f" and {len(others) - _OTHERS_TOLD} more" if len(others) > _OTHERS_TOLD else ""
-    return f", with all that share its virtual router: {', '.join(others[:_OTHERS_TOLD])}{more}"
+    return f", with all that share its virtual router: {some_of(others, _OTHERS_TOLD)}"

@@ -14,6 +14,7 @@ from msgspec import structs
 from holdfast_api.addresses import Address, parse_address, parse_interface
 from holdfast_api.documents import Document
 from holdfast_api.errors import ConfigurationError, ConfigurationErrors
+from holdfast_api.listing import some_of
 from holdfast_api.resources import ForeignRouters, Notification, Probe, Transport, VirtualIP, VirtualRouterSharing
 from holdfast_api.speaker import SpeakerConfiguration, VirtualRouterConfiguration
 from holdfast_operator.planner.host import conflicts
@@ -172,11 +173,9 @@ def _unnamed(documents: Sequence[Document], host: HostView) -> Iterator[str]:
     names = _named(documents)
     # Of each that does not run here something is said already.
     if any(_runs_on(document.virtual_ip, host) for document in documents) and names and host.node_name not in names:
-        told = sorted(names)
-        more = f" and {len(told) - _NAMES_TOLD_MAX} more" if len(told) > _NAMES_TOLD_MAX else ""
         yield (
             f"--node-name: {host.node_name} is in no entry of nodes.names, nodes.priorities, nodes.sourceAddresses and"
-            f" the nodes of probes and notify, which name {', '.join(told[:_NAMES_TOLD_MAX])}{more}: is it spelled as"
+            f" the nodes of probes and notify, which name {some_of(sorted(names), _NAMES_TOLD_MAX)}: is it spelled as"
             " there?"
         )
 
