@@ -15,7 +15,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import GetStatus, RouterStatus, Status
 from holdfast_api.reasons import Health, State
 from holdfast_cli.client import ask
-from holdfast_cli.commands.status import STATE_DIRECTORY
+from holdfast_cli.commands.options import STATE_DIRECTORY
 from holdfast_cli.standalone import maintenance
 
 _LOOK_EVERY_SECONDS = 0.1

@@ -18,3 +18,10 @@ FILES = click.option(
 INTERFACE = click.option(
     "--interface", metavar="IF", help="For VirtualIPs that name none; else the one whose subnet holds the VIP."
 )
+STATE_DIRECTORY = click.option(
+    "--state-dir",
+    default=Path("/run/holdfast"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The state directory that holdfast run was given.",
+)

@@ -16,16 +16,9 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import GetStatus, RouterStatus, Status
 from holdfast_api.reasons import Health, State
 from holdfast_cli.client import ask
+from holdfast_cli.commands.options import STATE_DIRECTORY
 from holdfast_cli.standalone.maintenance import asked_for
 from holdfast_cli.standalone.notify_record import with_notify_warnings
-
-STATE_DIRECTORY = click.option(
-    "--state-dir",
-    default=Path("/run/holdfast"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The state directory that holdfast run was given.",
-)
 
 _COLOURS = {State.MASTER: "green", State.BACKUP: "blue", State.INITIALIZE: "red"}
 

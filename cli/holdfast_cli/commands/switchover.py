@@ -11,7 +11,7 @@ from holdfast_api.errors import EnvironmentFailure
 from holdfast_api.messages import Done, GetStatus, RouterStatus, Status, Switchover
 from holdfast_api.reasons import State
 from holdfast_cli.client import ask
-from holdfast_cli.commands.status import STATE_DIRECTORY
+from holdfast_cli.commands.options import STATE_DIRECTORY
 
 _LOOK_EVERY_SECONDS = 0.05
 

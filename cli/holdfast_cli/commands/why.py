@@ -15,7 +15,7 @@ from holdfast_api.naming import kubernetes_name
 from holdfast_api.reasons import State
 from holdfast_api.speaker import SpeakerConfiguration
 from holdfast_cli.client import ask
-from holdfast_cli.commands.status import STATE_DIRECTORY
+from holdfast_cli.commands.options import STATE_DIRECTORY
 from holdfast_cli.standalone.past_moves import kept_moves, together
 
 _NANOSECONDS = 1_000_000_000
