@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast_api.errors import UNDECODABLE, ConfigurationError, EnvironmentFailure
-from holdfast_api.messages import Answer, Refused, Request
+from holdfast_api.messages import Answer, GetStatus, Refused, Request, Status
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -39,6 +39,14 @@ def ask(state_directory: Path, request: Request) -> Answer:
         raise EnvironmentFailure(f"the engine behind {path} speaks another language: {error}") from error
     if isinstance(answer, Refused):
         raise ConfigurationError(answer.reason)
+    return answer
+
+
+def ask_status(state_directory: Path) -> Status:
+    """How the engine is now. Raises as `ask` does."""
+    answer = ask(state_directory, GetStatus())
+    if not isinstance(answer, Status):
+        raise EnvironmentFailure("the engine answered something else than its status")
     return answer
 
 

@@ -78,7 +78,7 @@ def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def invoke(**fields: Any) -> Result:
         answer = structs.replace(FakeEngine(Path("unused")).status(), routers=[router_status(WEB, **fields)])
-        monkeypatch.setattr(subcommand, "ask", lambda *_: answer)
+        monkeypatch.setattr(subcommand, "ask_status", lambda *_: answer)
         monkeypatch.setattr(subcommand, "_LOOK_EVERY_SECONDS", 0)
         monkeypatch.setattr("time.monotonic", iter(range(1000)).__next__)
         return CliRunner().invoke(subcommand.command, ["on", "--for=1h30m", "--state-dir", str(tmp_path)])

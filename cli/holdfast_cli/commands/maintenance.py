@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_api.messages import GetStatus, RouterStatus, Status
+from holdfast_api.messages import RouterStatus, Status
 from holdfast_api.reasons import Health, State
-from holdfast_cli.client import ask
+from holdfast_cli.client import ask_status
 from holdfast_cli.commands.options import STATE_DIRECTORY
 from holdfast_cli.standalone import maintenance
 
@@ -85,9 +85,7 @@ def _wait(state_dir: Path, timeout: int, is_done: Callable[[RouterStatus], bool]
     """Until it is so of every router, or the time is over. Raises EnvironmentFailure where no engine answers."""
     end = time.monotonic() + timeout
     while True:
-        status = ask(state_dir, GetStatus())
-        if not isinstance(status, Status):
-            raise EnvironmentFailure("the engine answered something else than its status")
+        status = ask_status(state_dir)
         if all(map(is_done, status.routers)) or time.monotonic() > end:
             return status
         time.sleep(_LOOK_EVERY_SECONDS)

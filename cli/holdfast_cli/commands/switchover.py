@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from holdfast_api.errors import EnvironmentFailure
-from holdfast_api.messages import Done, GetStatus, RouterStatus, Status, Switchover
+from holdfast_api.messages import Done, RouterStatus, Switchover
 from holdfast_api.reasons import State
-from holdfast_cli.client import ask
+from holdfast_cli.client import ask, ask_status
 from holdfast_cli.commands.options import STATE_DIRECTORY
 
 _LOOK_EVERY_SECONDS = 0.05
@@ -36,7 +36,7 @@ def command(virtual_ip: str, to: str, timeout: int, state_dir: Path) -> None:
     if not isinstance(answer, Done):
         raise EnvironmentFailure("the engine answered something else than a result")
     click.echo(answer.message)
-    status = _status(state_dir)
+    status = ask_status(state_dir)
     wanted = State.MASTER if status.node_name == to else State.BACKUP
     router = _wait(state_dir, virtual_ip, wanted, timeout)
     if router.state is not wanted:
@@ -47,17 +47,10 @@ def command(virtual_ip: str, to: str, timeout: int, state_dir: Path) -> None:
         click.echo(f"{router.virtual_ip} is held by {router.master} now (priority {router.master_priority})")
 
 
-def _status(state_dir: Path) -> Status:
-    answer = ask(state_dir, GetStatus())
-    if not isinstance(answer, Status):
-        raise EnvironmentFailure("the engine answered something else than its status")
-    return answer
-
-
 def _wait(state_dir: Path, name: str, wanted: State, timeout: int) -> RouterStatus:
     end = time.monotonic() + timeout
     while True:
-        routers = _status(state_dir).routers
+        routers = ask_status(state_dir).routers
         router = next(item for item in routers if name in (item.virtual_ip, item.virtual_ip.partition("/")[2]))
         if router.state is wanted or time.monotonic() > end:
             return router
